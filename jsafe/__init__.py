@@ -1,0 +1,20 @@
+"""jsafe: safe reinforcement learning in JAX."""
+
+import importlib
+
+from jsafe import algos as algos
+from jsafe.registry import make as make
+from jsafe.registry import names as names
+from jsafe.types import EnvSpec as EnvSpec
+from jsafe.types import Learner as Learner
+
+__version__ = "0.1.0"
+
+_LAZY = ("envs", "collect", "train", "checkpoint", "logging", "plot", "parallel", "testing", "ops", "nets", "components")
+
+
+def __getattr__(name: str):
+    # Engine, loop and plotting are imported on first use, so that `import jsafe` needs neither mujoco nor matplotlib.
+    if name in _LAZY:
+        return importlib.import_module(f"jsafe.{name}")
+    raise AttributeError(f"module 'jsafe' has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Named algorithms. Importing this package registers them all."""
