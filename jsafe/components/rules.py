@@ -264,7 +264,7 @@ def crpo(num_costs: int, *, distance: float = 0.0) -> ConstraintRule:
 def ipo(
     num_costs: int, *, kappa: float = 0.01, penalty_max: float = 1.0, normalize: Normalize = "sum"
 ) -> ConstraintRule:
-    """The gradient of a log barrier at the measured cost: `lam = kappa / (limit - J)`, `penalty_max` where it is violated.
+    """A log barrier, linearised at the measured cost: `lam = kappa / (limit - J)`, `penalty_max` beyond the limit.
 
     Args:
       num_costs: M.
