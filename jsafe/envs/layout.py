@@ -1,14 +1,17 @@
 """Where the objects of an episode stand: rejection sampling with keepout circles."""
 
+import functools
 import math
-from typing import NamedTuple, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from jsafe.envs.rng import RandomStream
 
-_SINGLY = 12  # candidates tested one by one before numpy takes over; most objects need fewer
-_AHEAD = 256  # doubles looked at in one go
+_SINGLY = 16  # candidates tested one by one, where they have a good chance, before numpy takes over
+_CROWDED = 2.0  # covered area, overlaps counted, over free area, from which on numpy starts at once
+_BLOCK = 128  # candidates that numpy tests together
 
 
 class LayoutError(RuntimeError):
@@ -43,43 +46,63 @@ class Placement(NamedTuple):
 
 
 class _Draws:
-    """Buffered doubles of a stream as a list, for code that decides draw by draw."""
+    """Doubles of a stream, fetched in growing blocks, for code that decides draw by draw how many it takes."""
 
     def __init__(self, stream: RandomStream):
-        self.stream, self.values, self.used = stream, [], 0
+        self.stream, self.ahead = stream, 64
+        self.array, self.values, self.used = np.empty(0), [], 0
 
     def need(self, count: int):
         if self.used + count > len(self.values):
             self.stream.skip(self.used)
-            self.values, self.used = self.stream.peek_random(max(count, _AHEAD)).tolist(), 0
+            self.ahead = min(4 * self.ahead, 2048)
+            self.array, self.used = self.stream.peek_random(max(count, self.ahead)), 0
+            self.values = self.array.tolist()
 
 
-def _place(draws: _Draws, intervals, others: list, tries: int):
-    """First of `tries` candidates that keeps the squared distances in others [(x, y, distance)], or None."""
+def _squared(distance: float) -> float:
+    """The number t such that s < t exactly where sqrt(s) < distance."""
+    t = distance * distance
+    while t > 0 and math.sqrt(t) >= distance:
+        t = math.nextafter(t, 0.0)
+    while math.sqrt(t) < distance:
+        t = math.nextafter(t, math.inf)
+    return t
+
+
+def _place(draws: _Draws, intervals, others: list, tries: int, singly: int):
+    """First of `tries` candidates outside the circles others = [(x, y, radius squared)], or None.
+
+    The first `singly` candidates are tested in Python, which is faster where most of them are good.
+    """
     xlo, xwidth, ylo, ywidth = intervals
-    singly = min(_SINGLY, tries)
-    draws.need(2 * singly)
-    values, used = draws.values, draws.used
-    for _ in range(singly):
-        x, y = xlo + xwidth * values[used], ylo + ywidth * values[used + 1]
-        used += 2
-        for other_x, other_y, distance in others:
-            dx, dy = x - other_x, y - other_y
-            if math.sqrt(dx * dx + dy * dy) < distance:
-                break
-        else:
-            draws.used = used
-            return x, y
-    draws.used = used
-    placed = np.array(others).reshape(-1, 3)
+    if singly:
+        draws.need(2 * singly)
+        values, used = draws.values, draws.used
+        for at in range(used, used + 2 * singly, 2):
+            x, y = xlo + xwidth * values[at], ylo + ywidth * values[at + 1]
+            for other_x, other_y, squared in others:
+                dx = x - other_x
+                dy = y - other_y
+                if dx * dx + dy * dy < squared:
+                    break
+            else:
+                draws.used = at + 2
+                return x, y
+        draws.used = used + 2 * singly
+    circles = np.array(others).reshape(-1, 3).T[:, :, None]
     left = tries - singly
     while left > 0:
-        count = min(left, 128)
+        count = min(left, _BLOCK)
         draws.need(2 * count)
-        block = np.array(draws.values[draws.used : draws.used + 2 * count])
+        block = draws.array[draws.used : draws.used + 2 * count]
         x, y = xlo + xwidth * block[0::2], ylo + ywidth * block[1::2]
-        dx, dy = x[:, None] - placed[:, 0], y[:, None] - placed[:, 1]
-        free = ~(np.sqrt(dx * dx + dy * dy) < placed[:, 2]).any(axis=1)
+        dx = x - circles[0]
+        dy = y - circles[1]
+        dx *= dx
+        dy *= dy
+        dx += dy
+        free = (dx >= circles[2]).all(axis=0)
         first = int(free.argmax())
         if free[first]:
             draws.used += 2 * (first + 1)
@@ -87,6 +110,18 @@ def _place(draws: _Draws, intervals, others: list, tries: int):
         draws.used += 2 * count
         left -= count
     return None
+
+
+@functools.lru_cache(maxsize=64)
+def _plan(placements: tuple[Placement, ...], margin: float, tries: int) -> list[tuple]:
+    """Per object: intervals, squared distances to the objects before it, candidates to test in Python."""
+    plan = []
+    for i, placement in enumerate(placements):
+        intervals = placement.intervals()
+        squared = [_squared(other.keepout + margin + placement.keepout) for other in placements[:i]]
+        crowded = math.pi * sum(squared) > _CROWDED * intervals[1] * intervals[3]
+        plan.append((intervals, squared, 0 if crowded else min(_SINGLY, tries)))
+    return plan
 
 
 def sample_layout(
@@ -118,14 +153,13 @@ def sample_layout(
     Source:
         safety-gymnasium 1.0.0 (margin 0, 100 tries); the authors of SEditor use margin 0.3 and 200 tries.
     """
-    intervals = [placement.intervals() for placement in placements]
-    keepouts = [placement.keepout for placement in placements]
+    plan = _plan(tuple(placements), margin, tries)
     draws = _Draws(stream)
     for _ in range(layouts):
         layout = []
-        for interval, keepout in zip(intervals, keepouts, strict=True):
-            others = [(x, y, other + margin + keepout) for (x, y), other in zip(layout, keepouts, strict=False)]
-            xy = _place(draws, interval, others, tries)
+        for intervals, squared, singly in plan:
+            others = [(x, y, radius) for (x, y), radius in zip(layout, squared)]
+            xy = _place(draws, intervals, others, tries, singly)
             if xy is None:
                 break
             layout.append(xy)
@@ -157,9 +191,9 @@ def resample(
     Returns:
         Position, float64 [2], or None if every candidate was rejected.
     """
-    distances = np.asarray(others_keepout, np.float64) + margin + placement.keepout
-    others = list(zip(*np.asarray(others_xy, np.float64).reshape(-1, 2).T.tolist(), distances.tolist(), strict=True))
+    radii = [_squared(float(keepout) + margin + placement.keepout) for keepout in others_keepout]
+    others = [(float(x), float(y), squared) for (x, y), squared in zip(others_xy, radii, strict=True)]
     draws = _Draws(stream)
-    xy = _place(draws, placement.intervals(), others, tries)
+    xy = _place(draws, placement.intervals(), others, tries, min(_SINGLY, tries))
     stream.skip(draws.used)
     return None if xy is None else np.array(xy)

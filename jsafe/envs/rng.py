@@ -2,8 +2,9 @@
 
 import numpy as np
 
-_BLOCK = 624  # words per twist of the Mersenne Twister
-_AHEAD = 2 * _BLOCK  # words fetched at a time
+_KEY = 624  # words of the generator's key
+_AHEAD = 1024  # words fetched at a time
+_ORIGIN_EVERY = 1 << 17  # words between two copies of the generator's state (a copy costs as much as 20 000 words)
 
 
 class RandomStream:
@@ -23,37 +24,38 @@ class RandomStream:
         ValueError: seed is not an integer in that range.
 
     Source:
-        safety-gymnasium 1.0.0 keeps one `RandomState` per environment. The words are fetched with
-        `RandomState.randint(0, 2**32, dtype=uint32)`, which returns the generator's raw output.
+        safety-gymnasium 1.0.0 keeps one `RandomState` per environment.
     """
 
     def __init__(self, seed: int):
         if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
             raise ValueError(f"seed must be an int in [0, 2**32 - 1], got {seed!r}")
-        self._source = np.random.RandomState(int(seed))
-        self._clear()
+        self._generator = np.random.MT19937(0)
+        self._legacy = np.random.RandomState(self._generator)  # shares the generator: its seeding, its state
+        self._legacy.seed(int(seed))
+        self._start()
 
-    def _clear(self):
-        self._origin = None  # generator state at word 0 of the buffer; None: the source is there itself
-        self._words = np.empty(0, np.uint32)
-        self._position = 0  # next word; skip() may leave it beyond the buffer
-
-    def _fetch(self, count: int) -> np.ndarray:
-        return self._source.randint(0, 2**32, size=count, dtype=np.uint32)
+    def _start(self):
+        self._origin = self._legacy.get_state()
+        self._passed = 0  # words between the origin and the buffer
+        self._words = np.empty(0, np.uint64)
+        self._position = 0  # next word of the buffer; skip() may leave it beyond the end
 
     def _need(self, count: int):
         """Makes `count` words available from the current position on."""
-        left = len(self._words) - self._position
-        if left >= count:
+        missing = self._position + count - len(self._words)
+        if missing <= 0:
             return
-        if left <= 0:  # nothing to keep: drop what was skipped, start a new buffer here
-            if left < 0:
-                self._fetch(-left)
-            self._origin = self._source.get_state(legacy=False)["state"]
-            self._words = self._fetch(max(count, _AHEAD))
-            self._position = 0
-        else:
-            self._words = np.concatenate([self._words, self._fetch(max(count - left, _AHEAD))])
+        kept = self._words[self._position :]
+        beyond = max(self._position - len(self._words), 0)
+        if beyond:
+            self._generator.random_raw(beyond, output=False)
+        self._passed += self._position
+        self._position = 0
+        if self._passed > _ORIGIN_EVERY:
+            self._origin, self._passed = self._state_after(self._passed), 0
+        fetched = self._generator.random_raw(max(count - len(kept), _AHEAD))
+        self._words = np.concatenate([kept, fetched]) if len(kept) else fetched
 
     def random(self) -> float:
         """Next double in [0, 1), as `RandomState.random_sample()`."""
@@ -67,7 +69,7 @@ class RandomStream:
         """Next n doubles, float64 [n], without consuming them."""
         self._need(2 * n)
         words = self._words[self._position : self._position + 2 * n]
-        return ((words[0::2] >> 5) * 67108864.0 + (words[1::2] >> 6)) / 9007199254740992.0
+        return ((words[0::2] >> 5) * 67108864.0 + (words[1::2] >> 6)) * (1.0 / 9007199254740992.0)
 
     def skip(self, n: int = 1) -> None:
         """Consumes n doubles in constant time; the generator catches up at the next draw."""
@@ -93,16 +95,16 @@ class RandomStream:
 
     def state(self) -> dict:
         """Exact state: {"key": uint32 [624], "pos": int}, the words of `RandomState.get_state()`."""
-        source = np.random.RandomState(0)
-        if self._origin is None:
-            origin = self._source.get_state(legacy=False)["state"]
-        else:
-            origin = self._origin
-        source.set_state(("MT19937", origin["key"], origin["pos"]))
-        if self._position:
-            source.randint(0, 2**32, size=self._position, dtype=np.uint32)
-        _, key, pos, *_ = source.get_state()
+        _, key, pos, *_ = self._state_after(self._passed + self._position)
         return {"key": np.array(key, np.uint32), "pos": int(pos)}
+
+    def _state_after(self, words: int) -> tuple:
+        """`RandomState.get_state()`, so many words after the origin."""
+        generator = np.random.MT19937(0)
+        legacy = np.random.RandomState(generator)
+        legacy.set_state(self._origin)
+        generator.random_raw(words, output=False)
+        return legacy.get_state()
 
     def set_state(self, state: dict) -> None:
         """Continues from a state made by `state()`.
@@ -111,9 +113,9 @@ class RandomStream:
             ValueError: key is not 624 words or pos is not in 0 ... 624.
         """
         key, pos = np.asarray(state["key"], np.uint32), int(state["pos"])
-        if key.shape != (_BLOCK,):
-            raise ValueError(f"state['key'] must have shape ({_BLOCK},), got {key.shape}")
-        if not 0 <= pos <= _BLOCK:
-            raise ValueError(f"state['pos'] must be in 0 ... {_BLOCK}, got {pos}")
-        self._source.set_state(("MT19937", key, pos))
-        self._clear()
+        if key.shape != (_KEY,):
+            raise ValueError(f"state['key'] must have shape ({_KEY},), got {key.shape}")
+        if not 0 <= pos <= _KEY:
+            raise ValueError(f"state['pos'] must be in 0 ... {_KEY}, got {pos}")
+        self._legacy.set_state(("MT19937", key, pos))
+        self._start()
