@@ -1,0 +1,70 @@
+"""SEditor: a utility maximiser proposes actions, a safety editor edits them (Yu, Xu & Zhang 2022)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from jsafe.algos._off_policy import OffPolicyConfig, assemble
+from jsafe.components.actors import editor_actor
+from jsafe.components.rules import lagrange
+from jsafe.registry import Algorithm, register
+from jsafe.types import EnvSpec, Learner
+
+
+@dataclasses.dataclass(frozen=True)
+class SEditorConfig(OffPolicyConfig):
+    """Options of SEditor; the defaults are the paper's run on Safety Gym."""
+
+    distance: Literal["hinge", "l2", "none"] = "hinge"
+    """What an edit costs the editor; `l2` and `none` are the paper's ablations."""
+    edit: Literal["add", "overwrite", "soft"] = "add"
+    """How an edit acts on a proposal; `overwrite` and `soft` are ablations."""
+
+
+LAPTOP = {"sequences": 128}
+"""What the preset `laptop` changes: smaller minibatches, the same algorithm."""
+
+
+def build(config: SEditorConfig, spec: EnvSpec, axis_name: str | None = None) -> Learner:
+    """SEditor, trained off-policy under a Lagrange multiplier on the cost per step.
+
+    `a = clip(p + 2 d, -1, 1)`, proposal `p ~ phi(. | s)`, edit `d ~ psi(. | s, p)` (h in section 4);
+    maximiser Eq. 7a, editor Eq. 7b with the hinge of Eq. 8 (`jsafe.components.actors.editor_actor`); critics by
+    TD(0.95) without entropy reward; multiplier `softplus(rho)`, one step per iteration on raw fresh costs.
+
+    Args:
+      config: Options.
+      spec: Sizes of the environment. Several costs get a critic pair and a multiplier each.
+      axis_name: Mapped axis to reduce over.
+
+    Returns:
+      A `Learner`.
+
+    Source: Yu, Xu & Zhang 2022, Towards Safe Reinforcement Learning with a Safety Editor Policy, NeurIPS,
+      arXiv 2201.12427, and the authors' released configuration with its debug switch off. Differences: the gradient
+      of a Beta sample is that of two gamma draws (unbiased, as torch's is, but not equal sample by sample).
+    """
+    actor = editor_actor(
+        spec.obs_dim * config.frame_stack,
+        spec.act_dim,
+        hidden=config.hidden,
+        act=config.activation,
+        distance=config.distance,
+        edit=config.edit,
+    )
+    rule = lagrange(spec.num_costs, init=config.initial_multiplier, learning_rate=config.multiplier_learning_rate)
+    return assemble(config, spec, actor, rule, axis_name=axis_name)
+
+
+register(
+    Algorithm(
+        name="seditor",
+        family="off_policy",
+        config=SEditorConfig,
+        build=build,
+        presets={"paper": {}, "laptop": LAPTOP},
+        paper="Yu, Xu & Zhang 2022, Towards Safe RL with a Safety Editor Policy, arXiv 2201.12427",
+        summary="A safety editor edits the actions that a utility maximiser proposes.",
+    )
+)
