@@ -1,0 +1,1 @@
+"""The batched Safety-Gymnasium engine: numpy and MuJoCo only."""

@@ -1,0 +1,10 @@
+"""Robots: one short file each."""
+
+from jsafe.envs.robots.base import COMMON_PARTS, COMMON_SENSORS, Part, Robot
+from jsafe.envs.robots.car import CAR
+from jsafe.envs.robots.point import POINT
+
+ROBOTS: dict[str, Robot] = {robot.name: robot for robot in (POINT, CAR)}
+"""Stock robots by name."""
+
+__all__ = ["COMMON_PARTS", "COMMON_SENSORS", "ROBOTS", "Part", "Robot"]

@@ -1,0 +1,15 @@
+"""Tasks: one short file each."""
+
+from jsafe.envs.tasks.base import Episode, Lidar, Scene, Task, hazard_cost, planar
+from jsafe.envs.tasks.button import Button
+from jsafe.envs.tasks.goal import Goal
+from jsafe.envs.tasks.push import Push
+
+TASKS: dict[str, tuple[type[Task], tuple[int, ...]]] = {
+    "Goal": (Goal, (0, 1, 2)),
+    "Push": (Push, (0, 1, 2)),
+    "Button": (Button, (0, 1, 2)),
+}
+"""Official navigation tasks and their levels."""
+
+__all__ = ["TASKS", "Button", "Episode", "Goal", "Lidar", "Push", "Scene", "Task", "hazard_cost", "planar"]
