@@ -320,9 +320,10 @@ def random_batch(learner: Learner, key: jax.Array) -> SequenceBatch | RolloutBat
     if isinstance(learner.data, ReplayData):
         return _random_sequences(learner.spec, learner.data, rng)
     spec, shape = learner.spec, (learner.data.length, learner.data.num_envs)
-    obs = rng.standard_normal((shape[0] + 1, shape[1], spec.obs_dim)).astype(np.float32)
+    width = _obs_width(learner)
+    obs = rng.standard_normal((shape[0] + 1, shape[1], width)).astype(np.float32)
     policy_state = learner.policy(learner.init(init_key))
-    out = learner.act(policy_state, obs[:-1].reshape(-1, spec.obs_dim), act_key, False)
+    out = learner.act(policy_state, obs[:-1].reshape(-1, width), act_key, False)
     terminated = rng.random(shape) < 0.05
     truncated = (rng.random(shape) < 0.05) & ~terminated
     reward = rng.standard_normal(shape).astype(np.float32)
@@ -410,7 +411,7 @@ def check_learner(learner: Learner, key: jax.Array, *, updates: int = 2) -> tupl
 
 
 def _check_act(learner: Learner, policy_state: Any, key: jax.Array) -> None:
-    n, width = 3, learner.spec.obs_dim * getattr(learner.data, "frame_stack", 1)
+    n, width = 3, _obs_width(learner)
     obs = np.asarray(jax.random.normal(key, (n, width)), np.float32)
     act = jax.jit(learner.act, static_argnums=3)
     for deterministic in (False, True):
@@ -420,6 +421,13 @@ def _check_act(learner: Learner, policy_state: Any, key: jax.Array) -> None:
         _check_finite("act", out)
     again = act(policy_state, obs, jax.random.fold_in(key, 1), True)
     assert np.array_equal(out.action, again.action), "a deterministic action depends on the key"
+
+
+def _obs_width(learner: Learner) -> int:
+    """Columns of the observations that `act` takes: frames are stacked, a transform appends its own."""
+    transform = getattr(learner.data, "transform", None)
+    extra = transform.extra_obs if transform is not None else 0
+    return learner.spec.obs_dim * getattr(learner.data, "frame_stack", 1) + extra
 
 
 def _shapes(tree: Any) -> Any:

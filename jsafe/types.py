@@ -76,6 +76,41 @@ class ReplayData:
     """Storage type of observations: float32 or float16."""
 
 
+class TransformStep(NamedTuple):
+    """What a `CMDPTransform` makes of one step of N environments.
+
+    `z` continues (already reset where the episode ended), `z_final` is the value before that reset: the one that
+    belongs to the final observation, from which a truncated step bootstraps.
+    """
+
+    z: Array
+    z_final: Array
+    reward: Array
+    terminated: Array
+
+
+class CMDPTransform(NamedTuple):
+    """A change of the problem that carries a small state `z [N, ...]` per environment (a budget, a counter).
+
+    The functions work on numpy and on jax arrays alike, so that host collectors and compiled rollouts share them.
+    `params` is `learner.policy(state).transform` (a budget, say; it may change between iterations).
+    The learner sees transformed data only: `act` and the batch get `augment(obs, z)`, `next_obs` is
+    `augment(final_obs, z_final)`, `reward` and `terminated` are those of `step`. Episode statistics and `cost` stay
+    raw. Where `step` terminates an episode that the environment would go on with, the collector resets that environment.
+
+    Attributes:
+      extra_obs: Columns that `augment` appends.
+      init: `(params, N) -> z`, at the start of a run (numpy).
+      augment: `(obs [..., O], z) -> [..., O + extra_obs]`.
+      step: `(params, z, reward [N], cost [N, M], terminated [N], truncated [N]) -> TransformStep`.
+    """
+
+    extra_obs: int
+    init: Callable[[Any, int], Any]
+    augment: Callable[[Any, Any], Any]
+    step: Callable[..., TransformStep]
+
+
 @dataclasses.dataclass(frozen=True)
 class RolloutData:
     """Data that an on-policy learner asks of its collector: `num_envs` x `length` fresh steps per iteration."""
@@ -83,6 +118,8 @@ class RolloutData:
     num_envs: int = 20
     length: int = 1000
     reset_each_epoch: bool = False
+    transform: CMDPTransform | None = None
+    """Applied by the collector to what the learner sees (Saute, Simmer, early termination)."""
 
 
 class CostStats(NamedTuple):
@@ -93,7 +130,7 @@ class CostStats(NamedTuple):
 
 
 class SequenceBatch(NamedTuple):
-    """Replayed rows, time-major `[T, B, ...]`, in the row convention of seditor: the reward of a row was received on arriving there.
+    """Replayed rows, time-major `[T, B, ...]`; the reward of a row is the one received on arriving there.
 
     `reward[t]`, `cost[t]` and `discount[t]` belong to the arrival at `obs[t]`; `action[t]` was taken from it.
     `first` rows start an episode (reward and cost 0), `last` rows end one (their action is meaningless).
@@ -114,7 +151,7 @@ class SequenceBatch(NamedTuple):
 
 
 class EpisodeStats(NamedTuple):
-    """Sums over the episodes that ended in a batch (scalars; `cost` is `[M]`), undiscounted and in environment units."""
+    """Sums over the episodes that ended in a batch, undiscounted, in environment units; `cost` is `[M]`."""
 
     total_return: Array
     cost: Array
