@@ -1,0 +1,283 @@
+"""Steps environments with a learner's policy and makes the batches that its update wants."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from jsafe.collect import acting
+from jsafe.collect.episodes import EpisodeTracker
+from jsafe.collect.replay import FIRST, LAST, MID, SequenceReplay
+from jsafe.types import CostStats, EpisodeStats, Key, Learner, ReplayData, RolloutBatch, RolloutData, SequenceBatch
+
+
+def make_collector(env: Any, learner: Learner, seed: int | None = None) -> SequenceCollector | RolloutCollector:
+    """The collector for `learner.data`.
+
+    Args:
+      env: Batched environment (`jsafe.envs.make`, or anything with its interface); the collector resets it.
+      learner: Its `act`, `spec` and `data` are used.
+      seed: Seed of the reset; without one the environment's own random streams continue.
+
+    Raises:
+      ValueError: If the environment does not fit the learner, or `learner.data` contradicts itself.
+    """
+    kinds = {ReplayData: SequenceCollector, RolloutData: RolloutCollector}
+    for data, collector in kinds.items():
+        if isinstance(learner.data, data):
+            return collector(env, learner, seed)
+    raise ValueError(f"learner.data must be a ReplayData or a RolloutData, got {type(learner.data).__name__}")
+
+
+class _Collector:
+    """What both collectors share: the environments, their current observations, statistics and counters."""
+
+    def __init__(self, env: Any, learner: Learner, seed: int | None, frame_stack: int):
+        acting.check_spec(env, learner.spec, learner.data.num_envs)
+        self.env_steps = 0
+        """Environment steps so far, over all environments."""
+        self._env = env
+        self._policy = learner.act
+        self._box = acting.ActionBox(env.spec)
+        self._tracker = EpisodeTracker(env.num_envs, env.spec.num_costs)
+        self._frames = acting.FrameStack(env.reset() if seed is None else env.reset(seed=seed), frame_stack)
+
+    def episodes(self) -> dict[str, float]:
+        """Statistics of finished episodes; see `EpisodeTracker.pop`."""
+        return self._tracker.pop()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later batches depend on, but for the rows that `journal` has returned."""
+        return {
+            "env": self._env.state_dict(),
+            "frames": self._frames.frames.copy(),
+            "tracker": self._tracker.state_dict(),
+            "env_steps": self.env_steps,
+        }
+
+    def load_state_dict(self, state: dict[str, Any], journal: Iterable[dict[str, np.ndarray]] = ()) -> None:
+        """Continues where `state_dict` was called, bit for bit.
+
+        Args:
+          state: What `state_dict` returned.
+          journal: The chunks that are still needed (`journal_keep`), oldest first.
+        """
+        self._env.load_state_dict(state["env"])
+        self._frames = acting.FrameStack.restore(state["frames"])
+        self._tracker.load_state_dict(state["tracker"])
+        self.env_steps = int(state["env_steps"])
+
+    def _act(self, policy_state: Any, key: Key, step: int) -> tuple[np.ndarray, np.ndarray]:
+        action, log_prob = acting.act(self._policy, policy_state, self._frames.stacked, key, np.int32(step), False)
+        return np.asarray(action), np.asarray(log_prob)
+
+
+class SequenceCollector(_Collector):
+    """Fills a replay and samples from it: for `ReplayData` learners.
+
+    Rows follow the convention of `SequenceBatch`. A row is written when its action is known, so the newest observation
+    of each environment is not in the replay yet. The LAST row of an episode holds the final observation and a zero
+    action, with discount 0 after a termination and 1 after a truncation.
+
+    Args:
+      env: Batched environment with `learner.data.num_envs` environments.
+      learner: Its `act`, `spec` and `data` are used.
+      seed: Seed of the reset; see `make_collector`.
+
+    Raises:
+      ValueError: If the environment does not fit the learner, or `learner.data` contradicts itself.
+    """
+
+    def __init__(self, env: Any, learner: Learner, seed: int | None = None):
+        data, spec = learner.data, learner.spec
+        _check_replay_data(data)
+        super().__init__(env, learner, seed, data.frame_stack)
+        self._data = data
+        n, m = env.num_envs, spec.num_costs
+        self.replay = SequenceReplay(
+            n, data.replay_rows, spec.obs_dim, spec.act_dim, m, frame_stack=data.frame_stack, dtype=data.dtype
+        )
+        # How the current observation was arrived at: [reward, discount, kind, costs], float64 [N, 3 + M].
+        self._arrival = np.zeros((n, 3 + m))
+        self._arrival[:, 1:3] = 1, FIRST
+        self._empty: SequenceBatch | None = None
+
+    def collect(self, policy_state: Any, key: Key) -> SequenceBatch:
+        """Steps all environments `unroll` times, appends the rows and samples a batch.
+
+        Args:
+          policy_state: What `learner.policy` returned; actions are sampled from it.
+          key: Key of this iteration, the only source of randomness besides the environments.
+
+        Returns:
+          A batch of numpy arrays, fresh unless `learn` is False: then its rows are zeros.
+        """
+        rng = acting.numpy_rng(key)
+        fresh_cost, fresh_rows = np.zeros(self._arrival.shape[1] - 3), 0
+        for step in range(self._data.unroll):
+            if self.env_steps < self._data.random_steps:
+                action = rng.uniform(-1, 1, (self._env.num_envs, len(self._env.spec.action_low)))
+            else:
+                action = self._act(policy_state, key, step)[0].clip(-1, 1)
+            fresh_cost += self._arrival[:, 3:].sum(0)
+            self._append(self._frames.newest, action, self._arrival)
+            result = self._env.step(self._box(action))
+            ended = result.terminated | result.truncated
+            arrival = np.column_stack([result.reward, ~result.terminated, np.full(len(ended), MID), result.cost])
+            finished = self._tracker.step(result.reward, result.cost, result.info.get("success"), ended)
+            fresh_rows += len(ended)
+            if finished is not None:
+                envs = finished.env
+                arrival[envs, 2] = LAST
+                fresh_cost += arrival[envs, 3:].sum(0)
+                fresh_rows += len(envs)
+                self._append(result.final_obs[envs], np.zeros_like(action[envs]), arrival[envs], envs)
+                arrival[envs] = 0
+                arrival[envs, 1:3] = 1, FIRST
+            self._arrival = arrival
+            self._frames.push(result.obs, ended)
+            self.env_steps += len(ended)
+        fresh = CostStats(fresh_cost.astype(np.float32), np.float32(fresh_rows))
+        data = self._data
+        if self.replay.rows < data.initial_rows or not self.replay.can_sample(data.sequence_length):
+            return self._zeros()._replace(fresh=fresh)
+        minibatches = data.updates if data.updates > 1 else None
+        rows = self.replay.sample(rng, data.sequences, data.sequence_length, minibatches)
+        return SequenceBatch(*rows, fresh=fresh, learn=np.True_)
+
+    def journal(self) -> dict[str, np.ndarray] | None:
+        """The replay's rows since the last call; see `SequenceReplay.journal`."""
+        return self.replay.journal()
+
+    def journal_keep(self) -> int:
+        """How many of the newest chunks `load_state_dict` needs."""
+        return self.replay.journal_keep()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later batches depend on, but for the rows that `journal` has returned."""
+        return {**super().state_dict(), "arrival": self._arrival.copy(), "replay": self.replay.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any], journal: Iterable[dict[str, np.ndarray]] = ()) -> None:
+        """Continues where `state_dict` was called, bit for bit; see `SequenceReplay.load_state_dict`."""
+        self.replay.load_state_dict(state["replay"], journal)
+        super().load_state_dict(state)
+        self._arrival = np.array(state["arrival"], np.float64)
+
+    def _append(
+        self, obs: np.ndarray, action: np.ndarray, arrival: np.ndarray, envs: np.ndarray | None = None
+    ) -> None:
+        reward, discount, kind, cost = arrival[:, 0], arrival[:, 1], arrival[:, 2], arrival[:, 3:]
+        self.replay.append(obs, action, reward, cost, discount, kind, envs)
+
+    def _zeros(self) -> SequenceBatch:
+        """A batch of zeros with `learn` False, made once and read-only."""
+        if self._empty is None:
+            data, spec = self._data, self._env.spec
+            shape = (*((data.updates,) if data.updates > 1 else ()), data.sequence_length, data.sequences)
+            widths = {"obs": spec.obs_dim * data.frame_stack, "action": spec.act_dim, "cost": spec.num_costs}
+            fields: dict[str, Any] = {k: np.zeros((*shape, width), np.float32) for k, width in widths.items()}
+            fields |= {k: np.zeros(shape, np.float32) for k in ("reward", "discount")}
+            fields |= {k: np.zeros(shape, bool) for k in ("first", "last")}
+            for array in fields.values():
+                array.flags.writeable = False
+            self._empty = SequenceBatch(**fields, fresh=CostStats(0, 0), learn=np.False_)
+        return self._empty
+
+
+def _check_replay_data(data: ReplayData) -> None:
+    for name in ("num_envs", "unroll", "sequences", "sequence_length", "frame_stack", "replay_rows", "updates"):
+        if getattr(data, name) < 1:
+            raise ValueError(f"{name} must be at least 1, got {getattr(data, name)}")
+    need = data.sequence_length + data.frame_stack - 1
+    if data.replay_rows < need:
+        raise ValueError(f"replay_rows must be at least sequence_length + frame_stack - 1 = {need}: {data.replay_rows}")
+    if data.initial_rows > data.replay_rows * data.num_envs:
+        capacity = data.replay_rows * data.num_envs
+        raise ValueError(f"initial_rows is {data.initial_rows}, but the replay only holds {capacity} rows")
+
+
+class RolloutCollector(_Collector):
+    """Collects fresh steps, time-major: for `RolloutData` learners.
+
+    Environments keep running from one batch to the next, unless `reset_each_epoch`: then all start anew with each
+    batch, and the last row of every environment that did not end there is marked as truncated (its episode is cut, and
+    is left out of the statistics, as in OmniSafe).
+
+    Args:
+      env: Batched environment with `learner.data.num_envs` environments.
+      learner: Its `act`, `spec` and `data` are used.
+      seed: Seed of the reset; see `make_collector`.
+
+    Raises:
+      ValueError: If the environment does not fit the learner.
+    """
+
+    def __init__(self, env: Any, learner: Learner, seed: int | None = None):
+        if learner.data.length < 1:
+            raise ValueError(f"length must be at least 1, got {learner.data.length}")
+        super().__init__(env, learner, seed, 1)
+        self._data = learner.data
+        self._at_reset = True
+
+    def collect(self, policy_state: Any, key: Key) -> RolloutBatch:
+        """Steps all environments `length` times.
+
+        Args:
+          policy_state: What `learner.policy` returned; actions are sampled from it.
+          key: Key of this iteration, the only source of randomness besides the environments.
+
+        Returns:
+          A batch of fresh, read-only numpy arrays.
+        """
+        env, data = self._env, self._data
+        if data.reset_each_epoch and not self._at_reset:
+            self._frames = acting.FrameStack(env.reset(), 1)
+            self._tracker.drop_running()
+        self._at_reset = False
+        shape, spec = (data.length, env.num_envs), env.spec
+        obs = np.empty((*shape, spec.obs_dim), np.float32)
+        next_obs = np.empty_like(obs)
+        actions = np.empty((*shape, spec.act_dim), np.float32)
+        log_probs, rewards = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        costs = np.empty((*shape, spec.num_costs), np.float32)
+        terminated, truncated = np.empty(shape, bool), np.empty(shape, bool)
+        totals = np.zeros(3 + spec.num_costs)  # return, length, count, costs of the finished episodes
+        for t in range(data.length):
+            obs[t] = self._frames.newest
+            actions[t], log_probs[t] = self._act(policy_state, key, t)
+            step = env.step(self._box(actions[t]))
+            ended = step.terminated | step.truncated
+            next_obs[t], rewards[t], costs[t] = step.final_obs, step.reward, step.cost
+            terminated[t], truncated[t] = step.terminated, step.truncated
+            finished = self._tracker.step(step.reward, step.cost, step.info.get("success"), ended)
+            if finished is not None:
+                totals[:3] += finished.total_return.sum(), finished.length.sum(), len(finished.env)
+                totals[3:] += finished.cost.sum(0)
+            self._frames.push(step.obs, ended)
+        self.env_steps += data.length * env.num_envs
+        if data.reset_each_epoch:
+            truncated[-1] |= ~terminated[-1]
+        total_return, length, count, *cost = totals.astype(np.float32)
+        stats = EpisodeStats(total_return, np.array(cost, np.float32), length, count)
+        batch = RolloutBatch(obs, actions, log_probs, rewards, costs, terminated, truncated, next_obs, stats)
+        for array in batch[:-1]:
+            array.flags.writeable = False
+        return batch
+
+    def journal(self) -> None:
+        """None: nothing is kept between batches."""
+
+    def journal_keep(self) -> int:
+        """Zero; see `journal`."""
+        return 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that later batches depend on."""
+        return {**super().state_dict(), "at_reset": self._at_reset}
+
+    def load_state_dict(self, state: dict[str, Any], journal: Iterable[dict[str, np.ndarray]] = ()) -> None:
+        """Continues where `state_dict` was called, bit for bit."""
+        super().load_state_dict(state)
+        self._at_reset = bool(state["at_reset"])
