@@ -153,11 +153,16 @@ class ToyEnv:
         }
         self._running = False
 
-    def reset(self, seed: int | None = None) -> np.ndarray:
-        """Starts new episodes everywhere and returns observations `[N, O]`; without a seed the streams continue."""
+    def reset(self, seed: int | None = None, *, mask: np.ndarray | None = None) -> np.ndarray:
+        """Starts new episodes and returns observations `[N, O]`.
+
+        Args:
+          seed: Stream of environment 0; without one the streams continue.
+          mask: `[N]` booleans: which environments to reset; the others stay as they are. All by default.
+        """
         if seed is not None:
             self._seed(seed)
-        self._reset(np.ones(self.num_envs, bool))
+        self._reset(np.ones(self.num_envs, bool) if mask is None else np.asarray(mask, bool))
         self._running = True
         return self._observe()
 

@@ -9,7 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsafe.types import EnvSpec, Key
+from jsafe.types import CMDPTransform, EnvSpec, Key, TransformStep
+
+IDENTITY = CMDPTransform(
+    extra_obs=0,
+    init=lambda params, n: np.zeros((n, 0), np.float32),
+    augment=lambda obs, z: obs,
+    step=lambda params, z, reward, cost, terminated, truncated: TransformStep(z, z, reward, terminated),
+)
+"""The transform that changes nothing."""
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
@@ -91,6 +99,11 @@ class FrameStack:
         self._frames = np.concatenate([self._frames[:, 1:], obs[:, None]], axis=1)
         if ended.any():
             self._frames[ended] = obs[ended, None]
+
+
+def transform_params(policy_state: Any) -> Any:
+    """The parameters of the learner's `CMDPTransform` as numpy arrays; None if it has none."""
+    return jax.device_get(getattr(policy_state, "transform", None))
 
 
 def check_spec(env: Any, spec: EnvSpec, num_envs: int | None = None) -> None:

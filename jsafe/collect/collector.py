@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import jax
 import numpy as np
 
 from jsafe.collect import acting
@@ -69,8 +70,8 @@ class _Collector:
         self._tracker.load_state_dict(state["tracker"])
         self.env_steps = int(state["env_steps"])
 
-    def _act(self, policy_state: Any, key: Key, step: int) -> tuple[np.ndarray, np.ndarray]:
-        action, log_prob = acting.act(self._policy, policy_state, self._frames.stacked, key, np.int32(step), False)
+    def _act(self, policy_state: Any, obs: np.ndarray, key: Key, step: int) -> tuple[np.ndarray, np.ndarray]:
+        action, log_prob = acting.act(self._policy, policy_state, obs, key, np.int32(step), False)
         return np.asarray(action), np.asarray(log_prob)
 
 
@@ -120,7 +121,7 @@ class SequenceCollector(_Collector):
             if self.env_steps < self._data.random_steps:
                 action = rng.uniform(-1, 1, (self._env.num_envs, len(self._env.spec.action_low)))
             else:
-                action = self._act(policy_state, key, step)[0].clip(-1, 1)
+                action = self._act(policy_state, self._frames.stacked, key, step)[0].clip(-1, 1)
             fresh_cost += self._arrival[:, 3:].sum(0)
             self._append(self._frames.newest, action, self._arrival)
             result = self._env.step(self._box(action))
@@ -165,9 +166,7 @@ class SequenceCollector(_Collector):
         super().load_state_dict(state)
         self._arrival = np.array(state["arrival"], np.float64)
 
-    def _append(
-        self, obs: np.ndarray, action: np.ndarray, arrival: np.ndarray, envs: np.ndarray | None = None
-    ) -> None:
+    def _append(self, obs: np.ndarray, action: np.ndarray, arrival: np.ndarray, envs: np.ndarray | None = None) -> None:
         reward, discount, kind, cost = arrival[:, 0], arrival[:, 1], arrival[:, 2], arrival[:, 3:]
         self.replay.append(obs, action, reward, cost, discount, kind, envs)
 
@@ -205,6 +204,10 @@ class RolloutCollector(_Collector):
     batch, and the last row of every environment that did not end there is marked as truncated (its episode is cut, and
     is left out of the statistics, as in OmniSafe).
 
+    With `learner.data.transform` the policy and the batch see the transformed problem; costs and the statistics of
+    episodes stay those of the environment. An episode that the transform terminates on its own is ended by
+    `env.reset(mask=...)`.
+
     Args:
       env: Batched environment with `learner.data.num_envs` environments.
       learner: Its `act`, `spec` and `data` are used.
@@ -219,25 +222,26 @@ class RolloutCollector(_Collector):
             raise ValueError(f"length must be at least 1, got {learner.data.length}")
         super().__init__(env, learner, seed, 1)
         self._data = learner.data
-        self._at_reset = True
+        self._transform = learner.data.transform or acting.IDENTITY
+        self._z: Any = None  # the transform's state; made at a reset, when its parameters are known
+        self._loaded_z: list[np.ndarray] | None = None
 
     def collect(self, policy_state: Any, key: Key) -> RolloutBatch:
         """Steps all environments `length` times.
 
         Args:
-          policy_state: What `learner.policy` returned; actions are sampled from it.
+          policy_state: What `learner.policy` returned; actions are sampled from it. Parameters of a transform are its
+            attribute `transform`.
           key: Key of this iteration, the only source of randomness besides the environments.
 
         Returns:
           A batch of fresh, read-only numpy arrays.
         """
-        env, data = self._env, self._data
-        if data.reset_each_epoch and not self._at_reset:
-            self._frames = acting.FrameStack(env.reset(), 1)
-            self._tracker.drop_running()
-        self._at_reset = False
+        env, data, transform = self._env, self._data, self._transform
+        params = acting.transform_params(policy_state)
+        self._begin(params)
         shape, spec = (data.length, env.num_envs), env.spec
-        obs = np.empty((*shape, spec.obs_dim), np.float32)
+        obs = np.empty((*shape, spec.obs_dim + transform.extra_obs), np.float32)
         next_obs = np.empty_like(obs)
         actions = np.empty((*shape, spec.act_dim), np.float32)
         log_probs, rewards = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -245,17 +249,21 @@ class RolloutCollector(_Collector):
         terminated, truncated = np.empty(shape, bool), np.empty(shape, bool)
         totals = np.zeros(3 + spec.num_costs)  # return, length, count, costs of the finished episodes
         for t in range(data.length):
-            obs[t] = self._frames.newest
-            actions[t], log_probs[t] = self._act(policy_state, key, t)
+            obs[t] = transform.augment(self._frames.newest, self._z)
+            actions[t], log_probs[t] = self._act(policy_state, obs[t], key, t)
             step = env.step(self._box(actions[t]))
-            ended = step.terminated | step.truncated
-            next_obs[t], rewards[t], costs[t] = step.final_obs, step.reward, step.cost
-            terminated[t], truncated[t] = step.terminated, step.truncated
+            seen = transform.step(params, self._z, step.reward, step.cost, step.terminated, step.truncated)
+            next_obs[t] = transform.augment(step.final_obs, seen.z_final)
+            rewards[t], costs[t], terminated[t] = seen.reward, step.cost, seen.terminated
+            truncated[t] = step.truncated & ~terminated[t]
+            ended = terminated[t] | step.terminated | step.truncated
+            early = terminated[t] & ~step.terminated & ~step.truncated
+            self._z = seen.z
+            self._frames.push(env.reset(mask=early) if early.any() else step.obs, ended)
             finished = self._tracker.step(step.reward, step.cost, step.info.get("success"), ended)
             if finished is not None:
                 totals[:3] += finished.total_return.sum(), finished.length.sum(), len(finished.env)
                 totals[3:] += finished.cost.sum(0)
-            self._frames.push(step.obs, ended)
         self.env_steps += data.length * env.num_envs
         if data.reset_each_epoch:
             truncated[-1] |= ~terminated[-1]
@@ -275,9 +283,26 @@ class RolloutCollector(_Collector):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that later batches depend on."""
-        return {**super().state_dict(), "at_reset": self._at_reset}
+        leaves = self._loaded_z if self._z is None else jax.tree.leaves(self._z)
+        z = None if leaves is None else {str(i): np.array(leaf) for i, leaf in enumerate(leaves)}
+        return {**super().state_dict(), "z": z}
 
     def load_state_dict(self, state: dict[str, Any], journal: Iterable[dict[str, np.ndarray]] = ()) -> None:
         """Continues where `state_dict` was called, bit for bit."""
         super().load_state_dict(state)
-        self._at_reset = bool(state["at_reset"])
+        z = state["z"]
+        self._z = None
+        self._loaded_z = None if z is None else [np.array(z[str(i)]) for i in range(len(z))]
+
+    def _begin(self, params: Any) -> None:
+        """Resets what has to be reset before a batch."""
+        fresh = self._transform.init(params, self._env.num_envs)
+        if self._loaded_z is not None:
+            self._z = jax.tree.unflatten(jax.tree.structure(fresh), self._loaded_z)
+            self._loaded_z = None
+        if self._z is not None and self._data.reset_each_epoch:
+            self._frames = acting.FrameStack(self._env.reset(), 1)
+            self._tracker.drop_running()
+            self._z = None
+        if self._z is None:
+            self._z = fresh

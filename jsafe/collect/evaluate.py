@@ -9,7 +9,7 @@ import numpy as np
 
 from jsafe.collect import acting
 from jsafe.collect.episodes import EpisodeTracker
-from jsafe.types import Key
+from jsafe.types import CMDPTransform, Key
 
 
 def evaluate(
@@ -21,6 +21,7 @@ def evaluate(
     deterministic: bool = True,
     *,
     frame_stack: int = 1,
+    transform: CMDPTransform | None = None,
     seed: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs whole episodes, each environment its own fixed number of them.
@@ -36,6 +37,8 @@ def evaluate(
       key: Key of the actions (without effect on a deterministic policy).
       deterministic: Take the most likely action rather than a sample.
       frame_stack: Observations that the policy wants stacked (`learner.data.frame_stack`).
+      transform: What the policy expects its observations to be augmented by (`learner.data.transform`). Episodes
+        end, and reward and cost are counted, as in the environment.
       seed: Seed of the reset; without one the environment's own random streams continue.
 
     Returns:
@@ -59,11 +62,16 @@ def evaluate(
     }
     box, tracker = acting.ActionBox(env.spec), EpisodeTracker(n, m)
     frames = acting.FrameStack(env.reset() if seed is None else env.reset(seed=seed), frame_stack)
+    transform = transform or acting.IDENTITY
+    params = acting.transform_params(policy_state)
+    z = transform.init(params, n)
     step = 0
     while (slot < stop).any():
-        action, _ = acting.act(act, policy_state, frames.stacked, key, np.int32(step), deterministic)
+        obs = np.asarray(transform.augment(frames.stacked, z), np.float32)
+        action, _ = acting.act(act, policy_state, obs, key, np.int32(step), deterministic)
         out = env.step(box(np.asarray(action)))
         ended = out.terminated | out.truncated
+        z = transform.step(params, z, out.reward, out.cost, out.terminated, out.truncated).z
         finished = tracker.step(out.reward, out.cost, out.info.get("success"), ended)
         if finished is not None:
             counts = slot[finished.env] < stop[finished.env]
