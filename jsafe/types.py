@@ -96,7 +96,7 @@ class CMDPTransform(NamedTuple):
     `params` is `learner.policy(state).transform` (a budget, say; it may change between iterations).
     The learner sees transformed data only: `act` and the batch get `augment(obs, z)`, `next_obs` is
     `augment(final_obs, z_final)`, `reward` and `terminated` are those of `step`. Episode statistics and `cost` stay
-    raw. Where `step` terminates an episode that the environment would go on with, the collector resets that environment.
+    raw. Where `step` terminates an episode that the environment would go on with, the collector resets it.
 
     Attributes:
       extra_obs: Columns that `augment` appends.

@@ -1,0 +1,80 @@
+"""Running observation, reward and cost scales, and the window of finished episodes that constraints are measured on."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import chex
+import jax.numpy as jnp
+
+from jsafe.ops.stats import RunningStats, running_std
+from jsafe.types import Array, EpisodeStats
+
+
+def normalize_obs(stats: RunningStats, obs: Array, *, clip: float = 5.0) -> Array:
+    """`clip((obs - mean) / std, -clip, clip)` of the leading columns; columns beyond the statistics pass unchanged.
+
+    Args:
+      stats: Of the O environment columns.
+      obs: `[..., O + extra]`; the extra columns are a transform's budget, which has a scale of its own.
+      clip: Largest magnitude.
+    """
+    width = stats.mean.shape[0]
+    scaled = jnp.clip((obs[..., :width] - stats.mean) / running_std(stats), -clip, clip)
+    return jnp.concatenate([scaled, obs[..., width:]], axis=-1)
+
+
+def normalize_signal(stats: RunningStats, x: Array, *, subtract_mean: bool, clip: float = 5.0) -> Array:
+    """Rewards or costs `[..., K]` divided by their running standard deviation, clipped.
+
+    Args:
+      stats: Of the K signals.
+      x: `[..., K]`.
+      subtract_mean: Also subtract the running mean (OmniSafe; it changes the problem where episodes can terminate).
+      clip: Largest magnitude.
+    """
+    centre = stats.mean if subtract_mean else 0.0
+    return jnp.clip((x - centre) / running_std(stats), -clip, clip)
+
+
+class EpisodeWindow(NamedTuple):
+    """Sums of the last W batches, newest first: `cost [W, M]`, `length [W]`, `count [W]`."""
+
+    cost: Array
+    length: Array
+    count: Array
+
+
+def window_init(batches: int, num_costs: int) -> EpisodeWindow:
+    """An empty window of W = `batches` batches."""
+    zeros = [jnp.zeros((batches,), jnp.float32) for _ in range(2)]
+    return EpisodeWindow(jnp.zeros((batches, num_costs), jnp.float32), *zeros)
+
+
+def window_push(window: EpisodeWindow, episodes: EpisodeStats) -> EpisodeWindow:
+    """Adds a batch's sums (already global over devices) and drops the oldest."""
+    chex.assert_shape(episodes.cost, window.cost.shape[1:])
+    new = EpisodeWindow(episodes.cost, episodes.length, episodes.count)
+    return EpisodeWindow(*(jnp.concatenate([x[None].astype(w.dtype), w[:-1]]) for x, w in zip(new, window)))
+
+
+def window_means(window: EpisodeWindow, episodes: int, fallback_cost: Array, horizon: int) -> tuple[Array, Array]:
+    """Mean cost `[M]` and mean length of (at least) the last `episodes` finished episodes.
+
+    Whole batches count, from the newest until `episodes` are reached: with equally many episodes per batch that is
+    exactly the usual moving average. Before any episode has finished the estimates are `fallback_cost * horizon` and
+    `horizon`.
+
+    Args:
+      window: Recent batches.
+      episodes: Number wanted.
+      fallback_cost: `[M]`, cost per step of the current batch.
+      horizon: Longest episode.
+    """
+    newer = jnp.concatenate([jnp.zeros(1), jnp.cumsum(window.count)[:-1]])
+    use = (newer < episodes).astype(jnp.float32)
+    count = use @ window.count
+    some = count > 0
+    divisor = jnp.maximum(count, 1.0)
+    cost = jnp.where(some, use @ window.cost / divisor, fallback_cost * horizon)
+    return cost, jnp.where(some, use @ window.length / divisor, float(horizon))
