@@ -119,7 +119,7 @@ def _check(name: str, value: Any, hint: Any) -> Any:
         return None
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint is not bool and isinstance(value, bool) or not isinstance(value, hint):
+    if (hint is not bool and isinstance(value, bool)) or not isinstance(value, hint):
         raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, got {value!r} ({type(value).__name__})")
     return value
 

@@ -16,6 +16,22 @@ from jsafe.components.temperature import default_target_entropy, temperature, te
 from jsafe.ops.td_lambda import td_lambda
 from jsafe.types import Array, ConstraintRule, EnvSpec, Learner, Params, ReplayData
 
+_POSITIVE = (
+    "learning_rate",
+    "adam_eps",
+    "replicas",
+    "initial_temperature",
+    "initial_multiplier",
+    "normalizer_speed",
+    "reward_clip",
+    "num_envs",
+    "unroll",
+    "sequences",
+    "frame_stack",
+    "replay_rows",
+    "updates",
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class OffPolicyConfig:
@@ -56,8 +72,7 @@ class OffPolicyConfig:
     replay_dtype: Literal["float32", "float16"] = "float32"
 
     def __post_init__(self):
-        positive = "learning_rate num_envs unroll sequences replicas frame_stack replay_rows updates adam_eps".split()
-        for name in (*positive, "initial_temperature", "initial_multiplier", "reward_clip", "normalizer_speed"):
+        for name in _POSITIVE:
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
         for name in ("gamma", "td_lambda", "tau"):

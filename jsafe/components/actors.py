@@ -13,9 +13,10 @@ from jsafe.nets.mlp import FeedForward, mlp
 from jsafe.ops import beta
 from jsafe.ops.editing import DISTANCES, EDITS, clip_row_gradient, edit_action, edit_distance
 from jsafe.registry import unknown
-from jsafe.types import ActOutput, Array, Key, Params, Weights
+from jsafe.types import ActOutput, Array, Key, Params
 
 CONCENTRATION_GRADIENT_NORM = 0.01
+"""Row clip of the gradient at the concentrations, as released."""
 
 
 class FrozenQ(NamedTuple):
@@ -77,8 +78,8 @@ def beta_network(obs_dim: int, act_dim: int, hidden: Sequence[int], act: str, la
     )
 
 
-def _head(logits: Array) -> tuple[Array, Array]:
-    conc = clip_row_gradient(jnp.concatenate(beta.concentrations(logits), axis=-1), CONCENTRATION_GRADIENT_NORM)
+def _head(logits: Array, max_norm: float) -> tuple[Array, Array]:
+    conc = clip_row_gradient(jnp.concatenate(beta.concentrations(logits), axis=-1), max_norm)
     return tuple(jnp.split(conc, 2, axis=-1))
 
 
@@ -88,7 +89,14 @@ def _draw(logits: Array, key: Key, deterministic: bool) -> tuple[Array, Array]:
     return action, beta.log_prob(action, *conc)
 
 
-def beta_actor(obs_dim: int, act_dim: int, *, hidden: Sequence[int], act: str = "tanh") -> Actor:
+def beta_actor(
+    obs_dim: int,
+    act_dim: int,
+    *,
+    hidden: Sequence[int],
+    act: str = "tanh",
+    max_norm: float = CONCENTRATION_GRADIENT_NORM,
+) -> Actor:
     """One Beta policy, trained on a weighted sum of critics: soft actor-critic's actor.
 
     `L = -(w_u Q_u(s, a) + sum_m w_m Q_m(s, a)) + alpha log pi(a | s)`, `a ~ pi`; `Q_m` values negated costs.
@@ -98,6 +106,7 @@ def beta_actor(obs_dim: int, act_dim: int, *, hidden: Sequence[int], act: str = 
       act_dim: Number of action components.
       hidden: Hidden widths.
       act: Activation.
+      max_norm: Row clip of the gradient at the concentrations.
 
     Returns:
       An `Actor` with the policy `actor`.
@@ -112,7 +121,7 @@ def beta_actor(obs_dim: int, act_dim: int, *, hidden: Sequence[int], act: str = 
         return ActOutput(action, log_prob, {})
 
     def loss(params, obs, key, q, weights, alpha):
-        conc = _head(net.apply(params, obs))
+        conc = _head(net.apply(params, obs), max_norm)
         action = beta.sample(key, *conc)
         log_prob = beta.log_prob(action, *conc)
         values = q.values(action)
@@ -132,6 +141,7 @@ def editor_actor(
     act: str = "tanh",
     distance: str = "hinge",
     edit: str = "add",
+    max_norm: float = CONCENTRATION_GRADIENT_NORM,
 ) -> Actor:
     """SEditor's pair: a utility maximiser proposes, a safety editor edits; both are Beta policies.
 
@@ -150,6 +160,7 @@ def editor_actor(
       act: Activation.
       distance: `hinge`, `l2` or `none` (`jsafe.ops.editing.edit_distance`).
       edit: `add`, `overwrite` or `soft` (`jsafe.ops.editing.edit_action`).
+      max_norm: Row clip of the gradient at the concentrations.
 
     Returns:
       An `Actor` with the policies `maximizer` and `editor`; `act` gives the `proposal` in its extras.
@@ -180,14 +191,14 @@ def editor_actor(
 
     def loss(params, obs, key, q, weights, alpha):
         keys = jax.random.split(key, 4)
-        conc_p = _head(maximizer.apply(params["maximizer"], obs))
+        conc_p = _head(maximizer.apply(params["maximizer"], obs), max_norm)
         h = editor.embed(params["editor"], obs)
 
         proposal = beta.sample(keys[0], *conc_p)
         log_p = beta.log_prob(proposal, *conc_p)
 
         def utility(proposal):
-            conc = _head(editor.tail(frozen(params["editor"]), frozen(h), proposal))
+            conc = _head(editor.tail(frozen(params["editor"]), frozen(h), proposal), max_norm)
             action = edit_action(proposal, beta.sample(keys[1], *conc), edit)
             return q.utility(action).sum(), action
 
@@ -195,7 +206,7 @@ def editor_actor(
         rows_p = alpha["maximizer"] * log_p - jnp.sum(frozen(slope) * proposal, axis=-1)
 
         given = frozen(beta.sample(keys[2], *map(frozen, conc_p)))
-        conc_d = _head(editor.tail(params["editor"], h, given))
+        conc_d = _head(editor.tail(params["editor"], h, given), max_norm)
         delta = beta.sample(keys[3], *conc_d)
         log_d = beta.log_prob(delta, *conc_d)
         edited = edit_action(given, delta, edit)
