@@ -284,15 +284,13 @@ class RolloutCollector(_Collector):
     def state_dict(self) -> dict[str, Any]:
         """Everything that later batches depend on."""
         leaves = self._loaded_z if self._z is None else jax.tree.leaves(self._z)
-        z = None if leaves is None else {str(i): np.array(leaf) for i, leaf in enumerate(leaves)}
-        return {**super().state_dict(), "z": z}
+        return {**super().state_dict(), "z": None if leaves is None else [np.array(leaf) for leaf in leaves]}
 
     def load_state_dict(self, state: dict[str, Any], journal: Iterable[dict[str, np.ndarray]] = ()) -> None:
         """Continues where `state_dict` was called, bit for bit."""
         super().load_state_dict(state)
-        z = state["z"]
         self._z = None
-        self._loaded_z = None if z is None else [np.array(z[str(i)]) for i in range(len(z))]
+        self._loaded_z = None if state["z"] is None else [np.array(leaf) for leaf in state["z"]]
 
     def _begin(self, params: Any) -> None:
         """Resets what has to be reset before a batch."""

@@ -108,7 +108,7 @@ class PrefetchCollector:
             "next": {},
         }
         if under_way is not None:
-            leaves = {str(i): np.array(leaf) for i, leaf in enumerate(jax.tree.leaves(under_way.batch))}
+            leaves = [np.array(leaf) for leaf in jax.tree.leaves(under_way.batch)]
             counters = {"env_steps": under_way.env_steps, "episodes": under_way.episodes}
             state["next"] = {**counters, "rollout": isinstance(under_way.batch, RolloutBatch), "batch": leaves}
         return state
@@ -123,8 +123,8 @@ class PrefetchCollector:
         self._next = None
         under_way = state["next"]
         if under_way and self._thread is not None:
-            leaves = [np.asarray(under_way["batch"][str(i)]) for i in range(len(under_way["batch"]))]
-            batch = jax.tree.unflatten(jax.tree.structure(_ROLLOUT if under_way["rollout"] else _ROWS), leaves)
+            structure = jax.tree.structure(_ROLLOUT if under_way["rollout"] else _ROWS)
+            batch = jax.tree.unflatten(structure, [np.array(leaf) for leaf in under_way["batch"]])
             episodes = {name: float(value) for name, value in under_way["episodes"].items()}
             self._next = Future()
             self._next.set_result(_Result(batch, int(under_way["env_steps"]), episodes))
