@@ -33,6 +33,7 @@ class Objects:
       yaws: Yaw of each object in radians where `spin` is false.
       locations: Fixed xy of each object, or empty: sampled.
       travel: Radius of a driven object's circle, metres.
+      lift: How far above its start the drive holds a driven object, metres.
     """
 
     group: str
@@ -53,6 +54,7 @@ class Objects:
     yaws: tuple[float, ...] = ()
     locations: tuple[tuple[float, float], ...] = ()
     travel: float = 0.3
+    lift: float = 0.1
 
     def __post_init__(self):
         sizes = {"cylinder": 2, "box": 3, "sphere": 1, "push_box": 1}
@@ -63,9 +65,7 @@ class Objects:
         if len(self.size) != sizes[self.shape]:
             raise ValueError(f"Objects.size of a {self.shape} has {sizes[self.shape]} numbers, got {self.size!r}")
         if self.count < 1 or (self.single and self.count != 1):
-            raise ValueError(
-                f"Objects.count must be at least 1 (exactly 1 for {self.group!r} if single), got {self.count}"
-            )
+            raise ValueError(f"Objects.count must be at least 1 (1 for {self.group!r} if single), got {self.count}")
         for field in ("locations", "yaws"):
             value = getattr(self, field)
             if value and len(value) != self.count:

@@ -24,19 +24,17 @@ class Scene:
     Attributes:
       agent_pos: Origin of the robot `[n, 3]`, metres.
       agent_rot: Its rotation matrix `[n, 3, 3]`.
-      agent_vel: World linear velocity of the origin `[n, 3]`, m/s; only if the task says `uses_velocity`.
       pos: Positions of the objects `[n, K, 3]`.
-      yaw: Their headings `[n, K]`, radians.
-      vel: World linear velocities `[n, K, 3]` of free and driven objects, m/s.
+      rot: Rotation matrices `[n, K, 3, 3]` of box-shaped groups that a natural lidar sees.
+      vel: World linear velocities, m/s: `[n, K, 3]` for groups, `[n, 1, 3]` for `agent`; the task's `moving` groups.
       touch: Number of contacts with the robot `[n, K]`, for the task's `touching` groups.
       memory: What the task remembers, `[n]` each: its `memory` entries.
     """
 
     agent_pos: np.ndarray
     agent_rot: np.ndarray
-    agent_vel: np.ndarray
     pos: dict[str, np.ndarray]
-    yaw: dict[str, np.ndarray]
+    rot: dict[str, np.ndarray]
     vel: dict[str, np.ndarray]
     touch: dict[str, np.ndarray]
     memory: dict[str, np.ndarray]
@@ -99,7 +97,7 @@ class Task:
       memory: Names of what is remembered between steps (numbers, 0 at first).
       touching: Groups whose contacts with the robot matter.
       cost_groups: Columns of the cost with `costs="separate"`, and the keys of `costs` in each.
-      uses_velocity: Fill `Scene.agent_vel`.
+      moving: Groups (or `agent`) whose velocities matter.
       reward_clip: Bound of |reward|, or None.
       success_ends: The episode is truncated when the goal is reached.
       indicator: Every cost becomes 1 where positive, as officially; otherwise raw values are returned.
@@ -118,7 +116,7 @@ class Task:
     memory: tuple[str, ...] = ()
     touching: tuple[str, ...] = ()
     cost_groups: Mapping[str, tuple[str, ...]] = {}
-    uses_velocity: bool = False
+    moving: tuple[str, ...] = ()
     reward_clip: float | None = 10.0
     success_ends: bool = False
     indicator: bool = True

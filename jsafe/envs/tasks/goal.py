@@ -25,7 +25,7 @@ class Goal(Task):
             self.objects += (place("hazards", count=self.hazards[level]), place("vases", count=self.vases[level]))
             self.cost_groups = {"hazards": ("hazards",)}
         if level == 2:
-            self.touching = ("vases",)
+            self.touching = self.moving = ("vases",)
             self.cost_groups = {"hazards": ("hazards",), "vases": ("vases_contact", "vases_velocity")}
 
     def next_goal(self, episode):

@@ -1,0 +1,228 @@
+"""Many copies of one MuJoCo model, stepped on threads. Everything that touches MuJoCo's data is here."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+
+import mujoco
+import numpy as np
+
+from jsafe.envs.objects import DRIVEN
+from jsafe.envs.world import World
+
+_LOG = logging.getLogger(__name__)
+_STATE = mujoco.mjtState.mjSTATE_INTEGRATION
+_CHUNKS_PER_THREAD = 8
+
+
+def _on_warning(message: str) -> None:
+    """Divergence is counted by the engine; anything else is worth a line."""
+    level = logging.DEBUG if "huge value" in message else logging.WARNING
+    _LOG.log(level, "MuJoCo: %s", message)
+
+
+class Workers:
+    """Threads that share the chunks of a job with the caller's thread."""
+
+    def __init__(self, count: int):
+        self._inbox = [queue.SimpleQueue() for _ in range(count - 1)]
+        self._outbox = queue.SimpleQueue()
+        for inbox in self._inbox:
+            threading.Thread(target=self._serve, args=(inbox, self._outbox), daemon=True, name="jsafe-envs").start()
+        self._stop = weakref.finalize(self, _stop, self._inbox)
+
+    @staticmethod
+    def _serve(inbox, outbox):
+        while (job := inbox.get()) is not None:
+            work, chunks = job
+            error = None
+            try:
+                for chunk in chunks:
+                    work(chunk)
+            except BaseException as caught:
+                error = caught
+            del work, chunks, job  # a waiting thread must not keep the engine alive
+            outbox.put(error)
+
+    def run(self, work: Callable, chunks: list) -> None:
+        """Calls `work(chunk)` once for every chunk, in any order, on all threads; raises what a call raised."""
+        if not self._inbox:
+            for chunk in chunks:
+                work(chunk)
+            return
+        shared = iter(chunks)  # next() of a list iterator is atomic
+        for inbox in self._inbox:
+            inbox.put((work, shared))
+        try:
+            for chunk in shared:
+                work(chunk)
+        finally:
+            errors = [self._outbox.get() for _ in self._inbox]
+        for error in errors:
+            if error is not None:
+                raise error
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._stop()
+
+
+def _stop(inboxes: Iterable[queue.SimpleQueue]) -> None:
+    for inbox in inboxes:
+        inbox.put(None)
+
+
+class Physics:
+    """N simulations of a world, and the arrays that the rest of the engine reads.
+
+    A step is: the first substep from the forward pass that ended the last step (`mj_step2`, which saves one collision
+    pass and changes no bit), the other substeps without sensors, one forward pass with them. Driven objects move
+    before every substep, and Runge-Kutta has no second half, so these take full substeps.
+
+    Attributes:
+      ctrl: `[N, A]`, read by `step`.
+      sensors: `[N, S]`, sensor values after the last `step` or `read`.
+      qpos, qvel: `[N, nq]`, `[N, nv]`, the same; empty rows of zeros unless the world has free objects.
+      centre: `[N, D, 2]`, centres of the driven objects' circles.
+      data: One MjData for each simulation.
+    """
+
+    def __init__(self, world: World, substeps: int, num_envs: int, num_threads: int | None, velocities: bool):
+        if mujoco.get_mju_user_warning() is None:  # the default writes a file into the working directory
+            mujoco.set_mju_user_warning(_on_warning)
+        self.world, self.num_envs, self.substeps = world, num_envs, substeps
+        model = world.model
+        self.data = [mujoco.MjData(model) for _ in range(num_envs)]
+        if num_threads is None:
+            num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.num_threads = min(num_threads, num_envs)
+        self._workers = Workers(self.num_threads)
+        size = max(1, num_envs // (_CHUNKS_PER_THREAD * self.num_threads))
+        self._chunks = [range(start, min(start + size, num_envs)) for start in range(0, num_envs, size)]
+
+        self.ctrl = np.zeros((num_envs, model.nu))
+        self.sensors = np.zeros((num_envs, model.nsensordata))
+        self.qpos = np.zeros((num_envs, model.nq))
+        self.qvel = np.zeros((num_envs, model.nv))
+        self._gathered = [("sensordata", self.sensors)]
+        if world.free[0] < model.nq:
+            self._gathered.append(("qpos", self.qpos))
+            if velocities:
+                self._gathered.append(("qvel", self.qvel))
+        self._gathered = [
+            ([getattr(data, name) for data in self.data], buffer, buffer.reshape(-1)) for name, buffer in self._gathered
+        ]
+        self._controls = [(data.ctrl, row) for data, row in zip(self.data, self.ctrl)]
+
+        driven = [kind for kind in world.groups if kind.motion == DRIVEN]
+        objects = np.concatenate([np.arange(world.slices[k.group].start, world.slices[k.group].stop) for k in driven]
+                                 or [np.zeros(0, int)])  # fmt: skip
+        first = int(world.mocap[objects].min()) if len(objects) else 0
+        self._driven = slice(first, first + len(objects))
+        self.centre = np.zeros((num_envs, len(objects), 2))
+        self._travel = np.array([kind.travel for kind in driven for _ in range(kind.count)])
+        self._target = np.zeros((num_envs, substeps, len(objects), 3))
+        self._target[..., 2] = [kind.z + kind.lift for kind in driven for _ in range(kind.count)]
+        self._drives = [(data.mocap_pos[self._driven], list(rows)) for data, rows in zip(self.data, self._target)]
+        self._clock = world.sensors["clock"].start
+        self._split = not len(objects) and model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4
+        self._work = self._run_driven if len(objects) else self._run
+
+    def step(self) -> None:
+        """Advances all simulations by one environment step with `ctrl` and refreshes the arrays."""
+        if len(self._travel):
+            times = np.full((self.num_envs, self.substeps), self.world.model.opt.timestep)
+            times[:, 0] = self.sensors[:, self._clock]
+            np.add.accumulate(times, axis=1, out=times)  # adds up as MuJoCo's clock does
+            self.aim(times)
+        self._workers.run(self._work, self._chunks)
+        self.read()
+
+    def aim(self, times: np.ndarray) -> None:
+        """Targets of the driven objects at times `[N, substeps]`: a clockwise circle around their centres."""
+        circle = self._travel * np.stack([np.sin(times), np.cos(times)])[..., None]
+        self._target[..., 0] = self.centre[:, None, :, 0] + circle[0]
+        self._target[..., 1] = self.centre[:, None, :, 1] + circle[1]
+
+    def _run(self, rows: range) -> None:
+        model, physics, substeps = self.world.model, self.world.physics, self.substeps
+        for i in rows:
+            data = self.data[i]
+            ctrl, row = self._controls[i]
+            ctrl[:] = row
+            if self._split:
+                mujoco.mj_step2(physics, data)
+                if substeps > 1:
+                    mujoco.mj_step(physics, data, substeps - 1)
+            else:
+                mujoco.mj_step(physics, data, substeps)
+            mujoco.mj_forward(model, data)
+
+    def _run_driven(self, rows: range) -> None:
+        model, physics, step, copy = self.world.model, self.world.physics, mujoco.mj_step, np.copyto
+        for i in rows:
+            data = self.data[i]
+            ctrl, row = self._controls[i]
+            ctrl[:] = row
+            mocap, targets = self._drives[i]
+            for target in targets:
+                copy(mocap, target)
+                step(physics, data)
+            mujoco.mj_forward(model, data)
+
+    def read(self, rows: Iterable[int] | None = None) -> None:
+        """Copies what the engine reads out of the simulations (of all, or of some)."""
+        for sources, buffer, flat in self._gathered:
+            if rows is None:
+                np.concatenate(sources, out=flat)
+            else:
+                for i in rows:
+                    buffer[i] = sources[i]
+
+    def clear(self, i: int) -> mujoco.MjData:
+        """Puts simulation i at the model's start, awake, for the caller to fill in; `forward` must follow."""
+        mujoco.mj_resetData(self.world.model, self.data[i])
+        return self.data[i]
+
+    def forward(self, i: int) -> None:
+        """Computes everything that depends on the state of simulation i."""
+        if len(self._travel) and self.data[i].time == 0:
+            self.data[i].mocap_pos[self._driven, :2] = self.centre[i]  # at rest in the centre until the first substep
+        mujoco.mj_forward(self.world.model, self.data[i])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything that decides the future of the simulations, one row each."""
+        model = self.world.model
+        state = np.empty((self.num_envs, mujoco.mj_stateSize(model, _STATE)))
+        for row, data in zip(state, self.data):
+            mujoco.mj_getState(model, data, row, _STATE)
+        asleep = np.array([data.tree_asleep for data in self.data]).reshape(self.num_envs, -1)
+        return {"state": state, "asleep": asleep, "centre": self.centre.copy()}
+
+    def load_state(self, saved: dict[str, np.ndarray]) -> None:
+        """Restores what `state` returned, bit for bit."""
+        model = self.world.model
+        self.centre[:] = saved["centre"]
+        scratch = mujoco.MjModel.from_xml_string(self.world.xml)
+        policy = scratch.tree_sleep_policy.copy()
+        for data, row, asleep in zip(self.data, saved["state"], saved["asleep"]):
+            mujoco.mj_resetData(model, data)
+            mujoco.mj_setState(model, data, row, _STATE)
+            if (asleep >= 0).any():
+                # MuJoCo puts trees to sleep only by itself, or where a model says that they start asleep.
+                scratch.qpos0[:] = data.qpos
+                scratch.tree_sleep_policy[:] = np.where(asleep >= 0, mujoco.mjtSleepPolicy.mjSLEEP_INIT, policy)
+                mujoco.mj_resetData(scratch, data)
+                mujoco.mj_setState(model, data, row, _STATE)
+            data.tree_asleep[:] = asleep
+            mujoco.mj_forward(model, data)
+        self.read()
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._workers.close()

@@ -1,0 +1,93 @@
+"""Task ids and how they are made."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable
+
+from jsafe.envs.engine import VectorEnv
+from jsafe.envs.robots import ROBOTS, Robot
+from jsafe.envs.tasks import TASKS, Task
+
+_IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
+
+
+def register(id: str, task: Callable[..., Task], robot: Robot | str, **options) -> None:
+    """Adds an environment.
+
+    Args:
+      id: New name for `make`.
+      task: `(robot, **options) -> Task`; usually a subclass of `Task`.
+      robot: A `Robot`, or the name of a stock one.
+      **options: Passed to `task`; `make` may override them.
+
+    Raises:
+      ValueError: If the id is taken or not a name, or the robot is unknown.
+    """
+    if not isinstance(id, str) or not id or any(c.isspace() or c == ":" for c in id):
+        raise ValueError(f"id must be a string without spaces and colons, got {id!r}")
+    if id in _IDS:
+        raise ValueError(f"id {id!r} is registered already")
+    if not callable(task):
+        raise ValueError(f"task must be callable, got {task!r}")
+    if isinstance(robot, str):
+        if robot not in ROBOTS:
+            raise ValueError(f"unknown robot {robot!r}{_close(robot, ROBOTS)}")
+        robot = ROBOTS[robot]
+    if not isinstance(robot, Robot):
+        raise ValueError(f"robot must be a Robot or the name of one, got {robot!r}")
+    _IDS[id] = (robot, task, options)
+
+
+def list_ids() -> list[str]:
+    """All ids that `make` knows, sorted."""
+    return sorted(_IDS)
+
+
+def make(
+    id: str,
+    num_envs: int = 1,
+    seed: int = 0,
+    num_threads: int | None = None,
+    costs: str = "sum",
+    sleep: bool = True,
+    **task_options,
+) -> VectorEnv:
+    """Makes a batch of environments.
+
+    Args:
+      id: For instance `SafetyPointGoal1-v0`; see `list_ids`.
+      num_envs: N.
+      seed: Environment i has the random stream of the official environment seeded `seed + i`.
+      num_threads: Threads for the physics; None: one for each available processor.
+      costs: `sum`: one cost column, 1 where any constraint is violated; `separate`: one column for each cost group.
+      sleep: Let resting objects sleep, which is many times faster and changes their state by about 1e-7.
+      **task_options: Passed to the task.
+
+    Returns:
+      The environments; call `reset` first.
+
+    Raises:
+      ValueError: If the id or an option is unknown, or a value is not allowed.
+    """
+    if id not in _IDS:
+        raise ValueError(f"unknown environment {id!r}{_close(id, _IDS)}")
+    robot, factory, options = _IDS[id]
+    try:
+        inspect.signature(factory).bind(robot, **(options | task_options))
+    except TypeError as error:
+        raise ValueError(f"options of {id!r}: {error}") from None
+    task = factory(robot, **(options | task_options))
+    return VectorEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep)
+
+
+def _close(name, known) -> str:
+    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.4)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+for _robot in ROBOTS.values():
+    for _name, (_task, _levels) in TASKS.items():
+        for _level in _levels:
+            register(f"Safety{_robot.name}{_name}{_level}-v0", _task, _robot, level=_level)
