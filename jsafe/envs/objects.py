@@ -18,7 +18,7 @@ class Objects:
       body: Name of the body; numbered from 0 (`hazard0`) unless `single`.
       motion: One of `passive`, `static`, `free`, `driven`.
       shape: `cylinder` (size: radius, half height), `box` (three half sizes), `sphere` (radius) or `push_box`
-        (half width: a cube with four columns on its vertical edges).
+        (half width and half height: a box with four columns on its vertical edges).
       size: Sizes in metres, as above.
       z: Height of the body's origin, metres.
       rgba: Colour.
@@ -57,7 +57,7 @@ class Objects:
     lift: float = 0.1
 
     def __post_init__(self):
-        sizes = {"cylinder": 2, "box": 3, "sphere": 1, "push_box": 1}
+        sizes = {"cylinder": 2, "box": 3, "sphere": 1, "push_box": 2}
         if self.motion not in (PASSIVE, STATIC, FREE, DRIVEN):
             raise ValueError(f"Objects.motion must be passive, static, free or driven, got {self.motion!r}")
         if self.shape not in sizes:
@@ -94,7 +94,7 @@ _TABLE = (
     Objects("pillars", "pillar", STATIC, "cylinder", (0.2, 0.5), 0.5, (0.5, 0.5, 1, 1), 2, keepout=0.3),
     Objects("buttons", "button", STATIC, "sphere", (0.1,), 0.1, (1, 0.5, 0, 1), 1, keepout=0.2),
     Objects("gremlins", "gremlin", DRIVEN, "box", (0.1, 0.1, 0.1), 0.1, (0.5, 0, 1, 1), 5, keepout=0.4),
-    Objects("push_box", "push_box", FREE, "push_box", (0.2,), 0.2, (1, 1, 0, 1), 1, single=True, keepout=0.2),
+    Objects("push_box", "push_box", FREE, "push_box", (0.2, 0.2), 0.2, (1, 1, 0, 1), 1, single=True, keepout=0.2),
     Objects("circle", "circle", PASSIVE, "cylinder", (1.5, 0.01), 0.01, (0, 1, 0, 0.1), 6, single=True, keepout=0.0,
             spin=False, locations=((0.0, 0.0),)),
     Objects("sigwalls", "sigwall", PASSIVE, "box", (0.05, 3.5, 0.3), 0.25, (1, 1, 0, 0.1), 10, keepout=0.0, lidar=False,

@@ -104,11 +104,11 @@ class Observer:
             if kind.shape == "box":
                 groups.append([Boxes(pos, rot, kind.size)])
                 continue
-            w = kind.size[0]
-            group = [Boxes(pos, rot, (w, w, w))]
+            w, h = kind.size
+            group = [Boxes(pos, rot, (w, w, h))]
             for x, y in ((w, w), (-w, w), (w, -w), (-w, -w)):
                 corner = pos + x * rot[..., 0] + y * rot[..., 1]
-                group.append(Boxes(corner, rot, (w / 2, w / 2, w)))
+                group.append(Boxes(corner, rot, (w / 2, w / 2, h)))
             groups.append(group)
         out = natural_lidar(scene.agent_pos[:, :2], scene.agent_rot[:, :2, :2], groups, self.task.lidar.bins)
         return list(out.swapaxes(0, 1))

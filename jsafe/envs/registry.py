@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from jsafe.envs.engine import VectorEnv
 from jsafe.envs.robots import ROBOTS, Robot
-from jsafe.envs.tasks import TASKS, Task
+from jsafe.envs.tasks import SAFEXP, TASKS, Task
 
 _IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
 
@@ -87,7 +87,8 @@ def _close(name, known) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-for _robot in ROBOTS.values():
-    for _name, (_task, _levels) in TASKS.items():
-        for _level in _levels:
-            register(f"Safety{_robot.name}{_name}{_level}-v0", _task, _robot, level=_level)
+for _family, _tasks in (("Safety", TASKS), ("Safexp-", SAFEXP)):
+    for _robot in ROBOTS.values():
+        for _name, (_task, _levels) in _tasks.items():
+            for _level in _levels:
+                register(f"{_family}{_robot.name}{_name}{_level}-v0", _task, _robot, level=_level)

@@ -69,10 +69,10 @@ def _geoms(kind: Objects, name: str) -> str:
     common = f'rgba="{_numbers(kind.rgba)}" group="{kind.geom_group}" density="{kind.density!r}"'
     if kind.shape != "push_box":
         return f'<geom name="{name}" type="{kind.shape}" size="{_numbers(kind.size)}" {common}/>'
-    w = kind.size[0]
-    text = f'<geom name="{name}" type="box" size="{_numbers((w, w, w))}" {common}/>'
+    w, h = kind.size
+    text = f'<geom name="{name}" type="box" size="{_numbers((w, w, h))}" {common}/>'
     for i, (x, y) in enumerate(((w, w), (-w, w), (w, -w), (-w, -w)), 1):
-        size, pos = _numbers((w / 2, w / 2, w)), _numbers((x, y, 0))
+        size, pos = _numbers((w / 2, w / 2, h)), _numbers((x, y, 0))
         text += f'<geom name="col{i}" type="box" size="{size}" pos="{pos}" {common}/>'
     return text
 

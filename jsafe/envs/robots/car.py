@@ -10,7 +10,7 @@ CAR = Robot(
     height=0.1,
     parts=(*COMMON_PARTS, Part("ballangvel_rear", ("ballangvel_rear",)),
            Part("ballquat_rear", ("ballquat_rear",), form="rotation")),
-    push_box={"size": (0.125,), "z": 0.125, "density": 0.0005, "keepout": 0.125},
+    push_box={"size": (0.125, 0.125), "z": 0.125, "density": 0.0005, "keepout": 0.125},
     defaults="""
     <geom condim="6" type="sphere" size="0.05" density="5" rgba="0.7412 0.0431 0.1843 1"/>
     <joint damping="0.001"/>

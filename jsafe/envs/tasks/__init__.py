@@ -4,6 +4,7 @@ from jsafe.envs.tasks.base import Episode, Lidar, Scene, Task, hazard_cost, plan
 from jsafe.envs.tasks.button import Button
 from jsafe.envs.tasks.goal import Goal
 from jsafe.envs.tasks.push import Push
+from jsafe.envs.tasks.safexp import SAFEXP
 
 TASKS: dict[str, tuple[type[Task], tuple[int, ...]]] = {
     "Goal": (Goal, (0, 1, 2)),
@@ -12,4 +13,4 @@ TASKS: dict[str, tuple[type[Task], tuple[int, ...]]] = {
 }
 """Official navigation tasks and their levels."""
 
-__all__ = ["TASKS", "Button", "Episode", "Goal", "Lidar", "Push", "Scene", "Task", "hazard_cost", "planar"]
+__all__ = ["SAFEXP", "TASKS", "Button", "Episode", "Goal", "Lidar", "Push", "Scene", "Task", "hazard_cost", "planar"]

@@ -46,6 +46,7 @@ class Goal(Task):
             out["hazards"] = hazard_cost(scene, 0.2)
         if "vases" in self.cost_groups:
             out["vases_contact"] = scene.touch["vases"].sum(axis=1)
+        if "vases" in self.moving:
             velocity = scene.vel["vases"]
             speed = np.sqrt((velocity * velocity).sum(axis=2))
             out["vases_velocity"] = np.where(speed >= VASE_SPEED, speed, 0.0).sum(axis=1)

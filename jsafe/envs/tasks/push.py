@@ -17,6 +17,7 @@ class Push(Task):
     extents = (1.0, 1.5, 2.0)
     hazards = (0, 2, 4)
     pillars = (0, 1, 4)
+    hazard_size = 0.3
 
     def __init__(self, robot, level: int):
         super().__init__(robot)
@@ -24,7 +25,7 @@ class Push(Task):
         self.objects = (place("goal", keepout=0.4),)
         if level:
             self.objects += (
-                place("hazards", count=self.hazards[level], size=(0.3, 0.01), keepout=0.4),
+                place("hazards", count=self.hazards[level], size=(self.hazard_size, 0.01), keepout=0.4),
                 place("pillars", count=self.pillars[level]),
             )
             self.cost_groups = {"hazards": ("hazards",)}
@@ -54,7 +55,7 @@ class Push(Task):
     def costs(self, scene):
         out = {}
         if "hazards" in self.cost_groups:
-            out["hazards"] = hazard_cost(scene, 0.3)
+            out["hazards"] = hazard_cost(scene, self.hazard_size)
         if "pillars" in self.cost_groups:
             out["pillars"] = scene.touch["pillars"].sum(axis=1)
         return out
