@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -254,7 +254,8 @@ class Progress:
     def __init__(self, console: Console, total: int, done: int = 0, plain_seconds: float = 30.0):
         self._console, self._total = console, total
         self._plain_seconds, self._printed = plain_seconds, -math.inf
-        self._recent = collections.deque([(time.monotonic(), done)], maxlen=1000)
+        self._newest = (time.monotonic(), done)
+        self._recent = collections.deque([self._newest], maxlen=1000)
         self._compiled = False
         self._values: dict[str, float] = {}
         self._live = None
@@ -266,11 +267,12 @@ class Progress:
         """Shows where the run stands; `values` are added to the ones known before."""
         now = time.monotonic()
         self._values.update(values)
+        self._newest = (now, env_steps)
         if not self._compiled:  # the first iteration compiles: its time says nothing of the speed
             self._compiled = True
-            self._recent[0] = (now, env_steps)
-        elif now - self._recent[-1][0] >= 0.1 or len(self._recent) == 1:
-            self._recent.append((now, env_steps))
+            self._recent[0] = self._newest
+        elif now - self._recent[-1][0] >= 0.1:
+            self._recent.append(self._newest)
         while len(self._recent) > 2 and now - self._recent[0][0] > 30:
             self._recent.popleft()
         if self._live is None and now - self._printed >= self._plain_seconds:
@@ -290,7 +292,7 @@ class Progress:
             print(self._text(), file=self._console.file, flush=True)
 
     def _text(self) -> str:
-        (start, first), (end, steps) = self._recent[0], self._recent[-1]
+        (start, first), (end, steps) = self._recent[0], self._newest
         speed = (steps - first) / (end - start) if end > start else 0.0
         parts = [f"{count(steps)}/{count(self._total)} steps"]
         if speed > 0:
@@ -301,10 +303,12 @@ class Progress:
         return ", ".join(parts)
 
     def _renderable(self) -> Any:
-        bar = ProgressBar(total=self._total, completed=self._recent[-1][1], width=20)
+        text = Text(self._text(), no_wrap=True, overflow="ellipsis")
+        if self._console.width < 110:
+            return text
         grid = Table.grid(padding=(0, 1))
-        grid.add_row(bar, Text(self._text(), no_wrap=True, overflow="ellipsis"))
-        return Group(grid)
+        grid.add_row(ProgressBar(total=self._total, completed=self._newest[1], width=20), text)
+        return grid
 
 
 def count(number: float) -> str:

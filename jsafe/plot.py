@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from jsafe.config import difference
 from jsafe.logging import read_progress
@@ -132,12 +133,16 @@ def figure(folders: Sequence[str | os.PathLike]) -> Figure:
                 color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"
                 axis.axhline(limit, color=color, ls="--", lw=1, label=f"limit {limit:g}")
             axis.set(title=env, xlabel="environment steps", ylabel=_PANELS[column])
+            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
             axis.grid(alpha=0.3)
             if column == "episode/success":
                 axis.set_ylim(-0.03, 1.03)
             elif column != "episode/return":
-                axis.set_ylim(bottom=0)
-        row[0].legend(fontsize="small")
+                axis.set_ylim(bottom=-0.02 * axis.get_ylim()[1])
+            drawn_limits = [line for line in axis.lines if line.get_label().startswith("limit")]
+            handles = axis.lines if column == panels[0] else drawn_limits
+            if handles:
+                axis.legend(handles=list(handles), fontsize="small")
     return fig
 
 
