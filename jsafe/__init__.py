@@ -3,6 +3,7 @@
 import importlib
 
 from jsafe import algos as algos
+from jsafe.algos._on_policy import on_policy as on_policy
 from jsafe.registry import make as make
 from jsafe.registry import names as names
 from jsafe.types import EnvSpec as EnvSpec

@@ -272,7 +272,7 @@ def ipo(
       penalty_max: Largest multiplier, also used at and beyond the limit.
       normalize: How the weights are formed, see `mix`.
 
-    Source: Liu, Ding & Liu 2020 (arXiv 1910.09615), equation 6, linearised at the current policy as in OmniSafe. The
+    Source: Liu, Ding & Liu 2020 (arXiv 1910.09615), linearised at the current policy as in OmniSafe. The
     objective `policy_losses.log_barrier` keeps the barrier on the surrogate, as the paper does.
     """
     _check(num_costs, normalize)
@@ -323,9 +323,7 @@ def augmented(
     ceiling = jnp.inf if upper_bound is None else upper_bound
 
     def start():
-        return AugmentedState(
-            jnp.full(num_costs, init, jnp.float32), jnp.float32(learning_rate), jnp.float32(penalty)
-        )
+        return AugmentedState(jnp.full(num_costs, init, jnp.float32), jnp.float32(learning_rate), jnp.float32(penalty))
 
     def update(state, J_cost, limit):
         chex.assert_shape([J_cost, limit], (num_costs,))

@@ -61,7 +61,7 @@ def budget_data(num_costs: int) -> CMDPTransform:
 
     `z' = (z - c / budget) / gamma`; reward `r` if all `z' > 0`, else `unsafe_reward`.
 
-    Source: Sootla et al. 2022 (arXiv 2202.06558), equations 3 and 4.
+    Source: Sootla et al. 2022 (arXiv 2202.06558), section 3.
     """
 
     def init(params, num_envs):

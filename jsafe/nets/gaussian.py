@@ -1,4 +1,4 @@
-"""Plain perceptrons of the on-policy learners: a diagonal-Gaussian actor, and state values stacked for batched products.
+"""Plain perceptrons of the on-policy learners: a diagonal-Gaussian actor, and stacked state-value functions.
 
 They are written without a framework because their layout decides the speed of an update of 12 500 small minibatches:
 the K value functions share one array per layer, so that each layer is a single (batched) product.
@@ -71,9 +71,7 @@ def gaussian_actor(
     return GaussianActor(init, apply)
 
 
-def value_functions(
-    obs_dim: int, count: int, *, hidden: Sequence[int] = (64, 64), act: str = "tanh"
-) -> ValueFunctions:
+def value_functions(obs_dim: int, count: int, *, hidden: Sequence[int] = (64, 64), act: str = "tanh") -> ValueFunctions:
     """K separate state-value perceptrons (the reward's, then one per cost) in stacked arrays.
 
     Args:

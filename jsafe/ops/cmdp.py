@@ -35,6 +35,6 @@ def saute_budget(z: Array, cost: Array, budget: Array, gamma: Array) -> Array:
       budget: `[M]`, discounted budget of an episode (`discounted`).
       gamma: Scalar, discount of the budget.
 
-    Source: Sootla et al. 2022 (arXiv 2202.06558), equation 3.
+    Source: Sootla et al. 2022 (arXiv 2202.06558), section 3.
     """
     return (z - cost / budget) / gamma

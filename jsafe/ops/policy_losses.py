@@ -58,7 +58,7 @@ def focops(
       pairwise: What OmniSafe computes, because its `[b, 1]` and `[b]` arrays broadcast: every row's KL is paired with
         every row's advantage, `mean(m KL) - mean(m) mean(ratio A) / temperature`.
 
-    Source: Zhang, Vuong & Ross 2020 (arXiv 2002.06506), equation 12 and algorithm 1.
+    Source: Zhang, Vuong & Ross 2020 (arXiv 2002.06506), algorithm 1.
     """
     chex.assert_equal_shape([ratio, advantage, kl])
     near = jax.lax.stop_gradient((kl <= radius).astype(ratio.dtype))
@@ -85,7 +85,7 @@ def exact_penalty(
       clip: The pessimistic bound `max(ratio A_c, clip(ratio) A_c)`; None for the plain ratio (OmniSafe).
       mean: Average over the minibatch.
 
-    Source: Zhang et al. 2022 (arXiv 2205.11814), equation 11. OmniSafe neither clips nor scales the gap.
+    Source: Zhang et al. 2022 (arXiv 2205.11814), section 4. OmniSafe neither clips nor scales the gap.
     """
     chex.assert_rank([ratio, advantage_cost, gap], [1, 2, 1])
     surrogate = ratio[:, None] * advantage_cost
@@ -108,7 +108,7 @@ def log_barrier(ratio: Array, advantage_cost: Array, gap: Array, kappa: Array, s
       slope: Scalar, the largest slope.
       mean: Average over the minibatch.
 
-    Source: Liu, Ding & Liu 2020 (arXiv 1910.09615), equations 6 and 7. OmniSafe uses the rule `ipo` instead.
+    Source: Liu, Ding & Liu 2020 (arXiv 1910.09615), section 4. OmniSafe uses the rule `ipo` instead.
     """
     chex.assert_rank([ratio, advantage_cost, gap], [1, 2, 1])
 
@@ -133,7 +133,7 @@ def cup_projection(
       scale: Scalar, `(1 - gamma lambda) / (1 - gamma)`.
       mean: Average over the minibatch.
 
-    Source: Yang et al. 2022 (arXiv 2209.07089), equation 19 and algorithm 1.
+    Source: Yang et al. 2022 (arXiv 2209.07089), algorithm 1.
     """
     chex.assert_rank([ratio, advantage_cost, multiplier], [1, 2, 1])
     return mean(scale * ratio * (advantage_cost @ multiplier) + kl)

@@ -176,7 +176,7 @@ def pcpo_program(r_step: Array, S: Array, c: Array) -> Array:
     Returns:
       `nu [M]`. Where the constraints exclude each other, the most violated one is projected upon.
 
-    Source: Yang et al. 2020 (arXiv 2010.03152), equations 4 to 6.
+    Source: Yang et al. 2020 (arXiv 2010.03152), algorithm 1 (projection in the norm of the Fisher matrix).
     """
     chex.assert_rank([r_step, S, c], [1, 2, 1])
     matters = jnp.diag(S) > 1e-12

@@ -1,0 +1,33 @@
+"""PPO on the early-terminated problem.
+
+    episode ends, with reward 0, as soon as sum_t c_t > d
+
+so that exceeding the limit costs all further reward. The observation does not show the accumulated cost.
+
+Source: Sun et al. 2021 (arXiv 2107.04200), definition 2; the context models of the paper are left out, as in OmniSafe.
+OmniSafe: the counter is not cleared where an episode ends by itself, so that later episodes inherit cost; one
+environment only (`compat="omnisafe"` reproduces the counter).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.algos._on_policy import define
+from jsafe.algos._on_policy_config import OnPolicyConfig, StepName, TransformName
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOEarlyTerminatedConfig(OnPolicyConfig):
+    """Options of ppo_early_terminated."""
+
+    step: StepName = "ppo"
+    transform: TransformName = "early_termination"
+
+
+define(
+    "ppo_early_terminated",
+    PPOEarlyTerminatedConfig,
+    paper="Sun et al. 2021, Safe Exploration by Solving Early Terminated MDP, arXiv 2107.04200",
+    summary="PPO; an episode ends where its cost exceeds the limit.",
+)

@@ -1,0 +1,31 @@
+"""TRPO on a Lagrangian.
+
+    lam <- max(0, lam + Adam step of (J_c - d))         once per iteration, before the policy
+    A    = (A_r - lam A_c) / (1 + lam)                  then TRPO
+
+Source: Ray, Achiam & Amodei 2019, Benchmarking safe exploration in deep RL, section 5; TRPO: arXiv 1502.05477.
+OmniSafe: KL averaged over action components, cost averaged over 100 episodes (preset `omnisafe`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.algos._on_policy import define
+from jsafe.algos._on_policy_config import RuleName, SecondOrderConfig, StepName
+
+
+@dataclasses.dataclass(frozen=True)
+class TRPOLagConfig(SecondOrderConfig):
+    """Options of trpo_lag."""
+
+    step: StepName = "trpo"
+    rule: RuleName = "lagrange"
+
+
+define(
+    "trpo_lag",
+    TRPOLagConfig,
+    paper="Ray, Achiam & Amodei 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning",
+    summary="TRPO with a Lagrange multiplier on the episodic cost.",
+)

@@ -1,0 +1,34 @@
+"""TRPO on the Saute problem with a controlled budget.
+
+    z_0 = budget_k / upper,   z' = (z - c / upper) / gamma_z,   reward = r if z' > 0 else unsafe_reward
+    budget_k+1 = clip(budget_k + a_k, 0, upper)        with a_k from a PI controller on budget_k - J_c
+
+As Saute, with a budget that is moved once per iteration (`components.transforms.simmer`). `cost_limit` is the upper
+bound.
+
+Source: Sootla et al. 2022 (arXiv 2206.02675), section 4.
+OmniSafe: a cost takes `c / budget_k` and only the first episode of an epoch starts below 1 (`compat="omnisafe"`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.algos._on_policy import define
+from jsafe.algos._on_policy_config import SecondOrderConfig, StepName, TransformName
+
+
+@dataclasses.dataclass(frozen=True)
+class TRPOSimmerPIDConfig(SecondOrderConfig):
+    """Options of trpo_simmer_pid."""
+
+    step: StepName = "trpo"
+    transform: TransformName = "simmer"
+
+
+define(
+    "trpo_simmer_pid",
+    TRPOSimmerPIDConfig,
+    paper="Sootla et al. 2022, Enhancing Safe Exploration Using Safety State Augmentation, arXiv 2206.02675",
+    summary="TRPO with a safety budget moved by a PI controller.",
+)
