@@ -87,8 +87,8 @@ def _close(name, known) -> str:
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-for _family, _tasks in (("Safety", TASKS), ("Safexp-", SAFEXP)):
-    for _robot in ROBOTS.values():
+for _family, _tasks, _robots in (("Safety", TASKS, ROBOTS), ("Safexp-", SAFEXP, ("Point", "Car"))):
+    for _robot in _robots:
         for _name, (_task, _levels) in _tasks.items():
             for _level in _levels:
-                register(f"{_family}{_robot.name}{_name}{_level}-v0", _task, _robot, level=_level)
+                register(f"{_family}{_robot}{_name}{_level}-v0", _task, _robot, level=_level)
