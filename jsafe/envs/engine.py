@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -75,6 +75,8 @@ class VectorEnv:
         self._steps = np.zeros(self.num_envs, int)
         self._drawn = np.zeros(self.num_envs, int)
         self._last_obs = np.zeros((self.num_envs, self._observer.dim))
+        self._last_cost = np.zeros(self.num_envs)  # for pictures
+        self._painter = None
         self._started = self._closed = False
         self._seed(seed)
 
@@ -226,6 +228,7 @@ class VectorEnv:
                     info[name][lost] = 0.0
             obs[lost] = self._last_obs[lost]
         final_obs = obs.copy()
+        self._last_cost = cost.sum(axis=1)
         done = terminated | truncated
         if done.any():
             rows = np.flatnonzero(done)
@@ -259,8 +262,41 @@ class VectorEnv:
         self._usable(started=False)
         states.load_state_dict(self, saved)
 
+    def render(
+        self,
+        i: int = 0,
+        camera: str = "track",
+        width: int = 256,
+        height: int = 256,
+        overlays: bool = True,
+        caption: Mapping[str, object] | None = None,
+    ) -> np.ndarray:
+        """A picture of environment i; the simulation stays as it is, bit for bit.
+
+        Args:
+          i: Which environment.
+          camera: `track` (follows the robot from above), `vision` (on the robot), `fixednear`, `fixedfar`, `free`, or
+            another camera of the robot.
+          width, height: Pixels.
+          overlays: Draw what the lidars see as rings above the robot, and a red sphere in steps that cost something.
+          caption: Names and values in the upper left corner.
+
+        Returns:
+          uint8 `[height, width, 3]`.
+
+        Raises:
+          ValueError: If the index, the camera or a size is not allowed.
+          jsafe.envs.render.RenderError: If no GL library is there.
+        """
+        self._usable()
+        from jsafe.envs import render  # physics needs no GL library
+
+        return render.render(self, _check_index(i, self.num_envs), camera, width, height, overlays, caption)
+
     def close(self) -> None:
         """Ends the threads; the environment cannot be used any more."""
+        if self._painter is not None:
+            self._painter.close()
         self._closed = True
         self._physics.close()
 
@@ -355,22 +391,24 @@ class VectorEnv:
             self._rot[i] = rotation(self._quat[i])
         physics.centre[i] = layout[1:][self._driven]
         self._steps[i] = 0
+        self._last_cost[i] = 0.0
         for values in self._memory.values():
             values[i] = 0.0
         if not task.begin(_Episode(self, i)):
             raise LayoutError(f"no room for the first goal of {self.spec.id} in environment {i}")
-        data = physics.clear(i)
+        data, reference = physics.clear(i), physics.reference[i]
         frame = np.array([*layout[0], robot.height, *turned(yaw)])
         if robot.anchored:
             data.mocap_pos[self._world.anchor], data.mocap_quat[self._world.anchor] = frame[:3], frame[3:]
         else:
-            data.qpos[:7] = frame
+            reference[:7] = frame
+        free = reference[self._world.free[0] :].reshape(-1, 7)
+        free[:, :3], free[:, 3:] = self._pos[i, self._free :], self._quat[i, self._free :]
+        data.qpos[:] = reference
         for joint, value in (robot.start(stream) if robot.start else {}).items():
             data.joint(joint).qpos[:] = value
-        free = data.qpos[self._world.free[0] :].reshape(-1, 7)
-        free[:, :3], free[:, 3:] = self._pos[i, self._free :], self._quat[i, self._free :]
         self.place_mocaps(i)
-        physics.forward(i)
+        physics.start(i)
 
     def place_mocaps(self, i: int) -> None:
         """Writes the poses of static objects, and the headings of driven ones, into the simulation."""
