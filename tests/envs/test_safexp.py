@@ -272,6 +272,46 @@ def test_box_lidar_sees_the_columns():
     env.close()
 
 
+@pytest.mark.parametrize(
+    ("id", "beside", "groups"),
+    [
+        ("Safexp-CarGoal2-v0", "vase3", {"vases_lidar": 4}),
+        ("Safexp-CarPush2-v0", "push_box", {"box_lidar": 1, "pillars_lidar": 2}),
+        ("Safexp-PointButton2-v0", "gremlin2obj", {"buttons_lidar": 1, "gremlins_lidar": 5}),
+    ],
+)
+def test_lidars_equal_mujocos_rays_while_driving(id, beside, groups):
+    """Also after things have been knocked over and with a rocking car."""
+    env = envs.make(id, num_envs=4, seed=8)
+    env.reset()
+    rng = np.random.default_rng(0)
+    tilt = {beside: 0.0, "agent": 0.0}
+    for k in range(60):
+        if k % 15 == 0:  # beside something that can fall, and full speed
+            for i in range(4):
+                put_agent(env, i, env.get_state(i)["joints"][beside][0][:2] + rng.uniform(-0.3, 0.3, 2))
+        obs = env.step(rng.choice([-1.0, 1.0, 1.0], (4, 2))).obs
+        for i in range(4 * (k % 5 == 0)):
+            data = env._physics.data[i]
+            frame = data.body("agent").xmat.reshape(3, 3)
+            for body, most in tilt.items():
+                tilt[body] = max(most, 1.0 - data.body(body).xmat[8])
+            for name, group in groups.items():
+                mask, geom = np.arange(6, dtype=np.uint8) == group, np.zeros(1, np.int32)
+                seen = np.zeros(64)
+                for r in range(64):
+                    ray = frame @ [math.cos(2 * math.pi * r / 64), math.sin(2 * math.pi * r / 64), 0.0]
+                    start = np.r_[data.body("agent").xpos[:2], 0.3]
+                    distance = mujoco.mj_ray(
+                        env._world.model, data, start, np.r_[ray[:2], 0.0], mask.astype(np.uint8), 1, -1, geom
+                    )
+                    seen[r] = math.exp(-distance) if distance >= 0 else 0.0
+                assert part(env, obs[i], name) == pytest.approx(seen, abs=1e-7), (k, i, name)
+    assert tilt[beside] > 0.02
+    assert "Car" not in id or tilt["agent"] > 0.003
+    env.close()
+
+
 def test_buttons_lidar_is_negated_while_they_rest():
     env = scene("Safexp-PointButton1-v0", button2=(0.0, 1.0))
     shown = part(env, env.observe()[0], "buttons_lidar")
