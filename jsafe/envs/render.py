@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import mujoco
 import numpy as np
 
-from jsafe.envs.objects import DRIVEN, PASSIVE, Objects
+from jsafe.envs.objects import DRIVEN, PASSIVE, STATIC, Objects
 from jsafe.envs.observe import rotation
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ _SHAPES = {
 }
 _TRACK = 2.0
 """The tracking camera is this far above, and to the side of, what it follows, metres."""
-_RING, _RING_HEIGHT, _RING_STEP = 0.15, 0.5, 0.06
+_SPHERES, _RING, _RING_HEIGHT, _RING_STEP = 16, 0.15, 0.5, 0.06
 
 
 class RenderError(RuntimeError):
@@ -309,6 +309,7 @@ def model_of(world: World) -> mujoco.MjModel:
         sky.rgb1, sky.rgb2 = [0.10, 0.12, 0.20], [0.0, 0.0, 0.02]
     model = spec.compile()
     model.stat.extent = 4.0
+    model.vis.quality.numslices = 64  # the circle is 3 m wide
     return model
 
 
@@ -340,11 +341,14 @@ def render(
 def passive(env: VectorEnv, i: int) -> list[Shape]:
     """What stands in environment i without a body: passive objects, and the ghosts that pull the driven ones."""
     world, data, shapes = env._world, env._physics.data[i], []
+    solid = {kind.size[0] for kind in world.groups if kind.shape == "cylinder" and kind.motion == STATIC}
     for kind in world.groups:
         rows = world.slices[kind.group]
         if kind.motion == PASSIVE:
-            turns = rotation(env._quat[i, rows])
-            shapes += [Shape(kind.shape, kind.size, pos, kind.rgba, rot) for pos, rot in zip(env._pos[i, rows], turns)]
+            turns, size = rotation(env._quat[i, rows]), kind.size
+            if kind.group == "goal" and size[0] in solid:
+                size = (size[0] + 0.05, size[1])  # a goal as wide as its button would hide in it
+            shapes += [Shape(kind.shape, size, pos, kind.rgba, rot) for pos, rot in zip(env._pos[i, rows], turns)]
         elif kind.motion == DRIVEN:
             mocap, rgba = world.mocap[rows], (*kind.rgba[:3], 0.1)
             turns = rotation(data.mocap_quat[mocap])
@@ -356,24 +360,24 @@ def halo(env: VectorEnv, i: int) -> list[Shape]:
     """What the robot's lidars see, as rings of small spheres above it: one for each group, brighter where closer.
 
     Rings are 0.15 m wide; the first is 0.5 m above the robot's origin, each group of objects adds 0.06 m, sensed or
-    not. There is a sphere for each bin, in its middle, or for each ray, in its direction.
+    not. There is a sphere in the middle of each bin; of more than 31 rays, neighbours share one that shows the
+    largest value.
     """
     lidar, scene = env.task.lidar, env._scene
     obs = env._observer(scene.rows([i]), env._physics.sensors[[i]])[0]
-    bins = lidar.bins
-    angle = 2 * np.pi * (np.arange(bins) + (0.5 if lidar.kind == "pseudo" else 0.0)) / bins
-    radius = 0.025 if bins <= 24 else 0.012
+    share = max(1, lidar.bins // _SPHERES)
+    first = np.arange(0, lidar.bins, share)
+    angle = 2 * np.pi * (first + (0.5 if lidar.kind == "pseudo" else 0.5 * (share - 1))) / lidar.bins
     shapes = []
     for number, kind in enumerate(env._world.groups):
         if not kind.lidar:
             continue
         start, stop = env.spec.obs_slices[kind.lidar_key]
-        height = np.full(bins, _RING_HEIGHT + _RING_STEP * number)
+        values = np.maximum.reduceat(obs[start:stop], first)
+        height = np.full(len(angle), _RING_HEIGHT + _RING_STEP * number)
         ring = np.stack([_RING * np.cos(angle), _RING * np.sin(angle), height], axis=1)
         points = scene.agent_pos[i] + ring @ scene.agent_rot[i].T
-        shapes += [
-            Shape("sphere", (radius,), point, _glow(kind, value)) for point, value in zip(points, obs[start:stop])
-        ]
+        shapes += [Shape("sphere", (0.025,), point, _glow(kind, value)) for point, value in zip(points, values)]
     return shapes
 
 
