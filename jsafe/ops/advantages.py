@@ -92,7 +92,7 @@ def vtrace(
     delta = rho * (reward + gamma * alive * next_value - value)
     target = value + discounted_sum(delta, gamma * c * going)
     following = jnp.concatenate([target[1:], next_value[-1:]])
-    mask = going.at[-1].set(0.0)
+    mask = going * (jnp.arange(going.shape[0]) < going.shape[0] - 1)[:, None, None]
     following = mask * following + (1 - mask) * next_value
     return Advantages(rho * (reward + gamma * alive * following - value), target)
 

@@ -49,5 +49,5 @@ def reward_to_go(reward: Array, next_value: Array, terminated: Array, truncated:
     chex.assert_equal_shape([reward[..., 0], terminated, truncated])
     alive = 1.0 - terminated[..., None].astype(reward.dtype)
     going = alive * (1.0 - truncated[..., None].astype(reward.dtype))
-    going = going.at[-1].set(0.0)
+    going = going * (jnp.arange(going.shape[0]) < going.shape[0] - 1)[:, None, None]
     return discounted_sum(reward + gamma * (alive - going) * next_value, gamma * going)
