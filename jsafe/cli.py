@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 import sys
 import typing
@@ -220,7 +221,7 @@ def _report(outcome: Any) -> int:
         pairs += [
             (f"{label} (last 100 episodes)", f"{values[f'episode/{name}']:.4g}")
             for name, label in shown.items()
-            if f"episode/{name}" in values
+            if math.isfinite(values.get(f"episode/{name}", math.nan))
         ]
         for unit, numbers in zip(("episode", "step"), limits(values)):
             if numbers:
@@ -324,7 +325,7 @@ def _list(arguments: list[str]) -> int:
         table.add_row(name, algorithm.family, ", ".join(algorithm.presets), algorithm.paper)
     console.print(table)
     console.print("Tasks")
-    for env in envs.ids():
+    for env in envs.list_ids():
         console.print(f"  {env}", highlight=False)
     return 0
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import typing
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,8 @@ class RunConfig:
 
     env: str
     """Id of the task, for example Safexp-PointGoal1-v0 (`jsafe list` prints them)."""
+    costs: Literal["sum", "separate"] = "sum"
+    """One cost signal, or one for each kind of cost of the task."""
     total_steps: int = 1_000_000
     """Environment steps to take, over all environments (5e6 is accepted)."""
     seed: int = 0
@@ -43,6 +45,8 @@ class RunConfig:
     """Write TensorBoard event files beside progress.csv."""
 
     def __post_init__(self):
+        if self.costs not in ("sum", "separate"):
+            raise ValueError(registry.unknown("costs", self.costs, ("sum", "separate")))
         for name, low in (("total_steps", 1), ("seed", 0), ("log_interval", 1), ("keep_checkpoints", 1)):
             _require(name, getattr(self, name), low)
         if self.num_threads is not None:

@@ -44,25 +44,14 @@ def evaluate(
       CheckpointError: If there is no readable checkpoint.
       ValueError: For fewer than one episode.
     """
-    from jsafe import collect
-
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     config, algorithm, _ = train.read(folder)
     learner, loaded = restore(folder)
     seed = env_seed(config.seed, 1) if seed is None else seed
-    made = train.make_env(env or config.env, min(episodes, 16), seed, num_threads)
+    made = train.make_env(env or config.env, min(episodes, 16), seed, num_threads, config.costs)
     try:
-        result = collect.evaluate(
-            made,
-            learner.act,
-            learner.policy(loaded.state),
-            episodes,
-            jax.random.key(seed),
-            deterministic,
-            frame_stack=getattr(learner.data, "frame_stack", 1),
-            seed=seed,
-        )
+        result = _rollout(made, learner, loaded.state, episodes, seed, deterministic)
     finally:
         made.close()
     report = {
@@ -91,7 +80,7 @@ def restore(folder: str | os.PathLike) -> tuple[Learner, Loaded]:
       >>> out = learner.act(learner.policy(loaded.state), obs, key, True)
     """
     config, algorithm, options = train.read(folder)
-    learner = train.make_learner(algorithm, options, config.env)
+    learner = train.make_learner(algorithm, options, config.env, config.costs)
     return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)))
 
 
@@ -123,33 +112,22 @@ def record(
     """
     import imageio.v2 as imageio
 
-    from jsafe.collect import acting
-
+    if episodes < 1:
+        raise ValueError(f"episodes must be at least 1, got {episodes}")
     config, _, _ = train.read(folder)
     learner, loaded = restore(folder)
-    policy, key = learner.policy(loaded.state), jax.random.key(config.seed)
     seed = env_seed(config.seed, 1) if seed is None else seed
-    env = train.make_env(config.env, 1, seed)
+    env = train.make_env(config.env, 1, seed, None, config.costs)
     if not hasattr(env, "render"):
         raise train.RunError(f"{config.env} cannot be drawn: its environments have no render()")
     view = {"width": width, "height": height} | ({} if camera is None else {"camera": camera})
-    box = acting.ActionBox(env.spec)
-    frames = acting.FrameStack(env.reset(seed=seed), getattr(learner.data, "frame_stack", 1))
     output = Path(output)
     try:
-        first = _first_frame(env, view)
+        env.reset(seed=seed)
+        _try_to_draw(env, view)
         output.parent.mkdir(parents=True, exist_ok=True)
         with imageio.get_writer(output, fps=max(round(1 / env.spec.dt), 1), macro_block_size=2) as writer:
-            writer.append_data(first)
-            finished = step = 0
-            while finished < episodes:
-                action, _ = acting.act(learner.act, policy, frames.stacked, key, np.int32(step), deterministic)
-                out = env.step(box(np.asarray(action, np.float64)))
-                ended = out.terminated | out.truncated
-                finished += int(ended[0])
-                step += 1
-                frames.push(out.obs, ended)
-                writer.append_data(env.render(0, **view))
+            _rollout(_Filmed(env, view, writer), learner, loaded.state, episodes, seed, deterministic)
     except (OSError, ValueError) as error:
         raise train.RunError(f"cannot write the video {output}: {error}") from error
     finally:
@@ -157,9 +135,43 @@ def record(
     return output
 
 
-def _first_frame(env: Any, view: dict[str, Any]) -> np.ndarray:
+class _Filmed:
+    """One environment that writes a frame after every reset and step."""
+
+    def __init__(self, env: Any, view: dict[str, Any], writer: Any):
+        self._env, self._view, self._writer = env, view, writer
+        self.num_envs, self.spec = env.num_envs, env.spec
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        obs = self._env.reset(seed=seed)
+        self._writer.append_data(self._env.render(0, **self._view))
+        return obs
+
+    def step(self, actions: np.ndarray) -> Any:
+        result = self._env.step(actions)
+        self._writer.append_data(self._env.render(0, **self._view))
+        return result
+
+
+def _rollout(env: Any, learner: Learner, state: Any, episodes: int, seed: int, deterministic: bool) -> dict[str, Any]:
+    from jsafe import collect
+
+    return collect.evaluate(
+        env,
+        learner.act,
+        learner.policy(state),
+        episodes,
+        jax.random.key(seed),
+        deterministic,
+        frame_stack=getattr(learner.data, "frame_stack", 1),
+        transform=getattr(learner.data, "transform", None),
+        seed=seed,
+    )
+
+
+def _try_to_draw(env: Any, view: dict[str, Any]) -> None:
     try:
-        return env.render(0, **view)
+        env.render(0, **view)
     except ValueError:  # a bad camera or size
         raise
     except Exception as error:  # GL loaders fail with whatever they have at hand, AttributeError included

@@ -111,27 +111,29 @@ def _strong(tree: Any) -> Any:
     return jax.tree.map(strong, tree)
 
 
-def make_env(env: str, num_envs: int, seed: int = 0, num_threads: int | None = None, **options: Any) -> Any:
+def make_env(env: str, num_envs: int, seed: int = 0, num_threads: int | None = None, costs: str = "sum") -> Any:
     """Builds the environments of an id: a task of `jsafe.envs`, or a toy one (`Toy-SpeedLimit-v0`).
 
     Raises:
-      ValueError: For an unknown id.
+      ValueError: For an unknown id, or costs that the task lacks.
     """
     if env.startswith("Toy-"):
         from jsafe import testing
 
-        made = testing.ToyEnv(num_envs, seed, **options)
+        made = testing.ToyEnv(num_envs, seed)
         if env != made.spec.id:
             raise ValueError(registry.unknown("toy task", env, [made.spec.id]))
+        if costs != "sum":
+            raise ValueError(f"costs must be 'sum' on {env}, which has a single cost: {costs!r}")
         return made
     from jsafe import envs
 
-    return envs.make(env, num_envs=num_envs, seed=seed, num_threads=num_threads, **options)
+    return envs.make(env, num_envs=num_envs, seed=seed, num_threads=num_threads, costs=costs)
 
 
-def make_learner(algorithm: str, options: Any, env: str) -> Learner:
+def make_learner(algorithm: str, options: Any, env: str, costs: str = "sum") -> Learner:
     """The learner of a config for the sizes of a task."""
-    made = make_env(env, 1)
+    made = make_env(env, 1, costs=costs)
     spec = EnvSpec(made.spec.obs_dim, made.spec.act_dim, made.spec.num_costs, made.spec.horizon)
     made.close()
     return registry.get(algorithm).build(options, spec, None)
@@ -163,8 +165,10 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
     """Makes a run folder with its config.json, and nothing else.
 
     Raises:
+      ValueError: If there is no such task, or the options do not fit it; no folder is made then.
       RunError: If the folder holds a run already, or cannot be written.
     """
+    make_learner(algorithm, options, config.env, config.costs)
     folder = Path(folder)
     if (folder / "config.json").exists():
         raise RunError(f"{folder} holds a run already; continue it with --resume {folder}, or name another --run-dir")
@@ -246,9 +250,9 @@ def train(
     except OSError as error:
         raise RunError(f"cannot write to the run folder {folder}: {error}") from error
     with _Signals() as stop, contextlib.ExitStack() as stack:
-        learner = make_learner(algorithm, options, config.env)
+        learner = make_learner(algorithm, options, config.env, config.costs)
         seed = configs.env_seed(config.seed)
-        env = make_env(config.env, learner.data.num_envs, seed, num_threads or config.num_threads)
+        env = make_env(config.env, learner.data.num_envs, seed, num_threads or config.num_threads, config.costs)
         stack.callback(env.close)
         from jsafe.collect import make_collector
 
@@ -270,6 +274,7 @@ class _Trainer:
         description = {
             "algorithm": algorithm,
             "env": config.env,
+            "costs": config.costs,
             "seed": config.seed,
             "options": configs.to_json(options),
             "prng": str(jax.random.key_impl(self.key)),
