@@ -70,9 +70,9 @@ class _Collector:
         self._tracker.load_state_dict(state["tracker"])
         self.env_steps = int(state["env_steps"])
 
-    def _act(self, policy_state: Any, obs: np.ndarray, key: Key, step: int) -> tuple[np.ndarray, np.ndarray]:
-        action, log_prob = acting.act(self._policy, policy_state, obs, key, np.int32(step), False)
-        return np.asarray(action), np.asarray(log_prob)
+    def _act(self, policy_state: Any, obs: np.ndarray, key: Key, step: int) -> tuple[jax.Array, jax.Array]:
+        """Actions and log-probabilities; the device may still be computing them."""
+        return acting.act(self._policy, policy_state, obs, key, np.int32(step), False)
 
 
 class SequenceCollector(_Collector):
@@ -103,6 +103,7 @@ class SequenceCollector(_Collector):
         # How the current observation was arrived at: [reward, discount, kind, costs], float64 [N, 3 + M].
         self._arrival = np.zeros((n, 3 + m))
         self._arrival[:, 1:3] = 1, FIRST
+        self._fresh = np.zeros(1 + m)  # rows of this iteration, and their costs
         self._empty: SequenceBatch | None = None
 
     def collect(self, policy_state: Any, key: Key) -> SequenceBatch:
@@ -116,31 +117,25 @@ class SequenceCollector(_Collector):
           A batch of numpy arrays, fresh unless `learn` is False: then its rows are zeros.
         """
         rng = acting.numpy_rng(key)
-        fresh_cost, fresh_rows = np.zeros(self._arrival.shape[1] - 3), 0
+        self._fresh[:] = 0
+        done = None
         for step in range(self._data.unroll):
-            if self.env_steps < self._data.random_steps:
-                action = rng.uniform(-1, 1, (self._env.num_envs, len(self._env.spec.action_low)))
-            else:
-                action = self._act(policy_state, self._frames.stacked, key, step)[0].clip(-1, 1)
-            fresh_cost += self._arrival[:, 3:].sum(0)
-            self._append(self._frames.newest, action, self._arrival)
+            at_random = self.env_steps < self._data.random_steps
+            if not at_random:
+                action, _ = self._act(policy_state, self._frames.stacked, key, step)
+            if done is not None:
+                self._record(*done)  # while the device computes the action
+            if at_random:
+                action = rng.uniform(-1, 1, (self._env.num_envs, self._env.spec.act_dim))
+            action = np.asarray(action).clip(-1, 1)
             result = self._env.step(self._box(action))
             ended = result.terminated | result.truncated
-            arrival = np.column_stack([result.reward, ~result.terminated, np.full(len(ended), MID), result.cost])
-            finished = self._tracker.step(result.reward, result.cost, result.info.get("success"), ended)
-            fresh_rows += len(ended)
-            if finished is not None:
-                envs = finished.env
-                arrival[envs, 2] = LAST
-                fresh_cost += arrival[envs, 3:].sum(0)
-                fresh_rows += len(envs)
-                self._append(result.final_obs[envs], np.zeros_like(action[envs]), arrival[envs], envs)
-                arrival[envs] = 0
-                arrival[envs, 1:3] = 1, FIRST
-            self._arrival = arrival
+            done = (self._frames.newest, action, result, ended)
             self._frames.push(result.obs, ended)
             self.env_steps += len(ended)
-        fresh = CostStats(fresh_cost.astype(np.float32), np.float32(fresh_rows))
+        self._record(*done)
+        count, *cost = self._fresh.astype(np.float32)
+        fresh = CostStats(np.array(cost, np.float32), count)
         data = self._data
         if self.replay.rows < data.initial_rows or not self.replay.can_sample(data.sequence_length):
             return self._zeros()._replace(fresh=fresh)
@@ -166,9 +161,24 @@ class SequenceCollector(_Collector):
         super().load_state_dict(state)
         self._arrival = np.array(state["arrival"], np.float64)
 
+    def _record(self, obs: np.ndarray, action: np.ndarray, result: Any, ended: np.ndarray) -> None:
+        """Appends the rows of one step: the one acted on, and the last one where the episode ended."""
+        self._append(obs, action, self._arrival)
+        arrival = np.column_stack([result.reward, ~result.terminated, np.full(len(ended), MID), result.cost])
+        finished = self._tracker.step(result.reward, result.cost, result.info.get("success"), ended)
+        if finished is not None:
+            envs = finished.env
+            arrival[envs, 2] = LAST
+            self._append(result.final_obs[envs], np.zeros_like(action[envs]), arrival[envs], envs)
+            arrival[envs] = 0
+            arrival[envs, 1:3] = 1, FIRST
+        self._arrival = arrival
+
     def _append(self, obs: np.ndarray, action: np.ndarray, arrival: np.ndarray, envs: np.ndarray | None = None) -> None:
         reward, discount, kind, cost = arrival[:, 0], arrival[:, 1], arrival[:, 2], arrival[:, 3:]
         self.replay.append(obs, action, reward, cost, discount, kind, envs)
+        self._fresh[0] += len(arrival)
+        self._fresh[1:] += cost.sum(0)
 
     def _zeros(self) -> SequenceBatch:
         """A batch of zeros with `learn` False, made once and read-only."""
@@ -250,7 +260,7 @@ class RolloutCollector(_Collector):
         totals = np.zeros(3 + spec.num_costs)  # return, length, count, costs of the finished episodes
         for t in range(data.length):
             obs[t] = transform.augment(self._frames.newest, self._z)
-            actions[t], log_probs[t] = self._act(policy_state, obs[t], key, t)
+            actions[t], log_probs[t] = map(np.asarray, self._act(policy_state, obs[t], key, t))
             step = env.step(self._box(actions[t]))
             seen = transform.step(params, self._z, step.reward, step.cost, step.terminated, step.truncated)
             next_obs[t] = transform.augment(step.final_obs, seen.z_final)

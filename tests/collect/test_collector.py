@@ -227,10 +227,10 @@ def test_transform(make_env, make_learner):
     env = make_env()
     learner = make_learner(env, data, noise=0.5)
     collector = make_collector(env, learner)
-    policy = BudgetPolicy(np.asarray(jax.random.normal(jax.random.key(0), (env.spec.obs_dim + 1, 2))), np.float32(2))
-    z, elapsed = np.full(3, 2.0), np.zeros(3)
-    early = 0
-    for i in range(5):
+    policy = BudgetPolicy(np.asarray(jax.random.normal(jax.random.key(0), (env.spec.obs_dim + 1, 2))), np.float32(6.0))
+    z, elapsed = np.full(3, 6.0), np.zeros(3)
+    early = both = 0
+    for i in range(20):
         batch = collector.collect(policy, jax.random.key(i))
         for t in range(12):
             np.testing.assert_allclose(batch.obs[t, :, -1], z, atol=1e-5)
@@ -243,10 +243,12 @@ def test_transform(make_env, make_learner):
             np.testing.assert_array_equal(batch.reward[t][z < -1e-5], -5)
             assert not (batch.terminated[t] & batch.truncated[t]).any()
             early += (z < -1e-5).sum()
+            both += ((z < -1e-5) & (elapsed == 7)).sum()  # in the step that would have been truncated
             ended = batch.terminated[t] | batch.truncated[t]
-            z, elapsed = np.where(ended, 2.0, z), np.where(ended, 0, elapsed)
+            z, elapsed = np.where(ended, 6.0, z), np.where(ended, 0, elapsed)
         assert batch.episodes.count == (batch.terminated | batch.truncated).sum()
-    assert early > 5
+    assert early > 20
+    assert both > 0
 
 
 def resume_cases(make_env, make_learner):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jsafe.checkpoint import Checkpoints
 from jsafe.collect import PrefetchCollector, make_collector
 from jsafe.types import ReplayData, RolloutData
 
@@ -128,3 +129,21 @@ def test_counts_every_episode_once(make_env, make_learner):
     assert finished == counted
     assert finished > 20
     collector.close()
+
+
+def test_resume_through_files(make_env, make_learner, assert_equal, tmp_path):
+    """Several checkpoints, the replay wrapped around in between, a batch under way at each."""
+    learner = make_learner(make_env(), REPLAY, noise=0.5)
+    a = PrefetchCollector(make_collector(make_env(), learner, seed=3))
+    given, files = policies(make_env(), 40), Checkpoints(tmp_path)
+    for i in range(30):
+        a.collect(given[i], jax.random.key(i))
+        if i % 5 == 4:
+            files.save(i, given[i], a)
+    b = PrefetchCollector(make_collector(make_env(), learner, seed=4))
+    loaded = Checkpoints(tmp_path).load(given[0], b)
+    assert loaded.iteration == 29
+    for i in range(30, 36):
+        assert_equal(a.collect(given[i], jax.random.key(i)), b.collect(given[i], jax.random.key(i)))
+    a.close()
+    b.close()
