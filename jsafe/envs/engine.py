@@ -157,20 +157,29 @@ class VectorEnv:
 
     # ---- the interface -------------------------------------------------------------------------------------------
 
-    def reset(self, seed: int | None = None) -> np.ndarray:
-        """Starts a new episode in every environment.
+    def reset(self, seed: int | None = None, *, mask: np.ndarray | None = None) -> np.ndarray:
+        """Starts a new episode in every environment, or in some.
 
         Args:
           seed: Environment i continues as the official one seeded `seed + i`; None: its stream goes on.
+          mask: `[N]` booleans, which environments to reset; the others stay where they are. None: all. Not with `seed`.
 
         Returns:
-          Observations `[N, O]`, float64.
+          Observations `[N, O]`, float64; where nothing was reset, those of the last step.
 
         Raises:
-          ValueError: If the seed is not an integer in 0 ... 2**32 - N.
+          ValueError: If the seed is not an integer in 0 ... 2**32 - N, or the mask does not fit.
           LayoutError: If no layout fits.
         """
-        self._usable(started=False)
+        self._usable(started=mask is not None)
+        if mask is not None:
+            mask = np.asarray(mask)
+            if seed is not None or mask.dtype != bool or mask.shape != (self.num_envs,):
+                raise ValueError(f"mask must be {self.num_envs} booleans, without a seed, got {mask!r} and {seed=}")
+            rows = np.flatnonzero(mask)
+            self._begin(rows)
+            self._last_obs[rows] = self._observer(self._scene.rows(rows), self._physics.sensors[rows])
+            return self._last_obs.copy()
         if seed is not None:
             self._seed(seed)
         self._begin(np.arange(self.num_envs))
