@@ -165,8 +165,8 @@ class _FrameSpace:
         angle = np.arange(rays) * (2 * np.pi / rays)
         self.cos, self.sin = np.cos(angle), np.sin(angle)
         self.squared = (
-            (f00 * f00 + f10 * f10)[:, None] * self.cos ** 2
-            + (f01 * f01 + f11 * f11)[:, None] * self.sin ** 2
+            (f00 * f00 + f10 * f10)[:, None] * self.cos**2
+            + (f01 * f01 + f11 * f11)[:, None] * self.sin**2
             + (2 * (f00 * f01 + f10 * f11))[:, None] * (self.cos * self.sin)
         )  # squared length of each ray's direction, [N, rays]
 
