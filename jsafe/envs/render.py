@@ -131,21 +131,21 @@ def _egl_starts() -> bool:
     return False
 
 
-def _gl_context() -> Any:
-    """A fresh GL context, current on this thread."""
+def _open(model: mujoco.MjModel | None = None) -> tuple[Any, mujoco.MjrContext | None]:
+    """A fresh GL context, current on this thread, and MuJoCo's in it."""
     name = platform()
     try:
         context = importlib.import_module(_MODULES[name]).GLContext(64, 64)
         context.make_current()
+        return context, None if model is None else mujoco.MjrContext(model, int(mujoco.mjtFontScale.mjFONTSCALE_100))
     except Exception as error:  # PyOpenGL fails with whatever it has at hand, AttributeError included
         raise RenderError(f"cannot draw with {name} ({type(error).__name__}: {error}). {_HELP}") from error
-    return context
 
 
 def available() -> bool:
     """Whether pictures can be drawn here (tried once, with a real context)."""
     try:
-        _gl_context().free()
+        _open()[0].free()
     except RenderError:
         return False
     return True
@@ -153,11 +153,11 @@ def available() -> bool:
 
 # ---- one painter for each environment --------------------------------------------------------------------------------
 
-_OPEN: weakref.WeakSet[Painter] = weakref.WeakSet()
+_PAINTERS: weakref.WeakSet[Painter] = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    for painter in list(_OPEN):
+    for painter in list(_PAINTERS):
         painter.close()
 
 
@@ -173,22 +173,21 @@ class Painter:
 
     def __init__(self, model: mujoco.MjModel):
         self._closed = True
-        self._gl = _gl_context()
-        if not len(_OPEN):
+        self._gl, self._context = _open(model)
+        if not len(_PAINTERS):
             # Registered after MuJoCo's own exit function, so that it runs before it.
             atexit.unregister(_close_all)
             atexit.register(_close_all)
         self._model = model
         self._model.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_SLEEP)  # kinematics of everything, always
         self._data = mujoco.MjData(model)
-        self._context = mujoco.MjrContext(model, int(mujoco.mjtFontScale.mjFONTSCALE_100))
         self._size = (model.vis.global_.offwidth, model.vis.global_.offheight)
         mujoco.mjr_setBuffer(int(mujoco.mjtFramebuffer.mjFB_OFFSCREEN), self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=2000 + 2 * model.ngeom)
         self._option = mujoco.MjvOption()
         self._option.geomgroup[:] = 1
         self._closed = False
-        _OPEN.add(self)
+        _PAINTERS.add(self)
 
     def paint(
         self,
@@ -291,6 +290,7 @@ class Painter:
             self._gl.make_current()
             self._context.free()
             self._gl.free()
+            self._gl = None  # its destructor needs modules that are gone at the very end
 
     def __del__(self):
         self.close()

@@ -1,0 +1,164 @@
+"""Videos of environments: whatever steps the environment, every state becomes a frame."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+FORMATS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
+"""File name endings that ffmpeg gets a codec for."""
+
+
+class Recording(NamedTuple):
+    """What was filmed.
+
+    Attributes:
+      path: The file.
+      frames: Number of frames.
+      episodes: `return`, `cost` (summed over the cost signals), `length` and `success` of every finished episode.
+    """
+
+    path: Path
+    frames: int
+    episodes: list[dict[str, float]]
+
+
+class _Enough(Exception):
+    """The video is long enough."""
+
+
+class Filmed:
+    """A batch of one environment that writes a frame after every reset and step.
+
+    The state in which an episode ends is never seen: the environment starts the next one in the same step.
+
+    Args:
+      env: The environment, with `render`.
+      write: Takes the frames, uint8 `[H, W, 3]`.
+      view: Arguments of `render`.
+      captions: Write step, return and cost into the frames, where the environment's `render` can.
+      steps: Stop after so many steps.
+    """
+
+    def __init__(
+        self,
+        env: Any,
+        write: Callable[[np.ndarray], Any],
+        view: dict[str, Any],
+        captions: bool = True,
+        steps: int | None = None,
+    ):
+        if env.num_envs != 1:
+            raise ValueError(f"env.num_envs must be 1 to be filmed, got {env.num_envs}")
+        self._env, self._write, self._view, self._steps = env, write, view, steps
+        self._captions = captions and "caption" in inspect.signature(env.render).parameters
+        self.num_envs, self.spec = env.num_envs, env.spec
+        self.frames, self.episodes, self._goals = 0, [], 0
+        self._fresh()
+
+    def reset(self, seed: int | None = None) -> np.ndarray:
+        """Resets the environment; returns its observations `[1, O]`."""
+        obs = self._env.reset() if seed is None else self._env.reset(seed=seed)
+        self._fresh()
+        self._frame()
+        return obs
+
+    def step(self, actions: np.ndarray) -> Any:
+        """Steps the environment; returns its result."""
+        if self._steps is not None and self.frames > self._steps:
+            raise _Enough
+        result = self._env.step(actions)
+        success = bool(np.any(result.info.get("success", False)))
+        self._length += 1
+        self._return += float(result.reward[0])
+        self._cost += float(result.cost[0].sum())
+        self._goals += success
+        if result.terminated[0] or result.truncated[0]:
+            totals = {"return": self._return, "cost": self._cost, "length": self._length, "success": float(success)}
+            self.episodes.append(totals)
+            self._fresh()
+        self._frame()
+        return result
+
+    def _fresh(self) -> None:
+        self._length, self._return, self._cost = 0, 0.0, 0.0
+
+    def _frame(self) -> None:
+        caption = {}
+        if self._captions:
+            rows = {"step": self._length, "return": f"{self._return:.2f}", "cost": f"{self._cost:.0f}"}
+            caption["caption"] = rows | ({"goals": self._goals} if self._goals else {})
+        self._write(self._env.render(0, **self._view, **caption))
+        self.frames += 1
+
+
+def record(
+    env: Any,
+    output: str | os.PathLike,
+    rollout: Callable[[Any], Any],
+    *,
+    steps: int | None = None,
+    captions: bool = True,
+    **view: Any,
+) -> Recording:
+    """Films an environment in real time, one frame for each step.
+
+    Args:
+      env: A batch of one environment, with `render`.
+      output: The file, for example `out.mp4`; its folder is made where it is missing.
+      rollout: Gets the environment, resets and steps it as it likes; returns when the video is to end.
+      steps: End the video after so many steps at the latest.
+      captions: Write step, return and cost into the frames.
+      **view: Arguments of `env.render`: `camera`, `width`, `height`, `overlays`.
+
+    Returns:
+      A `Recording`.
+
+    Raises:
+      ValueError: For a batch of more than one, fewer than one step, an unknown kind of file, or what `render` rejects.
+      jsafe.envs.render.RenderError: If no GL library is there.
+      OSError: If the file cannot be written.
+
+    Example:
+      >>> record(jsafe.envs.make("SafetyPointGoal1-v0"), "out.mp4", lambda env: random_policy(env, episodes=1, seed=0))
+    """
+    import imageio.v2 as imageio
+
+    output = Path(output)
+    if output.suffix.lower() not in FORMATS:
+        raise ValueError(f"output must be a video file ({', '.join(FORMATS)}), got {str(output)!r}")
+    if steps is not None and steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    writer = None
+
+    def write(frame: np.ndarray) -> None:
+        nonlocal writer
+        if writer is None:  # the first picture shows whether there is anything to write
+            output.parent.mkdir(parents=True, exist_ok=True)
+            writer = imageio.get_writer(output, fps=max(round(1 / env.spec.dt), 1), macro_block_size=2)
+        writer.append_data(frame)
+
+    filmed = Filmed(env, write, view, captions, steps)
+    try:
+        rollout(filmed)
+    except _Enough:
+        pass
+    finally:
+        if writer is not None:
+            writer.close()
+    return Recording(output, filmed.frames, filmed.episodes)
+
+
+def random_policy(env: Any, episodes: int = 1, seed: int = 0) -> None:
+    """Runs whole episodes with actions drawn evenly from the action box (a `rollout` for `record`)."""
+    rng = np.random.default_rng(seed)
+    low, high = np.asarray(env.spec.action_low), np.asarray(env.spec.action_high)
+    env.reset(seed=seed)
+    while episodes > 0:
+        result = env.step(rng.uniform(low, high, (1, len(low))))
+        episodes -= int(result.terminated[0] | result.truncated[0])
