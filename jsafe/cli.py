@@ -1,4 +1,4 @@
-"""The command line: `jsafe train | evaluate | plot | list`."""
+"""The command line: `jsafe train | evaluate | play | plot | list`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ USAGE = """usage: jsafe COMMAND ...
   jsafe train NAME --env ID [options]   train an algorithm on a task
   jsafe train --resume RUN              continue a run exactly where it was saved
   jsafe evaluate RUN [options]          run the trained policy, write evaluation.json (and a video)
+  jsafe play ID [options]               film a task: a run's policy, or random actions
   jsafe plot RUN... [-o curves.png]     draw learning curves: mean and spread over seeds, cost limits
   jsafe list                            algorithms with their papers, tasks
 
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
         "evaluate": _evaluate,
+        "play": _play,
         "plot": _plot,
         "list": _list,
     }
@@ -290,6 +292,50 @@ def _evaluate(arguments: list[str]) -> int:
             camera=given.camera,
         )
         print(f"video: {given.video}")
+    return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class _PlayOptions:
+    """Writes a video of a task in real time, with what the robot's lidars see and its costs drawn in."""
+
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
+    """The task, for example SafetyPointGoal1-v0."""
+    policy: str = "random"
+    """Run folder, for the policy of its newest checkpoint; or `random`."""
+    video: Path | None = None
+    """File to write (default: ID.mp4)."""
+    episodes: int = 1
+    """Number of episodes."""
+    steps: int | None = None
+    """End after so many steps at the latest."""
+    stochastic: bool = False
+    """Sample actions as in training; by default the most likely ones are taken."""
+    seed: int | None = None
+    """Seed of the environment; by default one that the training never used (random: 0)."""
+    camera: str | None = None
+    """track (follows the robot), vision (on the robot), fixednear, fixedfar or free."""
+    width: int = 640
+    """Pixels."""
+    height: int = 480
+    """Pixels."""
+
+
+def _play(arguments: list[str]) -> int:
+    from jsafe import evaluation
+
+    given = _parse(_PlayOptions, arguments, "jsafe play")
+    _use_compilation_cache()
+    output = given.video or Path(f"{given.env.replace(':', '-').replace('/', '-')}.mp4")
+    options = dataclasses.asdict(given)
+    deterministic = not options.pop("stochastic")
+    for name in ("env", "video"):
+        del options[name]
+    made = evaluation.play(given.env, output, deterministic=deterministic, **options)
+    for number, episode in enumerate(made.episodes, 1):
+        totals = f"return {episode['return']:.4g}, cost {episode['cost']:.4g}, {episode['length']} steps"
+        print(f"episode {number}: {totals}")
+    print(f"video: {made.path} ({made.frames} frames)")
     return 0
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jsafe import train
+from jsafe import train, video
 from jsafe.checkpoint import Loaded, load_state
 from jsafe.config import env_seed
 from jsafe.types import Learner
@@ -84,73 +84,79 @@ def restore(folder: str | os.PathLike) -> tuple[Learner, Loaded]:
     return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)))
 
 
-def record(
-    folder: str | os.PathLike,
+def record(folder: str | os.PathLike, output: str | os.PathLike, **options: Any) -> video.Recording:
+    """Films the newest checkpoint of a run on its own task: `play(task, output, policy=folder, **options)`."""
+    return play(train.read(folder)[0].env, output, policy=folder, **options)
+
+
+def play(
+    env: str,
     output: str | os.PathLike,
     *,
+    policy: str | os.PathLike = "random",
     episodes: int = 1,
+    steps: int | None = None,
     deterministic: bool = True,
     seed: int | None = None,
     camera: str | None = None,
     width: int = 640,
     height: int = 480,
-) -> Path:
-    """Writes a video of the policy of the newest checkpoint, in real time (one frame per environment step).
+) -> video.Recording:
+    """Writes a video of a task, in real time (one frame per environment step).
 
     Args:
-      folder: The run folder.
+      env: The task's id.
       output: The file, for example `out.mp4`.
+      policy: A run folder, for the policy of its newest checkpoint; or `random`.
       episodes: Number of episodes, one after the other.
+      steps: End the video after so many steps at the latest.
       deterministic: Take the most likely action rather than a sample.
-      seed: Seed of the environment; by default one that the training never used.
+      seed: Seed of the environment and of sampled actions; by default one that the training never used (random: 0).
       camera: Camera of the task; its default one where None.
       width: Pixels.
       height: Pixels.
 
     Raises:
-      RunError: If the task cannot be drawn, no GL library is there, or the file cannot be written.
+      RunError: If there is no run, the task cannot be drawn or does not fit the policy, no GL library is there, or the
+        file cannot be written.
+      CheckpointError: If there is no readable checkpoint.
+      ValueError: For an unknown task or kind of file, or a number of episodes or steps below one.
     """
-    import imageio.v2 as imageio
-
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    config, _, _ = train.read(folder)
-    learner, loaded = restore(folder)
-    seed = env_seed(config.seed, 1) if seed is None else seed
-    env = train.make_env(config.env, 1, seed, None, config.costs)
-    if not hasattr(env, "render"):
-        raise train.RunError(f"{config.env} cannot be drawn: its environments have no render()")
     view = {"width": width, "height": height} | ({} if camera is None else {"camera": camera})
-    output = Path(output)
+    costs = "sum"
+    if policy == "random":
+        seed = 0 if seed is None else seed
+    else:
+        config, _, _ = train.read(policy)
+        learner, loaded = restore(policy)
+        seed, costs = env_seed(config.seed, 1) if seed is None else seed, config.costs
+    made = train.make_env(env, 1, seed, None, costs)
+
+    def rollout(filmed):
+        if policy == "random":
+            video.random_policy(filmed, episodes, seed)
+        else:
+            _rollout(filmed, learner, loaded.state, episodes, seed, deterministic)
+
     try:
-        env.reset(seed=seed)
-        _try_to_draw(env, view)
-        output.parent.mkdir(parents=True, exist_ok=True)
-        with imageio.get_writer(output, fps=max(round(1 / env.spec.dt), 1), macro_block_size=2) as writer:
-            _rollout(_Filmed(env, view, writer), learner, loaded.state, episodes, seed, deterministic)
-    except (OSError, ValueError) as error:
-        raise train.RunError(f"cannot write the video {output}: {error}") from error
+        if policy != "random" and env != config.env:
+            _check_fit(made, config)
+        return video.record(made, output, rollout, steps=steps, **view)
+    except video.VideoError as error:
+        raise train.RunError(str(error)) from error
     finally:
-        env.close()
-    return output
+        made.close()
 
 
-class _Filmed:
-    """One environment that writes a frame after every reset and step."""
-
-    def __init__(self, env: Any, view: dict[str, Any], writer: Any):
-        self._env, self._view, self._writer = env, view, writer
-        self.num_envs, self.spec = env.num_envs, env.spec
-
-    def reset(self, seed: int | None = None) -> np.ndarray:
-        obs = self._env.reset(seed=seed)
-        self._writer.append_data(self._env.render(0, **self._view))
-        return obs
-
-    def step(self, actions: np.ndarray) -> Any:
-        result = self._env.step(actions)
-        self._writer.append_data(self._env.render(0, **self._view))
-        return result
+def _check_fit(made: Any, config: Any) -> None:
+    trained = train.make_env(config.env, 1, 0, None, config.costs)
+    trained.close()
+    for name in ("obs_dim", "act_dim"):
+        have, want = getattr(made.spec, name), getattr(trained.spec, name)
+        if have != want:
+            raise train.RunError(f"{made.spec.id} has {name} {have}, but the policy was trained with {want}")
 
 
 def _rollout(env: Any, learner: Learner, state: Any, episodes: int, seed: int, deterministic: bool) -> dict[str, Any]:
@@ -167,18 +173,6 @@ def _rollout(env: Any, learner: Learner, state: Any, episodes: int, seed: int, d
         transform=getattr(learner.data, "transform", None),
         seed=seed,
     )
-
-
-def _try_to_draw(env: Any, view: dict[str, Any]) -> None:
-    try:
-        env.render(0, **view)
-    except ValueError:  # a bad camera or size
-        raise
-    except Exception as error:  # GL loaders fail with whatever they have at hand, AttributeError included
-        raise train.RunError(
-            f"cannot draw here ({type(error).__name__}: {error}). MuJoCo needs a GL library: with a GPU driver "
-            "MUJOCO_GL=egl, without one MUJOCO_GL=osmesa and Debian's libosmesa6"
-        ) from error
 
 
 def _statistics(result: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -14,6 +14,10 @@ FORMATS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 """File name endings that ffmpeg gets a codec for."""
 
 
+class VideoError(RuntimeError):
+    """A video that cannot be made here; the message says what is missing."""
+
+
 class Recording(NamedTuple):
     """What was filmed.
 
@@ -54,7 +58,7 @@ class Filmed:
         steps: int | None = None,
     ):
         if env.num_envs != 1:
-            raise ValueError(f"env.num_envs must be 1 to be filmed, got {env.num_envs}")
+            raise ValueError(f"num_envs must be 1 for a video, got {env.num_envs}")
         self._env, self._write, self._view, self._steps = env, write, view, steps
         self._captions = captions and "caption" in inspect.signature(env.render).parameters
         self.num_envs, self.spec = env.num_envs, env.spec
@@ -93,8 +97,21 @@ class Filmed:
         if self._captions:
             rows = {"step": self._length, "return": f"{self._return:.2f}", "cost": f"{self._cost:.0f}"}
             caption["caption"] = rows | ({"goals": self._goals} if self._goals else {})
-        self._write(self._env.render(0, **self._view, **caption))
+        self._write(self._draw(caption))
         self.frames += 1
+
+    def _draw(self, caption: dict[str, Any]) -> np.ndarray:
+        try:
+            return self._env.render(0, **self._view, **caption)
+        except ValueError:  # a bad camera or size
+            raise
+        except RuntimeError as error:
+            raise VideoError(str(error)) from error
+        except Exception as error:  # GL loaders fail with whatever they have at hand, AttributeError included
+            raise VideoError(
+                f"cannot draw here ({type(error).__name__}: {error}). MuJoCo needs a GL library: with a GPU driver "
+                "MUJOCO_GL=egl, without one MUJOCO_GL=osmesa and Debian's libosmesa6"
+            ) from error
 
 
 def record(
@@ -121,8 +138,7 @@ def record(
 
     Raises:
       ValueError: For a batch of more than one, fewer than one step, an unknown kind of file, or what `render` rejects.
-      jsafe.envs.render.RenderError: If no GL library is there.
-      OSError: If the file cannot be written.
+      VideoError: If the environment cannot be drawn, or the file cannot be written.
 
     Example:
       >>> record(jsafe.envs.make("SafetyPointGoal1-v0"), "out.mp4", lambda env: random_policy(env, episodes=1, seed=0))
@@ -134,6 +150,8 @@ def record(
         raise ValueError(f"output must be a video file ({', '.join(FORMATS)}), got {str(output)!r}")
     if steps is not None and steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
+    if not hasattr(env, "render"):
+        raise VideoError(f"{env.spec.id} cannot be drawn: its environments have no render()")
     writer = None
 
     def write(frame: np.ndarray) -> None:
@@ -148,6 +166,8 @@ def record(
         rollout(filmed)
     except _Enough:
         pass
+    except OSError as error:
+        raise VideoError(f"cannot write the video {output}: {error}") from error
     finally:
         if writer is not None:
             writer.close()
@@ -155,7 +175,13 @@ def record(
 
 
 def random_policy(env: Any, episodes: int = 1, seed: int = 0) -> None:
-    """Runs whole episodes with actions drawn evenly from the action box (a `rollout` for `record`)."""
+    """Runs whole episodes with actions drawn evenly from the action box (a `rollout` for `record`).
+
+    Args:
+      env: A batch of one environment; it is reset.
+      episodes: How many.
+      seed: Of the environment and of the actions.
+    """
     rng = np.random.default_rng(seed)
     low, high = np.asarray(env.spec.action_low), np.asarray(env.spec.action_high)
     env.reset(seed=seed)

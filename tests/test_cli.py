@@ -285,7 +285,7 @@ def test_a_video_holds_every_step(tmp_path, monkeypatch, capsys, fake_run):
     assert frames[0].shape == (480, 640, 3)
     assert frames[40].mean() > frames[5].mean() + 100
     status, _, error = run(capsys, "evaluate", fake_run, "--episodes", 1, "--video", path, "--camera", "side")
-    assert status == 1
+    assert status == 2
     assert "unknown camera 'side'" in error
 
 
