@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import os
 import queue
@@ -18,6 +19,8 @@ from jsafe.envs.world import World
 _LOG = logging.getLogger(__name__)
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _CHUNKS_PER_THREAD = 8
+_CONSTANTS = ("body_invweight0", "dof_invweight0", "dof_M0")
+"""Model constants that MuJoCo computes from the reference pose, and that enter the dynamics."""
 
 
 def _on_warning(message: str) -> None:
@@ -30,37 +33,35 @@ class Workers:
     """Threads that share the chunks of a job with the caller's thread."""
 
     def __init__(self, count: int):
+        self.count = count
         self._inbox = [queue.SimpleQueue() for _ in range(count - 1)]
         self._outbox = queue.SimpleQueue()
-        for inbox in self._inbox:
-            threading.Thread(target=self._serve, args=(inbox, self._outbox), daemon=True, name="jsafe-envs").start()
+        for k, inbox in enumerate(self._inbox, 1):
+            args = (k, inbox, self._outbox)
+            threading.Thread(target=self._serve, args=args, daemon=True, name=f"jsafe-envs-{k}").start()
         self._stop = weakref.finalize(self, _stop, self._inbox)
 
     @staticmethod
-    def _serve(inbox, outbox):
+    def _serve(k, inbox, outbox):
         while (job := inbox.get()) is not None:
             work, chunks = job
             error = None
             try:
                 for chunk in chunks:
-                    work(chunk)
+                    work(k, chunk)
             except BaseException as caught:
                 error = caught
             del work, chunks, job  # a waiting thread must not keep the engine alive
             outbox.put(error)
 
     def run(self, work: Callable, chunks: list) -> None:
-        """Calls `work(chunk)` once for every chunk, in any order, on all threads; raises what a call raised."""
-        if not self._inbox:
-            for chunk in chunks:
-                work(chunk)
-            return
+        """Calls `work(thread, chunk)` once for every chunk, in any order, on all threads; raises what a call raised."""
         shared = iter(chunks)  # next() of a list iterator is atomic
         for inbox in self._inbox:
             inbox.put((work, shared))
         try:
             for chunk in shared:
-                work(chunk)
+                work(0, chunk)
         finally:
             errors = [self._outbox.get() for _ in self._inbox]
         for error in errors:
@@ -80,6 +81,10 @@ def _stop(inboxes: Iterable[queue.SimpleQueue]) -> None:
 class Physics:
     """N simulations of a world, and the arrays that the rest of the engine reads.
 
+    There is one model for each thread, not for each simulation: layouts lie in the data. Only a few constants that the
+    official package compiles anew for each layout (inverse weights, equal up to rounding) are written into the thread's
+    model before it steps a simulation, because pushing a light box multiplies rounding by 1e12 in one step.
+
     A step is: the first substep from the forward pass that ended the last step (`mj_step2`, which saves one collision
     pass and changes no bit), the other substeps without sensors, one forward pass with them. Driven objects move
     before every substep, and Runge-Kutta has no second half, so these take full substeps.
@@ -89,6 +94,7 @@ class Physics:
       sensors: `[N, S]`, sensor values after the last `step` or `read`.
       qpos, qvel: `[N, nq]`, `[N, nv]`, the same; empty rows of zeros unless the world has free objects.
       centre: `[N, D, 2]`, centres of the driven objects' circles.
+      reference: `[N, nq]`, the pose that a model of the episode's layout would be compiled at.
       data: One MjData for each simulation.
     """
 
@@ -109,6 +115,16 @@ class Physics:
         self.sensors = np.zeros((num_envs, model.nsensordata))
         self.qpos = np.zeros((num_envs, model.nq))
         self.qvel = np.zeros((num_envs, model.nv))
+        self._models = [copy.copy(model) for _ in range(self.num_threads)]
+        self._options = [model.opt for model in self._models]
+        self._fields = [[getattr(model, name) for name in _CONSTANTS] for model in self._models]
+        self._flags = (model.opt.disableflags | mujoco.mjtDisableBit.mjDSBL_SENSOR, model.opt.disableflags)
+        self.reference = np.tile(model.qpos0, (num_envs, 1))
+        self._scratch = copy.copy(model)
+        self._scratch_data = mujoco.MjData(model)
+        self._constants: list[list[np.ndarray]] = [[field.copy() for field in self._fields[0]]] * num_envs
+        self._loaded = [self._constants[0]] * self.num_threads
+
         self._gathered = [("sensordata", self.sensors)]
         if world.free[0] < model.nq:
             self._gathered.append(("qpos", self.qpos))
@@ -149,30 +165,43 @@ class Physics:
         self._target[..., 0] = self.centre[:, None, :, 0] + circle[0]
         self._target[..., 1] = self.centre[:, None, :, 1] + circle[1]
 
-    def _run(self, rows: range) -> None:
-        model, physics, substeps = self.world.model, self.world.physics, self.substeps
+    def _model(self, thread: int, i: int) -> mujoco.MjModel:
+        """The thread's model with the constants of simulation i."""
+        constants = self._constants[i]
+        if constants is not self._loaded[thread]:
+            for field, value in zip(self._fields[thread], constants):
+                field[:] = value
+            self._loaded[thread] = constants
+        return self._models[thread]
+
+    def _run(self, thread: int, rows: range) -> None:
+        substeps, options, (quiet, sensing) = self.substeps, self._options[thread], self._flags
         for i in rows:
-            data = self.data[i]
+            model, data = self._model(thread, i), self.data[i]
             ctrl, row = self._controls[i]
             ctrl[:] = row
+            options.disableflags = quiet
             if self._split:
-                mujoco.mj_step2(physics, data)
+                mujoco.mj_step2(model, data)
                 if substeps > 1:
-                    mujoco.mj_step(physics, data, substeps - 1)
+                    mujoco.mj_step(model, data, substeps - 1)
             else:
-                mujoco.mj_step(physics, data, substeps)
+                mujoco.mj_step(model, data, substeps)
+            options.disableflags = sensing
             mujoco.mj_forward(model, data)
 
-    def _run_driven(self, rows: range) -> None:
-        model, physics, step, copy = self.world.model, self.world.physics, mujoco.mj_step, np.copyto
+    def _run_driven(self, thread: int, rows: range) -> None:
+        step, copy, options, (quiet, sensing) = mujoco.mj_step, np.copyto, self._options[thread], self._flags
         for i in rows:
-            data = self.data[i]
+            model, data = self._model(thread, i), self.data[i]
             ctrl, row = self._controls[i]
             ctrl[:] = row
             mocap, targets = self._drives[i]
+            options.disableflags = quiet
             for target in targets:
                 copy(mocap, target)
-                step(physics, data)
+                step(model, data)
+            options.disableflags = sensing
             mujoco.mj_forward(model, data)
 
     def read(self, rows: Iterable[int] | None = None) -> None:
@@ -185,15 +214,26 @@ class Physics:
                     buffer[i] = sources[i]
 
     def clear(self, i: int) -> mujoco.MjData:
-        """Puts simulation i at the model's start, awake, for the caller to fill in; `forward` must follow."""
+        """Puts simulation i at the model's start, awake, for the caller to fill in; `start` must follow."""
         mujoco.mj_resetData(self.world.model, self.data[i])
         return self.data[i]
 
-    def forward(self, i: int) -> None:
-        """Computes everything that depends on the state of simulation i."""
+    def start(self, i: int) -> None:
+        """Computes everything that depends on the state and the reference pose of simulation i."""
+        self._weigh(i)
         if len(self._travel) and self.data[i].time == 0:
             self.data[i].mocap_pos[self._driven, :2] = self.centre[i]  # at rest in the centre until the first substep
-        mujoco.mj_forward(self.world.model, self.data[i])
+        mujoco.mj_forward(self._model(0, i), self.data[i])
+
+    def _weigh(self, i: int) -> None:
+        self._scratch.qpos0[:] = self.reference[i]
+        mujoco.mj_setConst(self._scratch, self._scratch_data)
+        constants = [getattr(self._scratch, name) for name in _CONSTANTS]
+        first = self._constants[0]
+        if all(np.array_equal(a, b) for a, b in zip(constants, first)):
+            self._constants[i] = first
+        else:
+            self._constants[i] = [value.copy() for value in constants]
 
     def state(self) -> dict[str, np.ndarray]:
         """Everything that decides the future of the simulations, one row each."""
@@ -202,15 +242,16 @@ class Physics:
         for row, data in zip(state, self.data):
             mujoco.mj_getState(model, data, row, _STATE)
         asleep = np.array([data.tree_asleep for data in self.data]).reshape(self.num_envs, -1)
-        return {"state": state, "asleep": asleep, "centre": self.centre.copy()}
+        return {"state": state, "asleep": asleep, "centre": self.centre.copy(), "reference": self.reference.copy()}
 
     def load_state(self, saved: dict[str, np.ndarray]) -> None:
         """Restores what `state` returned, bit for bit."""
         model = self.world.model
-        self.centre[:] = saved["centre"]
+        self.centre[:], self.reference[:] = saved["centre"], saved["reference"]
         scratch = mujoco.MjModel.from_xml_string(self.world.xml)
         policy = scratch.tree_sleep_policy.copy()
-        for data, row, asleep in zip(self.data, saved["state"], saved["asleep"]):
+        for i, (data, row, asleep) in enumerate(zip(self.data, saved["state"], saved["asleep"])):
+            self._weigh(i)
             mujoco.mj_resetData(model, data)
             mujoco.mj_setState(model, data, row, _STATE)
             if (asleep >= 0).any():
@@ -220,7 +261,7 @@ class Physics:
                 mujoco.mj_resetData(scratch, data)
                 mujoco.mj_setState(model, data, row, _STATE)
             data.tree_asleep[:] = asleep
-            mujoco.mj_forward(model, data)
+            mujoco.mj_forward(self._model(0, i), data)
         self.read()
 
     def close(self) -> None:

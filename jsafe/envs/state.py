@@ -26,8 +26,8 @@ def get_state(env: VectorEnv, i: int) -> dict:
       A dictionary of copies:
       `time` (s) and `step` (steps taken in the episode);
       `joints`: `{name: (qpos, qvel, qacc_warmstart)}` (an anchored robot's x, y and heading in world coordinates);
-      `bodies`: `{name: (pos [3], quat [4])}` of the robot's frame at the start of the episode and of all objects
-      (for driven objects, `gremlin0obj`, the centre of the circle);
+      `bodies`: `{name: (pos [3], quat [4])}` of static and passive objects, and of the robot and the free objects
+      as the episode began (for driven objects, `gremlin0obj`, this is the centre of the circle);
       `task`: what the task remembers.
     """
     world, data = env._world, env._physics.data[i]
@@ -39,12 +39,11 @@ def get_state(env: VectorEnv, i: int) -> dict:
         pos, quat = data.mocap_pos[world.anchor].copy(), data.mocap_quat[world.anchor].copy()
         _to_world([joints[name] for name in _anchored(world.model)], pos, quat)
         bodies["agent"] = (pos, quat)
-    for at, (name, driven) in enumerate(_objects(env)):
-        pos = env._pos[i, at].copy()
-        if driven:
-            pos[:2] = env._physics.centre[i, at - env._driven.start]
-            pos[2] = env._heights[at]
-        bodies[name] = (pos, data.mocap_quat[world.mocap[at]].copy() if driven else env._quat[i, at].copy())
+    for at, name in enumerate(_objects(env)):
+        bodies[name] = (env._pos[i, at].copy(), env._quat[i, at].copy())
+    for name, where in _references(env):
+        pose = env._physics.reference[i, where]
+        bodies[name] = (pose[:3].copy(), pose[3:].copy())
     return {
         "time": float(data.time),
         "step": int(env._steps[i]),
@@ -58,7 +57,7 @@ def set_state(env: VectorEnv, i: int, state: dict) -> None:
     """Puts environment i into a state; whatever the dictionary leaves out keeps its value.
 
     Free objects are placed by their joints, static and passive ones by `bodies`. Sleeping objects wake up. The random
-    stream stays where it is.
+    stream stays where it is. The robot's and the free objects' `bodies` matter for the last bits only.
 
     Args:
       env: The environments.
@@ -111,17 +110,16 @@ def set_state(env: VectorEnv, i: int, state: dict) -> None:
     for name, qpos, qvel in _joints(world.model):
         data.qpos[qpos], data.qvel[qvel], data.qacc_warmstart[qvel] = joints[name]
     data.time = new["time"]
-    for at, (name, driven) in enumerate(_objects(env)):
-        env._quat[i, at] = bodies[name][1]
-        if driven:
-            physics.centre[i, at - env._driven.start] = bodies[name][0][:2]
-        else:
-            env._pos[i, at] = bodies[name][0]
+    for at, name in enumerate(_objects(env)):
+        env._pos[i, at], env._quat[i, at] = bodies[name]
+    for name, where in _references(env):
+        physics.reference[i, where] = np.concatenate(bodies[name])
+    physics.centre[i] = env._pos[i, env._driven, :2]
     env.place_mocaps(i)
     env._steps[i] = new["step"]
     for name, value in memory.items():
         env._memory[name][i] = value
-    physics.forward(i)
+    physics.start(i)
     physics.read([i])
     env.restore_scene()
 
@@ -214,32 +212,62 @@ def _anchored(model: mujoco.MjModel) -> list[str]:
 
 
 def _objects(env: VectorEnv):
-    """(body name, driven) of every object in scene order."""
+    """Body name of every object in scene order."""
     for kind in env._world.groups:
         for name in kind.names:
-            yield (f"{name}obj", True) if kind.motion == DRIVEN else (name, False)
+            yield f"{name}obj" if kind.motion == DRIVEN else name
 
 
-def _turn(x: list, y: list, angle: float) -> None:
-    cos, sin = np.cos(angle), np.sin(angle)
-    for k in range(3):
-        x[k], y[k] = cos * x[k] - sin * y[k], sin * x[k] + cos * y[k]
+def _references(env: VectorEnv):
+    """(body name, qpos slice) of every free joint: its reference pose."""
+    model = env._world.model
+    for j in np.flatnonzero(model.jnt_type == mujoco.mjtJoint.mjJNT_FREE):
+        start = int(model.jnt_qposadr[j])
+        yield model.body(int(model.jnt_bodyid[j])).name, slice(start, start + 7)
+
+
+def _plane(quat: np.ndarray) -> tuple[float, np.ndarray]:
+    """Yaw of a frame turned about the vertical, and its rotation in the plane."""
+    yaw = 2 * np.arctan2(quat[3], quat[0])
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return yaw, np.array([[cos, -sin], [sin, cos]])
 
 
 def _to_world(joints: list, pos: np.ndarray, quat: np.ndarray) -> None:
-    """Slides x, y and hinge z in the frame (pos, quat) to world coordinates and heading, in place."""
-    x, y, z = joints
-    yaw = 2 * np.arctan2(quat[3], quat[0])
-    _turn(x, y, yaw)
-    x[0], y[0], z[0] = x[0] + pos[0], y[0] + pos[1], z[0] + yaw
+    """(qpos, qvel, warm start) of slides x, y and hinge z from the frame (pos, quat) to the world, in place."""
+    (x, y, z), (yaw, rot) = joints, _plane(quat)
+    for k in range(3):
+        x[k], y[k] = (rot @ np.concatenate([x[k], y[k]]) + (pos[:2] if k == 0 else 0.0)).reshape(2, 1)
+    z[0] = z[0] + yaw
 
 
 def _to_local(joints: list, pos: np.ndarray, quat: np.ndarray) -> None:
-    """The inverse of `_to_world`."""
-    x, y, z = joints
-    yaw = 2 * np.arctan2(quat[3], quat[0])
-    x[0], y[0], z[0] = x[0] - pos[0], y[0] - pos[1], z[0] - yaw
-    _turn(x, y, -yaw)
+    """The inverse of `_to_world`, in place.
+
+    Of the numbers next to the inverse, the nearest one is taken that gives back the same bits: pushing a light box
+    multiplies a difference in the last bit by 1e12 in one step.
+    """
+    (x, y, z), (yaw, rot) = joints, _plane(quat)
+    exact = np.asarray(rot, np.longdouble)
+    for k in range(3):
+        shift = pos[:2] if k == 0 else 0.0
+        world = np.concatenate([x[k], y[k]])
+        ideal = exact.T @ (world - np.asarray(shift, np.longdouble)) / (exact[0, 0] ** 2 + exact[1, 0] ** 2)
+        around = [_neighbours(float(value)) for value in ideal]
+        pairs = [np.array([a, b]) for a in around[0] for b in around[1]]
+        same = [pair for pair in pairs if np.array_equal(rot @ pair + shift, world)]
+        x[k], y[k] = min(same or pairs, key=lambda pair: np.abs(pair - ideal).sum()).reshape(2, 1)
+    z[0] = z[0] - yaw
+
+
+def _neighbours(value: float, count: int = 2) -> list[float]:
+    values = [value]
+    for end in (-np.inf, np.inf):
+        near = value
+        for _ in range(count):
+            near = float(np.nextafter(near, end))
+            values.append(near)
+    return values
 
 
 def _only(what: str, given, known) -> None:

@@ -30,8 +30,7 @@ class World:
 
     Attributes:
       xml: The MJCF text.
-      model: Compiled, with sensors.
-      physics: The same with sensors switched off, for the substeps between observations.
+      model: Compiled.
       groups: All objects in the order of the scene: passive and static, free, driven.
       slices: Where each group lies in that order.
       free: First qpos and dof address of the free and driven objects, which are the last joints.
@@ -42,7 +41,6 @@ class World:
 
     xml: str
     model: mujoco.MjModel
-    physics: mujoco.MjModel
     groups: tuple[Objects, ...]
     slices: dict[str, slice]
     free: tuple[int, int]
@@ -159,8 +157,6 @@ def build(robot: Robot, task: Task, sleep: bool = True) -> World:
         raise ValueError(f"robot {robot.name!r} in {type(task).__name__}: {error}") from error
     if not model.actuator_ctrllimited.all():
         raise ValueError(f"every actuator of robot {robot.name!r} needs a ctrlrange")
-    physics = mujoco.MjModel.from_xml_string(xml)
-    physics.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_SENSOR
     groups = in_order(task.objects)
     slices, count, mocap, moving = {}, 0, [], 0
     for kind in groups:
@@ -176,4 +172,4 @@ def build(robot: Robot, task: Task, sleep: bool = True) -> World:
         sensors[model.sensor(i).name] = slice(start, start + int(model.sensor_dim[i]))
     anchor = int(model.body(ANCHOR).mocapid[0]) if robot.anchored else -1
     free = (model.nq - 7 * moving, model.nv - 6 * moving)
-    return World(xml, model, physics, groups, slices, free, anchor, np.array(mocap, int), sensors)
+    return World(xml, model, groups, slices, free, anchor, np.array(mocap, int), sensors)
