@@ -18,7 +18,7 @@ def _chassis() -> np.ndarray:
 
     outline = np.concatenate([
         arc((-0.02, 0.07), 0.02, [90, 112.5, 135, 157.5, 180]),
-        [(0.235, 0.09), (0.242654, 0.088478)],
+        arc((0.235, 0.07), 0.02, [90, 67.5]),
         arc((0.345, 0.04), 0.02, [0, 22.5, 45, 67.5]),
     ])  # fmt: skip
     plates = [(x, side * y, z) for x, y in outline for side in (1, -1) for z in (0.03, -0.03)]
