@@ -281,7 +281,7 @@ class Progress:
 
     def message(self, text: str) -> None:
         """Prints a line of its own."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def close(self) -> None:
         """Leaves the last state of the line on the screen."""

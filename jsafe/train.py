@@ -305,7 +305,7 @@ class _Trainer:
         self.next_row = self._row_after(collector.env_steps)
         self.row_mark = (time.monotonic(), collector.env_steps)
         what = f"continuing at {logging.count(collector.env_steps)} steps" if self.iteration else "starting"
-        console.print(f"{algorithm} on {config.env}, seed {config.seed}: {what} in {folder}", highlight=False)
+        console.print(f"{algorithm} on {config.env}, seed {config.seed}: {what} in {folder}", highlight=False, soft_wrap=True)
         self.progress = logging.Progress(console, config.total_steps, collector.env_steps)
 
     def close(self) -> None:
