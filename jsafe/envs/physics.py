@@ -92,13 +92,23 @@ class Physics:
     Attributes:
       ctrl: `[N, A]`, read by `step`.
       sensors: `[N, S]`, sensor values after the last `step` or `read`.
-      qpos, qvel: `[N, nq]`, `[N, nv]`, the same; empty rows of zeros unless the world has free objects.
+      pos, quat, vel: `[N, F, 3 or 4]`, positions, headings and linear velocities of the free and driven objects, the
+        same (quat and vel only if asked for).
       centre: `[N, D, 2]`, centres of the driven objects' circles.
       reference: `[N, nq]`, the pose that a model of the episode's layout would be compiled at.
       data: One MjData for each simulation.
     """
 
-    def __init__(self, world: World, substeps: int, num_envs: int, num_threads: int | None, velocities: bool):
+    def __init__(
+        self,
+        world: World,
+        substeps: int,
+        num_envs: int,
+        num_threads: int | None,
+        pos: np.ndarray,
+        headings: bool = False,
+        velocities: bool = False,
+    ):
         if mujoco.get_mju_user_warning() is None:  # the default writes a file into the working directory
             mujoco.set_mju_user_warning(_on_warning)
         self.world, self.num_envs, self.substeps = world, num_envs, substeps
@@ -113,8 +123,6 @@ class Physics:
 
         self.ctrl = np.zeros((num_envs, model.nu))
         self.sensors = np.zeros((num_envs, model.nsensordata))
-        self.qpos = np.zeros((num_envs, model.nq))
-        self.qvel = np.zeros((num_envs, model.nv))
         self._models = [copy.copy(model) for _ in range(self.num_threads)]
         self._options = [model.opt for model in self._models]
         self._fields = [[getattr(model, name) for name in _CONSTANTS] for model in self._models]
@@ -125,14 +133,16 @@ class Physics:
         self._constants: list[list[np.ndarray]] = [[field.copy() for field in self._fields[0]]] * num_envs
         self._loaded = [self._constants[0]] * self.num_threads
 
-        self._gathered = [("sensordata", self.sensors)]
-        if world.free[0] < model.nq:
-            self._gathered.append(("qpos", self.qpos))
-            if velocities:
-                self._gathered.append(("qvel", self.qvel))
-        self._gathered = [
-            ([getattr(data, name) for data in self.data], buffer, buffer.reshape(-1)) for name, buffer in self._gathered
-        ]
+        free = world.model.nq - world.free[0] > 0
+        self.pos, self.quat, self.vel = pos, np.zeros((*pos.shape[:2], 4)), np.zeros(pos.shape)
+        self._copies = []
+        for i, data in enumerate(self.data):
+            copies = [(self.sensors[i], data.sensordata)]
+            poses, velocities_ = data.qpos[world.free[0] :].reshape(-1, 7), data.qvel[world.free[1] :].reshape(-1, 6)
+            copies += [(self.pos[i], poses[:, :3])] * free
+            copies += [(self.quat[i], poses[:, 3:])] * (free and headings)
+            copies += [(self.vel[i], velocities_[:, :3])] * (free and velocities)
+            self._copies.append(copies)
         self._controls = [(data.ctrl, row) for data, row in zip(self.data, self.ctrl)]
 
         driven = [kind for kind in world.groups if kind.motion == DRIVEN]
@@ -157,7 +167,6 @@ class Physics:
             np.add.accumulate(times, axis=1, out=times)  # adds up as MuJoCo's clock does
             self.aim(times)
         self._workers.run(self._work, self._chunks)
-        self.read()
 
     def aim(self, times: np.ndarray) -> None:
         """Targets of the driven objects at times `[N, substeps]`: a clockwise circle around their centres."""
@@ -189,6 +198,8 @@ class Physics:
                 mujoco.mj_step(model, data, substeps)
             options.disableflags = sensing
             mujoco.mj_forward(model, data)
+            for target, source in self._copies[i]:  # here, while it is in the cache
+                target[:] = source
 
     def _run_driven(self, thread: int, rows: range) -> None:
         step, copy, options, (quiet, sensing) = mujoco.mj_step, np.copyto, self._options[thread], self._flags
@@ -203,19 +214,20 @@ class Physics:
                 step(model, data)
             options.disableflags = sensing
             mujoco.mj_forward(model, data)
+            for target, source in self._copies[i]:  # here, while it is in the cache
+                target[:] = source
 
-    def read(self, rows: Iterable[int] | None = None) -> None:
-        """Copies what the engine reads out of the simulations (of all, or of some)."""
-        for sources, buffer, flat in self._gathered:
-            if rows is None:
-                np.concatenate(sources, out=flat)
-            else:
-                for i in rows:
-                    buffer[i] = sources[i]
+    def read(self, rows: Iterable[int]) -> None:
+        """Copies what the engine reads out of some simulations."""
+        for i in rows:
+            for target, source in self._copies[i]:
+                target[:] = source
 
     def clear(self, i: int) -> mujoco.MjData:
         """Puts simulation i at the model's start, awake, for the caller to fill in; `start` must follow."""
         mujoco.mj_resetData(self.world.model, self.data[i])
+        # Nothing falls asleep in the first step: one step from a given state is the awake one, bit for bit.
+        self.data[i].tree_asleep -= self.substeps
         return self.data[i]
 
     def start(self, i: int) -> None:
@@ -262,7 +274,7 @@ class Physics:
                 mujoco.mj_setState(model, data, row, _STATE)
             data.tree_asleep[:] = asleep
             mujoco.mj_forward(self._model(0, i), data)
-        self.read()
+        self.read(range(self.num_envs))
 
     def close(self) -> None:
         """Ends the threads."""
