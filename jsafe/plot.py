@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from jsafe.config import difference
+from jsafe.logging import limits as limits_of
 from jsafe.logging import read_progress
 
 _PANELS = {
@@ -21,7 +22,7 @@ _PANELS = {
     "episode/cost_rate": "cost per step",
     "episode/cost": "cost per episode",
 }
-_LIMITS = {"episode/cost_rate": "rule/limit", "episode/cost": "rule/limit_episodic"}
+_LIMITS = ("episode/cost", "episode/cost_rate")  # in the order of `logging.limits`
 
 
 class Run(NamedTuple):
@@ -123,7 +124,7 @@ def figure(folders: Sequence[str | os.PathLike]) -> Figure:
                     limits.setdefault(limit, set()).add(color)
                 if (drawn := curve(lines[label], column)) is None:
                     continue
-                name = label if drawn.seeds == 1 else f"{label} ({drawn.seeds} seeds)"
+                name = label if drawn.seeds == 1 else f"{label} ({drawn.seeds} runs)"
                 axis.plot(drawn.steps, drawn.mean, color=color, label=name)
                 if drawn.seeds > 1:
                     axis.fill_between(
@@ -138,7 +139,8 @@ def figure(folders: Sequence[str | os.PathLike]) -> Figure:
             if column == "episode/success":
                 axis.set_ylim(-0.03, 1.03)
             elif column != "episode/return":
-                axis.set_ylim(bottom=-0.02 * axis.get_ylim()[1])
+                top = axis.get_ylim()[1]
+                axis.set_ylim(-0.03 * top, 1.05 * top)
             drawn_limits = [line for line in axis.lines if line.get_label().startswith("limit")]
             handles = axis.lines if column == panels[0] else drawn_limits
             if handles:
@@ -174,9 +176,12 @@ def _wanted(column: str, runs: Sequence[Run]) -> bool:
 
 
 def _limit(run: Run, column: str) -> float | None:
-    """The last limit that a run reports in the unit of a panel."""
-    values = run.columns.get(_LIMITS.get(column, ""))
-    return None if values is None or not np.isfinite(values[-1]) else float(values[-1])
+    """The last limit that a run reports in the unit of a panel; of several costs the sum, as the panel shows theirs."""
+    if column not in _LIMITS:
+        return None
+    last = {name: float(values[-1]) for name, values in run.columns.items()}
+    limits = dict(zip(_LIMITS, limits_of(last)))[column]
+    return sum(limits) if limits and np.isfinite(limits).all() else None
 
 
 def _option(options: dict[str, Any], name: str) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from rich.console import Console
 
 from jsafe import config as configs
@@ -91,9 +92,10 @@ def run(
     update = jax.jit(update, donate_argnums=0)
     # The collector's own copy: the buffers of the state are given away in the next update.
     policy = jax.jit(lambda state: jax.tree.map(jnp.copy, learner.policy(state)))
+    split = jax.jit(lambda key, i: tuple(jax.random.split(jax.random.fold_in(key, i))))
     state = jax.jit(_strong)(state)
     while collector.env_steps < total_steps:
-        collect_key, update_key = jax.random.split(jax.random.fold_in(key, iteration))
+        collect_key, update_key = split(key, np.uint32(iteration))
         batch = collector.collect(policy(state), collect_key)
         state, metrics = update(state, batch, update_key)
         iteration += 1
@@ -305,7 +307,9 @@ class _Trainer:
         self.next_row = self._row_after(collector.env_steps)
         self.row_mark = (time.monotonic(), collector.env_steps)
         what = f"continuing at {logging.count(collector.env_steps)} steps" if self.iteration else "starting"
-        console.print(f"{algorithm} on {config.env}, seed {config.seed}: {what} in {folder}", highlight=False, soft_wrap=True)
+        console.print(
+            f"{algorithm} on {config.env}, seed {config.seed}: {what} in {folder}", highlight=False, soft_wrap=True
+        )
         self.progress = logging.Progress(console, config.total_steps, collector.env_steps)
 
     def close(self) -> None:

@@ -57,8 +57,8 @@ def test_seeds_share_a_line_and_limits_are_drawn(tmp_path):
     ]
     fig = plot.figure(folders)
     assert [axis.get_ylabel() for axis in fig.axes] == ["return per episode", "success rate", "cost per step"]
-    assert set(lines(fig.axes[0])) == {"seditor (2 seeds)", "sac"}
-    np.testing.assert_array_equal(lines(fig.axes[0])["seditor (2 seeds)"], [2, 3])
+    assert set(lines(fig.axes[0])) == {"seditor (2 runs)", "sac"}
+    np.testing.assert_array_equal(lines(fig.axes[0])["seditor (2 runs)"], [2, 3])
     assert len(fig.axes[0].collections) == 1
     assert lines(fig.axes[2])["limit 0.01"] == [0.01, 0.01]
     shown = [text.get_text() for text in fig.axes[2].get_legend().get_texts()]
@@ -79,11 +79,14 @@ def test_other_options_and_tasks_get_lines_and_rows_of_their_own(tmp_path):
 
 
 def test_limits_per_episode_are_drawn_in_their_own_panel(tmp_path):
-    a = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0], "rule/limit_episodic", 25.0))
+    a = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0], "rule/limit_episodic_0", 25.0))
     fig = plot.figure([a])
     assert [axis.get_ylabel() for axis in fig.axes][-1] == "cost per episode"
     assert "cost per step" not in [axis.get_ylabel() for axis in fig.axes]
     assert lines(fig.axes[-1])["limit 25"] == [25, 25]
+    two = columns([10, 20], [1.0, 2.0], "rule/limit_episodic_0", 25.0) | {"rule/limit_episodic_1": [10.0, 10.0]}
+    fig = plot.figure([write_run(tmp_path / "b", columns=two)])
+    assert lines(fig.axes[-1])["limit 35"] == [35, 35]  # the panel shows the sum of both costs
 
 
 def test_a_picture_is_written(tmp_path):

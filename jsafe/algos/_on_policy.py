@@ -311,6 +311,7 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
                 f"cost/episodic_{i}": J_cost[i],
                 f"cost/per_step_{i}": cost_rate[i],
                 f"rule/multiplier_{i}": multiplier[i],
+                f"rule/limit_episodic_{i}": limit[i],
             }
             if config.transform == "simmer":
                 metrics[f"transform/budget_{i}"] = transform_state.budget[i]
