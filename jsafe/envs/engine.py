@@ -51,10 +51,8 @@ class VectorEnv:
             raise ValueError(f"costs must be 'sum' or 'separate', got {costs!r}")
         self.num_envs, self.robot, self.task = int(num_envs), robot, task
         self._world = world = build(robot, task, sleep)
-        moving = any(group != "agent" for group in task.moving)
-        self._physics = Physics(world, robot.substeps, self.num_envs, num_threads, moving)
         self._observer = Observer(world, robot.parts, task)
-        self._scene_arrays()
+        self._scene_arrays(num_threads)
         self._placements()
         self._cost_groups = dict(task.cost_groups) if costs == "separate" and task.cost_groups else None
         box = world.model.actuator_ctrlrange
@@ -80,8 +78,8 @@ class VectorEnv:
         self._started = self._closed = False
         self._seed(seed)
 
-    def _scene_arrays(self) -> None:
-        world, physics, n = self._world, self._physics, self.num_envs
+    def _scene_arrays(self, num_threads: int | None) -> None:
+        world, n = self._world, self.num_envs
         count = len(world.mocap)
         self._pos, self._quat = np.zeros((n, count, 3)), np.zeros((n, count, 4))
         self._quat[..., 0] = 1
@@ -90,22 +88,27 @@ class VectorEnv:
         self._free = next((i for i, kind in enumerate(kinds) if kind.motion in (FREE, DRIVEN)), count)
         self._driven = slice(next((i for i, kind in enumerate(kinds) if kind.motion == DRIVEN), count), count)
         self._static = np.array([i for i, kind in enumerate(kinds) if kind.motion == STATIC], int)
-        first_q, first_v = world.free
-        free_q = physics.qpos[:, first_q:].reshape(n, -1, 7)
-        free_v = physics.qvel[:, first_v:].reshape(n, -1, 6)
-        self._free_pos, self._free_quat = free_q[..., :3], free_q[..., 3:]
+        natural = self.task.lidar.kind == "natural"
+        self._turning = natural and any(kind.shape in ("box", "push_box") for kind in world.groups)
+        self._physics = physics = Physics(
+            world,
+            self.robot.substeps,
+            n,
+            num_threads,
+            pos=self._pos[:, self._free :],
+            headings=self._turning,
+            velocities=any(group != "agent" for group in self.task.moving),
+        )
         sensors, where = physics.sensors, world.sensors
         self._clock = sensors[:, where["clock"].start]
         axes = slice(where["agent x"].start, where["agent z"].stop)
-        natural = self.task.lidar.kind == "natural"
-        self._turning = natural and any(kind.shape in ("box", "push_box") for kind in world.groups)
         self._rot = np.zeros((n, count, 3, 3))
         pos, rot, vel, touch = {}, {}, {}, {}
         for kind in world.groups:
             rows = world.slices[kind.group]
             pos[kind.group], rot[kind.group] = self._pos[:, rows], self._rot[:, rows]
             if kind.group in self.task.moving:
-                vel[kind.group] = free_v[:, rows.start - self._free : rows.stop - self._free, :3]
+                vel[kind.group] = physics.vel[:, rows.start - self._free : rows.stop - self._free]
             if kind.group in self.task.touching:
                 first = where[f"touch {kind.names[0]}"].start
                 touch[kind.group] = sensors[:, first : first + kind.count]
@@ -200,7 +203,7 @@ class VectorEnv:
           ValueError: If the actions have another shape, are not numbers, or are not finite.
         """
         self._usable()
-        np.clip(self._checked(actions), self._low, self._high, out=self._physics.ctrl)
+        np.minimum(np.maximum(self._checked(actions), self._low), self._high, out=self._physics.ctrl)
         clock = self._clock.copy()
         self._physics.step()
         self._drawn += 1  # the official package draws its number of substeps, which is always ten
@@ -211,7 +214,7 @@ class VectorEnv:
         met = task.met(scene, now)
         reward = np.asarray(task.reward(scene, now, met), float)
         if task.reward_clip is not None:
-            reward = np.clip(reward, -task.reward_clip, task.reward_clip)
+            reward = np.minimum(np.maximum(reward, -task.reward_clip), task.reward_clip)
         cost, info = self._costs(task.costs(scene))
         for name, value in (task.tick(scene) | now).items():
             memory[name][:] = value
@@ -329,12 +332,10 @@ class VectorEnv:
         return array
 
     def _refresh(self) -> None:
-        """Brings the scene up to date with the physics' arrays (most of it are views of them)."""
-        if self._free < len(self._names):
-            self._pos[:, self._free :] = self._free_pos
-            if self._turning:
-                self._quat[:, self._free :] = self._free_quat
-                self._rot[:, self._free :] = rotation(self._free_quat)
+        """Brings the scene up to date with the physics' arrays (nearly all of it are views of them)."""
+        if self._turning and self._free < len(self._names):
+            self._quat[:, self._free :] = self._physics.quat
+            self._rot[:, self._free :] = rotation(self._physics.quat)
 
     def restore_scene(self) -> None:
         """Brings the scene up to date after the state was written from outside."""
@@ -381,7 +382,7 @@ class VectorEnv:
         """Starts new episodes in some environments."""
         for i in rows:
             self._begin_one(int(i))
-        self._physics.read(rows if len(rows) < self.num_envs else None)
+        self._physics.read(rows)
         self._refresh()
         self._remember(rows)
 

@@ -13,6 +13,7 @@ def pseudo_lidar(
     mask: np.ndarray | None = None,
     bins: int = 16,
     max_dist: float = 3.0,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Closeness of the nearest target in each direction, shared between neighbouring bins.
 
@@ -27,9 +28,10 @@ def pseudo_lidar(
         mask: which targets count, bool, broadcastable to [N, K]; None: all.
         bins: number of bins, at least 3.
         max_dist: range D, m.
+        groups: group of each target, ints [K] from 0 to G - 1, each with a lidar of its own; None: one for all.
 
     Returns:
-        float64 [N, bins] in [0, 1].
+        float64 [N, bins] in [0, 1], or [N, G, bins] if there are groups.
 
     Raises:
         ValueError: bins < 3 or max_dist <= 0.
@@ -41,25 +43,28 @@ def pseudo_lidar(
         raise ValueError(f"bins must be at least 3, got {bins}")
     if not max_dist > 0:
         raise ValueError(f"max_dist must be positive, got {max_dist}")
-    num, count = targets.shape[:2]
-    dx = targets[..., 0] - pos[:, None, 0]
-    dy = targets[..., 1] - pos[:, None, 1]
-    dz = -pos[:, None, 2]
-    ex = dx * rot[:, None, 0, 0] + dy * rot[:, None, 1, 0] + dz * rot[:, None, 2, 0]
-    ey = dx * rot[:, None, 0, 1] + dy * rot[:, None, 1, 1] + dz * rot[:, None, 2, 1]
+    num, (group, lidars) = len(targets), (0, 1) if groups is None else (groups, int(groups.max(initial=-1)) + 1)
+    pos, rot = pos[:, :, None], rot[:, :, :, None]
+    dx, dy, z = targets[..., 0] - pos[:, 0], targets[..., 1] - pos[:, 1], pos[:, 2]
+    ex = dx * rot[:, 0, 0] + dy * rot[:, 1, 0] - z * rot[:, 2, 0]
+    ey = dx * rot[:, 0, 1] + dy * rot[:, 1, 1] - z * rot[:, 2, 1]
     closeness = np.maximum(0.0, max_dist - np.sqrt(ex * ex + ey * ey)) / max_dist
     if mask is not None:
         closeness = np.where(mask, closeness, 0.0)
     width = 2 * np.pi / bins
-    angle = np.arctan2(ey, ex) % (2 * np.pi)
+    angle = np.arctan2(ey, ex)
+    angle += (angle < 0) * (2 * np.pi)
     index = (angle / width).astype(np.int64)
     alpha = (angle - index * width) / width
-    row = np.arange(num * count).reshape(num, count) * bins
-    seen = np.zeros(num * count * bins)
-    seen[row + index % bins] = closeness
-    seen[row + (index + 1) % bins] = alpha * closeness
-    seen[row + (index - 1) % bins] = (1.0 - alpha) * closeness
-    return seen.reshape(num, count, bins).max(axis=1, initial=0.0)
+    index[index == bins] = 0
+    after, before = index + 1, index - 1
+    after[after == bins] = 0
+    before[before < 0] = bins - 1
+    row = (np.arange(num)[:, None] * lidars + group) * bins
+    seen = np.zeros(num * lidars * bins)
+    values = np.concatenate([closeness, alpha * closeness, (1.0 - alpha) * closeness])
+    np.maximum.at(seen, np.concatenate([row + index, row + after, row + before]).ravel(), values.ravel())
+    return seen.reshape((num, bins) if groups is None else (num, lidars, bins))
 
 
 class Circles(NamedTuple):

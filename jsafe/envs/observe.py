@@ -33,6 +33,7 @@ class Observer:
     def __init__(self, world: World, parts: tuple[Part, ...], task: Task):
         self.task = task
         self._lidars = [kind for kind in world.groups if kind.lidar]
+        self._groups = np.repeat(np.arange(len(self._lidars)), [kind.count for kind in self._lidars])
         columns = {part.name: self._columns(world, part) for part in parts}
         widths = {part.name: {"raw": 1, "sin_cos": 2}.get(part.form, 2.25) * len(columns[part.name]) for part in parts}
         widths |= {kind.lidar_key: task.lidar.bins for kind in self._lidars}
@@ -85,13 +86,12 @@ class Observer:
         return out
 
     def _pseudo(self, scene: Scene) -> list[np.ndarray]:
-        lidar = self.task.lidar
-        return [
-            pseudo_lidar(
-                scene.agent_pos, scene.agent_rot, scene.pos[kind.group][..., :2], None, lidar.bins, lidar.max_dist
-            )
-            for kind in self._lidars
-        ]
+        lidar, sensed = self.task.lidar, [scene.pos[kind.group] for kind in self._lidars]
+        targets = np.concatenate(sensed, axis=1) if len(sensed) > 1 else sensed[0]
+        out = pseudo_lidar(
+            scene.agent_pos, scene.agent_rot, targets, None, lidar.bins, lidar.max_dist, groups=self._groups
+        )
+        return list(out.swapaxes(0, 1))
 
     def _natural(self, scene: Scene) -> list[np.ndarray]:
         groups = []
