@@ -1,0 +1,288 @@
+"""Builds what would go stale if it were written by hand: algorithm pages, notebook pages, the API reference.
+
+MkDocs calls the `on_*` functions. Algorithm pages come from the registry, the options' dataclasses and the docstrings;
+results from `experiments/`; formulas become MathML here, so that pages need no script for them.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import csv
+import dataclasses
+import inspect
+import json
+import pkgutil
+import re
+import sys
+import textwrap
+from pathlib import Path
+
+from latex2mathml.converter import convert
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+import jsafe
+from jsafe import registry
+from jsafe.algos._off_policy import OffPolicyConfig
+from jsafe.algos._on_policy_config import OnPolicyConfig, SecondOrderConfig
+
+ROOT = Path(__file__).parents[1]
+SHARED = (OnPolicyConfig, SecondOrderConfig, OffPolicyConfig)
+"""Option types that several algorithms share: pages show where an algorithm departs from the nearest of them."""
+FAMILIES = {"on_policy": "On-policy", "off_policy": "Off-policy", "model_based": "Model-based", "offline": "Offline"}
+THEORY = {
+    "rule": ("theory/multipliers.md", "multipliers and other constraint rules"),
+    "step": ("theory/steps.md", "policy steps"),
+    "transform": ("theory/transforms.md", "changing the problem"),
+}
+
+
+# ---- algorithms ------------------------------------------------------------------------------------------------------
+
+
+def algorithm_pages() -> dict[str, str]:
+    """Markdown by path: a page for each registered algorithm, and their index."""
+    algorithms = [registry.get(name) for name in registry.names()]
+    pages = {f"algorithms/{algorithm.name}.md": algorithm_page(algorithm) for algorithm in algorithms}
+    lines = ["# Algorithms", ""]
+    for family in sorted({a.family for a in algorithms}, key=lambda f: ([*FAMILIES, f].index(f), f)):
+        lines += [f"## {FAMILIES.get(family, family)}", "", "| name | what it does | paper |", "| --- | --- | --- |"]
+        lines += [
+            f"| [`{a.name}`]({a.name}.md) | {a.summary} | {linked(a.paper)} |" for a in algorithms if a.family == family
+        ]
+        lines.append("")
+    pages["algorithms/index.md"] = "\n".join(lines)
+    return pages
+
+
+def algorithm_page(algorithm: registry.Algorithm) -> str:
+    """One algorithm: paper, equations, differences, options, commands, results."""
+    module = sys.modules[algorithm.config.__module__]
+    parts = [f"# {algorithm.name}\n\n{algorithm.summary}\n\nPaper: {linked(algorithm.paper)}\n\n## The algorithm"]
+    parts.append(prose(module.__doc__ or ""))
+    if algorithm.build.__module__ == module.__name__:
+        parts.append(prose(algorithm.build.__doc__ or ""))
+    links = [f"[{text}](../{page})" for page, text in theory(algorithm)]
+    parts.append(f"Background: {', '.join(links)}. Code: [`{module.__name__}`](../{reference_path(module.__name__)}).")
+    parts.append(options(algorithm))
+    parts.append(commands(algorithm))
+    parts.append(results(algorithm.name))
+    return "\n\n".join(parts) + "\n"
+
+
+def theory(algorithm: registry.Algorithm) -> list[tuple[str, str]]:
+    """Theory pages that matter for an algorithm, by what it is put together from."""
+    if algorithm.name == "seditor":
+        return [("theory/seditor.md", "SEditor"), THEORY["rule"]]
+    idle = ("none", "identity")
+    pages = [page for field, page in THEORY.items() if getattr(algorithm.config, field, "none") not in idle]
+    return pages or [("theory/problem.md", "the problem")]
+
+
+def linked(citation: str) -> str:
+    """A citation with its arXiv numbers as links."""
+    return re.sub(r"arXiv (\d{4}\.\d{4,5})", r"[arXiv \1](https://arxiv.org/abs/\1)", citation)
+
+
+def prose(docstring: str) -> str:
+    """A docstring as Markdown: sections about arguments dropped, `Source:` and the like as paragraphs with a label."""
+    blocks, keep = [], True
+    for line in inspect.cleandoc(docstring).split("\n"):
+        heading = re.match(r"^([A-Z][A-Za-z]+):(?: (.*))?$", line)
+        if heading:
+            keep = heading[1] not in ("Args", "Returns", "Raises", "Attributes", "Example")
+            if keep:
+                blocks.append(f"\n**{heading[1]}:** {heading[2] or ''}")
+        elif keep:
+            blocks.append(re.sub(r"^ {2}(?! )", "", line))
+    return linked("\n".join(blocks).strip())
+
+
+def option_docs(config: type) -> dict[str, str]:
+    """The string under each field of a dataclass, from its source and its bases'."""
+    found: dict[str, str] = {}
+    for base in reversed(config.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
+        for field, after in zip(body, [*body[1:], None]):
+            if not isinstance(field, ast.AnnAssign):
+                continue
+            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
+                found[field.target.id] = " ".join(inspect.cleandoc(str(after.value.value)).split())
+    return found
+
+
+def options(algorithm: registry.Algorithm) -> str:
+    """What sets the defaults apart, the presets, and a table of all options."""
+    config, docs = algorithm.config, option_docs(algorithm.config)
+    fields = {field.name: field for field in dataclasses.fields(config)}
+    defaults = {name: default(field) for name, field in fields.items()}
+    base = next((b for b in config.__mro__ if b in SHARED and b is not config), None)
+    shared = {f.name: default(f) for f in dataclasses.fields(base)} if base else {}
+    own = [name for name, value in defaults.items() if name not in shared or shared[name] != value]
+    lines = ["## Options", ""]
+    if own:
+        shared_name = f"`{base.__name__}`" if base else "other algorithms"
+        lines += [f"What this name adds to {shared_name} or sets differently:", "", *table(own, defaults, docs), ""]
+    for name, changes in algorithm.presets.items():
+        text = ", ".join(f"`{key}={value!r}`" for key, value in changes.items()) or "the defaults"
+        lines.append(f"- preset `{name}`: {text}")
+    rows = table(list(defaults), defaults, docs)
+    lines += ["", '??? note "All options"', "", *[f"    {row}" for row in rows]]
+    return "\n".join(lines)
+
+
+def default(field: dataclasses.Field):
+    """Default of a dataclass field."""
+    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+
+
+def table(names: list[str], defaults: dict, docs: dict[str, str]) -> list[str]:
+    """Rows of a Markdown table of options."""
+    head = ["| option | default | |", "| --- | --- | --- |"]
+    return head + [f"| `{n}` | `{defaults[n]!r}` | {docs.get(n, '').replace('|', chr(92) + '|')} |" for n in names]
+
+
+def commands(algorithm: registry.Algorithm) -> str:
+    """How to run it."""
+    env = "SafetyPointGoal1-v0" if algorithm.family == "on_policy" else "Safexp-PointGoal1-v0"
+    preset = next((p for p in ("laptop",) if p in algorithm.presets), None)
+    flag, argument = (f" --preset {preset}", f', preset="{preset}"') if preset else ("", "")
+    return f"""## Run it
+
+```bash
+jsafe train {algorithm.name} --env {env}{flag} --run-dir runs/{algorithm.name}
+jsafe evaluate runs/{algorithm.name} --episodes 100
+```
+
+```python
+env_spec = jsafe.EnvSpec(obs_dim=60, act_dim=2)
+learner = jsafe.make("{algorithm.name}", env_spec{argument})
+state = learner.init(jax.random.key(0))
+state, metrics = jax.jit(learner.update)(state, jsafe.testing.random_batch(learner, jax.random.key(1)), jax.random.key(2))
+```"""
+
+
+def results(name: str) -> str:
+    """Rows of the committed tables in `experiments/` that have a column `algorithm`, and where they come from."""
+    lines = ["## Results", ""]
+    for path in sorted((ROOT / "experiments").rglob("*.csv")):
+        with path.open(newline="") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            rows = [row for row in reader if row.get("algorithm") == name]
+        if not rows or len(rows) > 40:
+            continue
+        source = path.relative_to(ROOT)
+        shown = [column for column in columns if column and column != "algorithm"]
+        lines += [f"From `{source}`:", "", "| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
+        lines += ["| " + " | ".join(str(row[column] or "") for column in shown) + " |" for row in rows]
+        lines.append("")
+    if len(lines) == 2:
+        lines.append("No result of this algorithm is committed in `experiments/` yet.")
+    return "\n".join(lines)
+
+
+# ---- notebooks -------------------------------------------------------------------------------------------------------
+
+
+def notebook_pages() -> dict[str, str | bytes]:
+    """Pages of executed notebooks and their pictures, by path."""
+    pages: dict[str, str | bytes] = {}
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        text = [f"*This page is the notebook `notebooks/{path.name}` with its saved outputs.*"]
+        for cell in json.loads(path.read_text())["cells"]:
+            source = "".join(cell["source"])
+            if cell["cell_type"] == "markdown":
+                text.append(re.sub(r"(?<![\\$])\$([^$\n]+)\$(?!\$)", r"$`\1`$", source))
+                continue
+            text.append(f"```python\n{source}\n```")
+            for output in cell["outputs"]:
+                data = output.get("data", {})
+                if "image/png" in data:
+                    image = f"{path.stem}_{len(pages)}.png"
+                    pages[f"notebooks/{image}"] = base64.b64decode("".join(data["image/png"]))
+                    text.append(f"![output]({image})")
+                else:
+                    plain = "".join(output.get("text", data.get("text/plain", "")))
+                    text.append(f"```text\n{plain.rstrip()}\n```")
+        if len(text) > 2:  # the title first
+            text[0], text[1] = text[1], text[0]
+        pages[f"notebooks/{path.stem}.md"] = "\n\n".join(text) + "\n"
+    return pages
+
+
+# ---- reference -------------------------------------------------------------------------------------------------------
+
+
+def modules() -> dict[str, list[str]]:
+    """All modules of jsafe by package: `{"jsafe.ops": ["jsafe.ops.advantages", ...]}`; top-level ones under `jsafe`."""
+    found: dict[str, list[str]] = {"jsafe": ["jsafe"]}
+    for info in pkgutil.walk_packages(jsafe.__path__, "jsafe."):
+        package = info.name if info.ispkg else info.name.rpartition(".")[0]
+        if not info.name.endswith("__main__"):
+            found.setdefault(package, []).append(info.name)
+    return found
+
+
+def reference_path(module: str) -> str:
+    """Page of a module."""
+    return f"reference/{module}.md"
+
+
+def reference_pages() -> dict[str, str]:
+    """A page for each module; mkdocstrings fills them in."""
+    pages = {}
+    for package, names in modules().items():
+        for name in names:
+            members = [] if name != package else [f"- [`{m}`]({m}.md)" for m in names if m != name]
+            body = f"# `{name}`\n\n::: {name}\n"
+            pages[reference_path(name)] = body + ("\n".join(["", "Modules:", "", *members, ""]) if members else "")
+    return pages
+
+
+# ---- MkDocs ----------------------------------------------------------------------------------------------------------
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Adds the generated pages to the navigation."""
+    algorithms = [path for path in algorithm_pages() if not path.endswith("index.md")]
+    notebooks = [path for path in notebook_pages() if path.endswith(".md")]
+    reference = [{package: [reference_path(m) for m in names]} for package, names in sorted(modules().items())]
+    added = [{"Algorithms": ["algorithms/index.md", *algorithms]}, {"Reference": reference}]
+    if notebooks:
+        added.insert(0, {"Notebooks": notebooks})
+    config.nav = [*config.nav[:-1], *added, config.nav[-1]]
+    return config
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds the generated pages to the site."""
+    for path, content in (algorithm_pages() | notebook_pages() | reference_pages()).items():
+        files.append(File.generated(config, path, content=content))
+    return files
+
+
+_FORMULAS: list[str] = []
+
+
+def on_page_markdown(markdown: str, **_) -> str:
+    """Takes formulas (fenced `math` blocks, and inline ones in a dollar and a backtick) out of the Markdown."""
+
+    def keep(display: str):
+        def replace(match: re.Match) -> str:
+            _FORMULAS.append(convert(match[1].strip(), display=display))
+            return f"formulanumber{len(_FORMULAS) - 1}end"
+
+        return replace
+
+    markdown = re.sub(r"^```math\n(.*?)^```$", keep("block"), markdown, flags=re.M | re.S)
+    return re.sub(r"\$`([^`]+)`\$", keep("inline"), markdown)
+
+
+def on_page_content(html: str, **_) -> str:
+    """Puts the formulas back, as MathML."""
+    return re.sub(r"formulanumber(\d+)end", lambda match: _FORMULAS[int(match[1])], html)
+
