@@ -13,6 +13,7 @@ from jsafe.components.critics import polyak, q_critics
 from jsafe.components.optim import scale_by_adam_epsilon_hat
 from jsafe.components.reward_normalizer import ema_reward_normalizer, no_reward_normalizer
 from jsafe.components.temperature import default_target_entropy, temperature, temperature_loss
+from jsafe.ops.stats import pmean, psum
 from jsafe.ops.td_lambda import td_lambda
 from jsafe.types import Array, ConstraintRule, EnvSpec, Learner, Params, ReplayData
 
@@ -159,7 +160,8 @@ def assemble(
     Returns:
       A `Learner`; metrics are named `loss/*`, `q/*`, `temperature/*`, `entropy/*`, `rule/*`, `edit/*`.
 
-    Collectives: `pmean` of gradients, of the normaliser's moments and of metrics; `psum` of the fresh costs.
+    Collectives: `psum` of gradients of the loss's local share, of the fresh costs and of `learn` (all devices have to
+      be ready); `pmean` of the normaliser's moments and of metrics.
     Source: Yu, Xu & Zhang 2022 (arXiv 2201.12427) and the released code.
     """
     rewards = 1 + spec.num_costs
@@ -176,9 +178,6 @@ def assemble(
     adam = scale_by_adam_epsilon_hat(eps=config.adam_eps)
     target_entropy = default_target_entropy(spec.act_dim, config.target_min_prob)
     limits = cost_limits(config.cost_limit_per_step, spec.num_costs)
-
-    def mean(tree):
-        return tree if axis_name is None else jax.lax.pmean(tree, axis_name)
 
     def init(key):
         actor_key, critic_key = jax.random.split(key)
@@ -202,6 +201,7 @@ def assemble(
     def loss_fn(params, state, batch, reward, weights, key):
         hyper = state.hyper
         length, width = batch.last.shape
+        devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
         obs = batch.obs.reshape(length * width, obs_dim)
         action = batch.action.reshape(length * width, spec.act_dim)
         alpha = {name: temperature(value) for name, value in params["log_alpha"].items()}
@@ -235,7 +235,8 @@ def assemble(
             row_losses = temperature_loss(params["log_alpha"][name], log_prob, target_entropy)
             rows = rows + row_losses.reshape(length, width)
         rows = rows.at[:-1].add(errors)
-        loss = jnp.mean(jnp.where(batch.last, 0.0, rows))
+        # A share of the global mean, for actors clip the gradient of each row: it must not depend on the devices.
+        loss = jnp.mean(jnp.where(batch.last, 0.0, rows)) / devices
 
         metrics = {
             "loss/critic": errors.mean(),
@@ -252,19 +253,19 @@ def assemble(
         moments = normalizer.update(state.normalizer, raw)
         reward = normalizer.apply(moments, raw)
         grads, metrics = jax.grad(loss_fn, has_aux=True)(state.params, state, batch, reward, weights, key)
-        direction, opt_state = adam.update(mean(grads), state.opt_state, state.params)
+        direction, opt_state = adam.update(psum(grads, axis_name), state.opt_state, state.params)
         rate = state.hyper.learning_rate
         params = jax.tree.map(lambda p, u: p - rate * u, state.params, direction)
         target = polyak(state.target, params["critic"], state.hyper.tau)
         state = state._replace(
             params=params, target=target, opt_state=opt_state, normalizer=moments, updates=state.updates + 1
         )
-        return state, mean(metrics)
+        return state, pmean(metrics, axis_name)
 
     def update(state, batch, key):
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        fresh = batch.fresh if axis_name is None else jax.lax.psum(batch.fresh, axis_name)
+        fresh = psum(batch.fresh, axis_name)
         cost = fresh.total / jnp.maximum(fresh.count, 1)
         weights = rule.weights(state.rule, cost, state.hyper.cost_limit)
         minibatch = batch._replace(fresh=(), learn=())
@@ -276,9 +277,10 @@ def assemble(
             state, metrics = jax.lax.scan(lambda s, x: gradient_step(s, x[0], weights, x[1]), state, (minibatch, keys))
             return state, jax.tree.map(lambda x: x.mean(axis=0), metrics)
 
+        ready = psum(jnp.logical_not(batch.learn).astype(jnp.int32), axis_name) == 0
         shapes = jax.eval_shape(learn, state)[1]
         state, metrics = jax.lax.cond(
-            batch.learn, learn, lambda s: (s, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)), state
+            ready, learn, lambda s: (s, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)), state
         )
         state = state._replace(rule=rule.update(state.rule, cost, state.hyper.cost_limit))
         return state, metrics | {

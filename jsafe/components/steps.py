@@ -157,11 +157,16 @@ def minibatch_pass(
       rows: `[B, D]`, of this device.
       key: Of this device.
       minibatch: Rows per update over all devices.
-      axis_name: Mapped axis; its size divides `minibatch`.
+      axis_name: Mapped axis.
+
+    Raises:
+      ValueError: If the devices cannot share a minibatch equally.
     """
     count = rows.shape[0]
-    size = minibatch if axis_name is None else max(1, minibatch // jax.lax.axis_size(axis_name))
-    size = min(size, count)
+    devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    if minibatch % devices:
+        raise ValueError(f"minibatch must be a multiple of the number of devices, {devices}, got {minibatch}")
+    size = min(minibatch // devices, count)
     order = jnp.argsort(jax.random.bits(key, (count,)))  # one sort; ties (p < 1e-4) only make two rows neighbours
     rows = rows.at[order].get(mode="promise_in_bounds", unique_indices=True)
     whole = count // size
