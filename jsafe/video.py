@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,7 +160,10 @@ def record(
         if writer is None:  # the first picture shows whether there is anything to write
             output.parent.mkdir(parents=True, exist_ok=True)
             writer = imageio.get_writer(output, fps=max(round(1 / env.spec.dt), 1), macro_block_size=2)
-        writer.append_data(frame)
+        with warnings.catch_warnings():
+            # The first frame starts ffmpeg, and JAX warns of forks; this one runs another program at once.
+            warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
+            writer.append_data(frame)
 
     filmed = Filmed(env, write, view, captions, steps)
     try:

@@ -208,7 +208,7 @@ class Painter:
           shapes: Objects that the model does not hold.
           overlays: What to draw besides; the free camera pays no heed to it.
           camera: One of `CAMERAS`, or a camera of the model.
-          target: What the tracking camera follows `[3]`, metres.
+          target: What the tracking camera follows `[3]`, metres (unless the model has a camera `track`).
           width, height: Pixels.
           caption: Names and values in the upper left corner.
 
@@ -261,24 +261,23 @@ class Painter:
     def _view(self, camera: str, target: Sequence[float], shapes: list[Shape]) -> mujoco.MjvCamera:
         model, view = self._model, mujoco.MjvCamera()
         own = [model.camera(i).name for i in range(model.ncam)]
-        if camera in ("track", "free"):
-            view.type = int(mujoco.mjtCamera.mjCAMERA_FREE)
-            view.elevation = -45
-            if camera == "track":
-                view.lookat[:], view.azimuth, view.distance = target, -90, _TRACK * np.sqrt(2)
-            else:
-                bodies = model.geom_type != int(mujoco.mjtGeom.mjGEOM_PLANE)
-                points = np.concatenate([self._data.geom_xpos[bodies], [shape.pos for shape in shapes] or [[0, 0, 0]]])
-                spread = np.quantile(points, 0.98, axis=0) - np.quantile(points, 0.02, axis=0)
-                view.lookat[:], view.azimuth = np.median(points, axis=0), 90
-                view.distance = np.clip(1.5 * spread.max(), 3.0, 15.0)
+        if camera in own:
+            view.type, view.fixedcamid = int(mujoco.mjtCamera.mjCAMERA_FIXED), own.index(camera)
             return view
-        if camera not in own:
+        if camera not in ("track", "free"):
             known = [name for name in dict.fromkeys((*CAMERAS, *own)) if name in ("track", "free") or name in own]
             close = difflib.get_close_matches(str(camera), known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ValueError(f"unknown camera {camera!r}{hint} (known: {', '.join(known)})")
-        view.type, view.fixedcamid = int(mujoco.mjtCamera.mjCAMERA_FIXED), own.index(camera)
+        view.type, view.elevation = int(mujoco.mjtCamera.mjCAMERA_FREE), -45
+        if camera == "track":
+            view.lookat[:], view.azimuth, view.distance = target, -90, _TRACK * np.sqrt(2)
+            return view
+        bodies = model.geom_type != int(mujoco.mjtGeom.mjGEOM_PLANE)
+        points = np.array([*self._data.geom_xpos[bodies], *(shape.pos for shape in shapes)])
+        spread = np.quantile(points, 0.98, axis=0) - np.quantile(points, 0.02, axis=0)
+        view.lookat[:], view.azimuth = np.median(points, axis=0), 90
+        view.distance = np.clip(1.5 * spread.max(), 3.0, 15.0)
         return view
 
     def close(self) -> None:
