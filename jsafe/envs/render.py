@@ -28,7 +28,6 @@ from jsafe.envs.observe import rotation
 
 if TYPE_CHECKING:
     from jsafe.envs.engine import VectorEnv
-    from jsafe.envs.world import World
 
 CAMERAS = ("track", "vision", "fixednear", "fixedfar", "free")
 """Official cameras; `vision` sits on the robot. Other cameras of the robot's model can be named too."""
@@ -295,12 +294,9 @@ class Painter:
         self.close()
 
 
-# ---- the navigation tasks --------------------------------------------------------------------------------------------
-
-
-def model_of(world: World) -> mujoco.MjModel:
-    """A world's model to draw from: the same, under a starry sky, with a near clipping plane 4 cm away."""
-    spec = mujoco.MjSpec.from_string(world.xml)
+def model_of(xml: str) -> mujoco.MjModel:
+    """A model to draw from: the same, under a starry sky, with a near clipping plane 4 cm away."""
+    spec = mujoco.MjSpec.from_string(xml)
     sky = spec.texture("sky")
     if sky is not None:
         sky.width = sky.height = 512
@@ -310,6 +306,9 @@ def model_of(world: World) -> mujoco.MjModel:
     model.stat.extent = 4.0
     model.vis.quality.numslices = 64  # the circle is 3 m wide
     return model
+
+
+# ---- the navigation tasks --------------------------------------------------------------------------------------------
 
 
 def render(
@@ -323,7 +322,7 @@ def render(
 ) -> np.ndarray:
     """A picture of environment i: see `VectorEnv.render`."""
     if env._painter is None:
-        env._painter = Painter(model_of(env._world))
+        env._painter = Painter(model_of(env._world.xml))
     markers = halo(env, i) + alarm(env, i) if overlays else []
     return env._painter.paint(
         env._physics.data[i],
@@ -389,3 +388,20 @@ def alarm(env: VectorEnv, i: int) -> list[Shape]:
     if not env._last_cost[i] > 0:
         return []
     return [Shape("sphere", (0.25,), env._scene.agent_pos[i], (0.5, 0.0, 0.0, 0.5))]
+
+
+# ---- the velocity tasks ----------------------------------------------------------------------------------------------
+
+
+def speedometer(torso: Sequence[float], speed: float, threshold: float, cost: float) -> Shape:
+    """A sphere 0.6 m above the torso: green that fades as the speed nears the threshold, dark red where it costs.
+
+    Args:
+      torso: Where the torso is `[3]`, metres.
+      speed: What the threshold is compared with, m/s.
+      threshold: Above it the speed costs, m/s.
+      cost: Of the last step.
+    """
+    calm = np.array([0.2, 0.8, 0.2, 0.5]) * (1 - np.clip(speed / threshold, 0.0, 1.0))
+    rgba = (0.5, 0.0, 0.0, 0.5) if cost > 0 else calm
+    return Shape("sphere", (0.2,), np.add(torso, (0.0, 0.0, 0.6)), rgba)

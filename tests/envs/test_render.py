@@ -124,6 +124,14 @@ def test_rays_share_spheres():
     made.close()
 
 
+def test_the_speedometer_fades_and_turns_red():
+    alphas = [render.speedometer((1, 2, 3), speed, 2.0, 0.0).rgba[3] for speed in (-1.0, 0.0, 1.0, 2.0)]
+    np.testing.assert_allclose(alphas, [0.5, 0.5, 0.25, 0.0])
+    fast = render.speedometer((1, 2, 3), 2.1, 2.0, 1.0)
+    assert tuple(fast.rgba) == (0.5, 0.0, 0.0, 0.5)
+    np.testing.assert_allclose(fast.pos, (1, 2, 3.6))
+
+
 @needs_gl
 @pytest.mark.parametrize("id", ["SafetyCarButton1-v0", "Safexp-PointPush1-v0"])
 def test_pictures_leave_no_trace(id):
