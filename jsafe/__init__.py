@@ -11,7 +11,22 @@ from jsafe.types import Learner as Learner
 
 __version__ = "0.1.0"
 
-_LAZY = ("envs", "collect", "train", "checkpoint", "logging", "plot", "parallel", "testing", "ops", "nets", "components")
+_LAZY = (
+    "checkpoint",
+    "collect",
+    "components",
+    "config",
+    "envs",
+    "evaluation",
+    "logging",
+    "nets",
+    "ops",
+    "parallel",
+    "plot",
+    "testing",
+    "train",
+    "video",
+)
 
 
 def __getattr__(name: str):
