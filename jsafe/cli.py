@@ -133,6 +133,8 @@ def _train_options(algorithm: registry.Algorithm, arguments: list[str]) -> tuple
     """The run's and the algorithm's fields as one flat set of options; a preset moves the defaults."""
     preset = _peek(arguments, "--preset")
     defaults = registry.make_config(algorithm, preset)
+    if preset in algorithm.total_steps and _peek(arguments, "--total-steps") is None:
+        arguments = [*arguments, "--total-steps", str(algorithm.total_steps[preset])]
     shared = {field.name for field in dataclasses.fields(RunConfig)} | {"run_dir"}
     clash = shared & {field.name for field in dataclasses.fields(algorithm.config)}
     if clash:

@@ -28,7 +28,7 @@ class RunConfig:
     costs: Literal["sum", "separate"] = "sum"
     """One cost signal, or one for each kind of cost of the task."""
     total_steps: int = 1_000_000
-    """Environment steps to take, over all environments (5e6 is accepted)."""
+    """Environment steps to take, over all environments (5e6 is accepted); a preset may bring its own number."""
     seed: int = 0
     """Seed of everything: parameters, exploration, replay and environments."""
     preset: str | None = None

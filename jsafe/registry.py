@@ -24,6 +24,7 @@ class Algorithm:
       presets: Named sets of field values that differ from the defaults.
       paper: Citation with the arXiv number.
       summary: One line.
+      total_steps: Environment steps of a full run, by preset, where the command line is not told.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Algorithm:
     presets: Mapping[str, Mapping[str, Any]]
     paper: str
     summary: str
+    total_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 _ALGORITHMS: dict[str, Algorithm] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from jsafe.algos._off_policy import OffPolicyConfig, assemble
-from jsafe.algos.seditor import LAPTOP
+from jsafe.algos.seditor import LAPTOP, STEPS
 from jsafe.components import rules
 from jsafe.components.actors import beta_actor
 from jsafe.registry import Algorithm, register
@@ -80,5 +80,6 @@ for _name, _config, _summary in (
             presets={"paper": {}, "laptop": LAPTOP},
             paper="Haarnoja et al. 2018, arXiv 1801.01290; Yu, Xu & Zhang 2022, arXiv 2201.12427",
             summary=_summary,
+            total_steps=STEPS,
         )
     )

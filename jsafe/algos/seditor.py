@@ -25,6 +25,9 @@ class SEditorConfig(OffPolicyConfig):
 LAPTOP = {"sequences": 128}
 """What the preset `laptop` changes: smaller minibatches, the same algorithm."""
 
+STEPS = {"paper": 5_000_000, "laptop": 2_000_000}
+"""Environment steps of a full run."""
+
 
 def build(config: SEditorConfig, spec: EnvSpec, axis_name: str | None = None) -> Learner:
     """SEditor, trained off-policy under a Lagrange multiplier on the cost per step.
@@ -66,5 +69,6 @@ register(
         presets={"paper": {}, "laptop": LAPTOP},
         paper="Yu, Xu & Zhang 2022, Towards Safe RL with a Safety Editor Policy, arXiv 2201.12427",
         summary="A safety editor edits the actions that a utility maximiser proposes.",
+        total_steps=STEPS,
     )
 )
