@@ -9,6 +9,7 @@ from collections.abc import Callable
 from jsafe.envs.engine import VectorEnv
 from jsafe.envs.robots import ROBOTS, Robot
 from jsafe.envs.tasks import SAFEXP, TASKS, Task
+from jsafe.envs.velocity import VELOCITY_IDS, VelocityEnv
 
 _IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
 
@@ -42,7 +43,7 @@ def register(id: str, task: Callable[..., Task], robot: Robot | str, **options) 
 
 def list_ids() -> list[str]:
     """All ids that `make` knows, sorted."""
-    return sorted(_IDS)
+    return sorted([*_IDS, *VELOCITY_IDS])
 
 
 def make(
@@ -53,7 +54,7 @@ def make(
     costs: str = "sum",
     sleep: bool = True,
     **task_options,
-) -> VectorEnv:
+) -> VectorEnv | VelocityEnv:
     """Makes a batch of environments.
 
     Args:
@@ -71,8 +72,12 @@ def make(
     Raises:
       ValueError: If the id or an option is unknown, or a value is not allowed.
     """
-    if id not in _IDS:
-        raise ValueError(f"unknown environment {id!r}{_close(id, _IDS)}")
+    if not isinstance(id, str) or (id not in _IDS and id not in VELOCITY_IDS):
+        raise ValueError(f"unknown environment {id!r}{_close(id, list_ids())}")
+    if id in VELOCITY_IDS:
+        if task_options:
+            raise ValueError(f"options of {id!r}: it has none, got {', '.join(task_options)}")
+        return VelocityEnv(id, *VELOCITY_IDS[id], num_envs, seed, num_threads, costs)
     robot, factory, options = _IDS[id]
     try:
         inspect.signature(factory).bind(robot, **(options | task_options))

@@ -113,6 +113,7 @@ RACECAR = Robot(
     contact='<exclude body1="car_body" body2="left_front_wheel"/><exclude body1="car_body" body2="right_front_wheel"/>',
     actuators="""
     <velocity name="diff_ring" joint="diff_ring" kv="1" ctrlrange="-20 20" forcerange="-1 1"/>
-    <position name="steering_hinge" joint="left_steering_hinge_joint" kp="1" ctrlrange="-0.785 0.785" forcerange="-1 1"/>
+    <position name="steering_hinge" joint="left_steering_hinge_joint" kp="1" ctrlrange="-0.785 0.785"
+      forcerange="-1 1"/>
     """,
 )
