@@ -32,7 +32,7 @@ def bare(physics):
     def run(thread, rows):
         (quiet, sensing), options = physics._flags, physics._options[thread]
         for i in rows:
-            model, data = physics._model(thread, i), physics.data[i]
+            model, data = physics.model(thread, i), physics.data[i]
             options.disableflags = quiet
             mujoco.mj_step(model, data, substeps)
             options.disableflags = sensing
@@ -41,7 +41,7 @@ def bare(physics):
     def run_driven(thread, rows):
         (quiet, sensing), options = physics._flags, physics._options[thread]
         for i in rows:
-            model, data = physics._model(thread, i), physics.data[i]
+            model, data = physics.model(thread, i), physics.data[i]
             mocap, targets = physics._drives[i]
             options.disableflags = quiet
             for target in targets:

@@ -71,7 +71,7 @@ class VectorEnv:
             dt=robot.timestep * robot.substeps,
         )
         self._steps = np.zeros(self.num_envs, int)
-        self._drawn = np.zeros(self.num_envs, int)
+        self._ticks, self._drawn = 0, np.zeros(self.num_envs, int)  # steps; those that each stream has accounted for
         self._last_obs = np.zeros((self.num_envs, self._observer.dim))
         self._last_cost = np.zeros(self.num_envs)  # for pictures
         self._painter = None
@@ -156,7 +156,7 @@ class VectorEnv:
         if not 0 <= seed <= 2**32 - self.num_envs:
             raise ValueError(f"seed must be in 0 ... 2**32 - num_envs, got {seed!r}")
         self._streams = [RandomStream(int(seed) + i) for i in range(self.num_envs)]
-        self._drawn[:] = 0
+        self._drawn[:] = self._ticks
 
     # ---- the interface -------------------------------------------------------------------------------------------
 
@@ -206,7 +206,7 @@ class VectorEnv:
         np.minimum(np.maximum(self._checked(actions), self._low), self._high, out=self._physics.ctrl)
         clock = self._clock.copy()
         self._physics.step()
-        self._drawn += 1  # the official package draws its number of substeps, which is always ten
+        self._ticks += 1  # the official package draws its number of substeps, which is always ten
         self._steps += 1
         task, scene, memory = self.task, self._scene, self._memory
         self._refresh()
@@ -346,7 +346,8 @@ class VectorEnv:
     def _costs(self, raw: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Cost columns and info from raw values by key."""
         info = {f"cost_{name}": value for name, value in raw.items()}
-        info["cost_sum"] = sum(raw.values(), np.zeros(self.num_envs))
+        total = sum(raw.values()) if raw else np.zeros(self.num_envs)
+        info["cost_sum"] = total.copy() if len(raw) == 1 else total
         if self.task.indicator:
             info = {name: (value > 0).astype(float) for name, value in info.items()}
         if self._cost_groups is None:
@@ -374,8 +375,8 @@ class VectorEnv:
 
     def _stream(self, i: int) -> RandomStream:
         """Random stream of environment i, brought up to date."""
-        self._streams[i].skip(int(self._drawn[i]))
-        self._drawn[i] = 0
+        self._streams[i].skip(self._ticks - int(self._drawn[i]))
+        self._drawn[i] = self._ticks
         return self._streams[i]
 
     def _begin(self, rows: np.ndarray) -> None:

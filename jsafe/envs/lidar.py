@@ -43,27 +43,28 @@ def pseudo_lidar(
         raise ValueError(f"bins must be at least 3, got {bins}")
     if not max_dist > 0:
         raise ValueError(f"max_dist must be positive, got {max_dist}")
-    num, (group, lidars) = len(targets), (0, 1) if groups is None else (groups, int(groups.max(initial=-1)) + 1)
-    pos, rot = pos[:, :, None], rot[:, :, :, None]
-    dx, dy, z = targets[..., 0] - pos[:, 0], targets[..., 1] - pos[:, 1], pos[:, 2]
-    ex = dx * rot[:, 0, 0] + dy * rot[:, 1, 0] - z * rot[:, 2, 0]
-    ey = dx * rot[:, 0, 1] + dy * rot[:, 1, 1] - z * rot[:, 2, 1]
-    closeness = np.maximum(0.0, max_dist - np.sqrt(ex * ex + ey * ey)) / max_dist
+    lidars = 1 if groups is None else int(groups.max(initial=-1)) + 1
+    num, count = targets.shape[:2]
+    d, rot = targets[..., :2] - pos[:, None, :2], rot.transpose(2, 0, 1)[:2, :, :, None]  # columns of the matrix first
+    e = d[..., 0] * rot[:, :, 0] + d[..., 1] * rot[:, :, 1] - pos[:, 2:] * rot[:, :, 2]
+    squared = e * e
+    closeness = np.maximum(0.0, max_dist - np.sqrt(squared[0] + squared[1])) / max_dist
     if mask is not None:
         closeness = np.where(mask, closeness, 0.0)
     width = 2 * np.pi / bins
-    angle = np.arctan2(ey, ex)
+    angle = np.arctan2(e[1], e[0])
     angle += (angle < 0) * (2 * np.pi)
     index = (angle / width).astype(np.int64)
     alpha = (angle - index * width) / width
-    index[index == bins] = 0
-    after, before = index + 1, index - 1
-    after[after == bins] = 0
-    before[before < 0] = bins - 1
-    row = (np.arange(num)[:, None] * lidars + group) * bins
+    # Three entries for each target, in one row of bins for each environment and group.
+    values = np.empty((3, num, count))
+    values[0], values[1] = closeness, alpha * closeness
+    values[2] = (1.0 - alpha) * closeness
+    entries = index + np.array([0, 1, -1])[:, None, None]
+    entries += ((entries < 0) * bins) - (entries >= bins) * bins
+    entries += (np.arange(num)[:, None] * lidars + (0 if groups is None else groups)) * bins
     seen = np.zeros(num * lidars * bins)
-    values = np.concatenate([closeness, alpha * closeness, (1.0 - alpha) * closeness])
-    np.maximum.at(seen, np.concatenate([row + index, row + after, row + before]).ravel(), values.ravel())
+    np.maximum.at(seen, entries.ravel(), values.ravel())
     return seen.reshape((num, bins) if groups is None else (num, lidars, bins))
 
 

@@ -135,15 +135,14 @@ class Physics:
 
         free = world.model.nq - world.free[0] > 0
         self.pos, self.quat, self.vel = pos, np.zeros((*pos.shape[:2], 4)), np.zeros(pos.shape)
-        self._copies = []
+        self._lanes = []  # of each simulation: data, ctrl, its row, what to copy out
         for i, data in enumerate(self.data):
             copies = [(self.sensors[i], data.sensordata)]
             poses, velocities_ = data.qpos[world.free[0] :].reshape(-1, 7), data.qvel[world.free[1] :].reshape(-1, 6)
             copies += [(self.pos[i], poses[:, :3])] * free
             copies += [(self.quat[i], poses[:, 3:])] * (free and headings)
             copies += [(self.vel[i], velocities_[:, :3])] * (free and velocities)
-            self._copies.append(copies)
-        self._controls = [(data.ctrl, row) for data, row in zip(self.data, self.ctrl)]
+            self._lanes.append((data, data.ctrl, self.ctrl[i], copies))
 
         driven = [kind for kind in world.groups if kind.motion == DRIVEN]
         objects = np.concatenate([np.arange(world.slices[k.group].start, world.slices[k.group].stop) for k in driven]
@@ -174,54 +173,54 @@ class Physics:
         self._target[..., 0] = self.centre[:, None, :, 0] + circle[0]
         self._target[..., 1] = self.centre[:, None, :, 1] + circle[1]
 
-    def _model(self, thread: int, i: int) -> mujoco.MjModel:
+    def model(self, thread: int, i: int) -> mujoco.MjModel:
         """The thread's model with the constants of simulation i."""
         constants = self._constants[i]
         if constants is not self._loaded[thread]:
             for field, value in zip(self._fields[thread], constants):
-                field[:] = value
+                field[...] = value
             self._loaded[thread] = constants
         return self._models[thread]
 
     def _run(self, thread: int, rows: range) -> None:
-        substeps, options, (quiet, sensing) = self.substeps, self._options[thread], self._flags
+        step, begin, forward = mujoco.mj_step, mujoco.mj_step2, mujoco.mj_forward
+        options, (quiet, sensing), substeps = self._options[thread], self._flags, self.substeps
         for i in rows:
-            model, data = self._model(thread, i), self.data[i]
-            ctrl, row = self._controls[i]
-            ctrl[:] = row
+            model, (data, ctrl, row, copies) = self.model(thread, i), self._lanes[i]
+            ctrl[...] = row
             options.disableflags = quiet
             if self._split:
-                mujoco.mj_step2(model, data)
+                begin(model, data)
                 if substeps > 1:
-                    mujoco.mj_step(model, data, substeps - 1)
+                    step(model, data, substeps - 1)
             else:
-                mujoco.mj_step(model, data, substeps)
+                step(model, data, substeps)
             options.disableflags = sensing
-            mujoco.mj_forward(model, data)
-            for target, source in self._copies[i]:  # here, while it is in the cache
-                target[:] = source
+            forward(model, data)
+            for target, source in copies:  # here, while it is in the cache
+                target[...] = source
 
     def _run_driven(self, thread: int, rows: range) -> None:
-        step, copy, options, (quiet, sensing) = mujoco.mj_step, np.copyto, self._options[thread], self._flags
+        step, forward = mujoco.mj_step, mujoco.mj_forward
+        options, (quiet, sensing) = self._options[thread], self._flags
         for i in rows:
-            model, data = self._model(thread, i), self.data[i]
-            ctrl, row = self._controls[i]
-            ctrl[:] = row
+            model, (data, ctrl, row, copies) = self.model(thread, i), self._lanes[i]
             mocap, targets = self._drives[i]
+            ctrl[...] = row
             options.disableflags = quiet
             for target in targets:
-                copy(mocap, target)
+                mocap[...] = target
                 step(model, data)
             options.disableflags = sensing
-            mujoco.mj_forward(model, data)
-            for target, source in self._copies[i]:  # here, while it is in the cache
-                target[:] = source
+            forward(model, data)
+            for target, source in copies:
+                target[...] = source
 
     def read(self, rows: Iterable[int]) -> None:
         """Copies what the engine reads out of some simulations."""
         for i in rows:
-            for target, source in self._copies[i]:
-                target[:] = source
+            for target, source in self._lanes[i][3]:
+                target[...] = source
 
     def clear(self, i: int) -> mujoco.MjData:
         """Puts simulation i at the model's start, awake, for the caller to fill in; `start` must follow."""
@@ -235,7 +234,7 @@ class Physics:
         self._weigh(i)
         if len(self._travel) and self.data[i].time == 0:
             self.data[i].mocap_pos[self._driven, :2] = self.centre[i]  # at rest in the centre until the first substep
-        mujoco.mj_forward(self._model(0, i), self.data[i])
+        mujoco.mj_forward(self.model(0, i), self.data[i])
 
     def _weigh(self, i: int) -> None:
         self._scratch.qpos0[:] = self.reference[i]
@@ -273,7 +272,7 @@ class Physics:
                 mujoco.mj_resetData(scratch, data)
                 mujoco.mj_setState(model, data, row, _STATE)
             data.tree_asleep[:] = asleep
-            mujoco.mj_forward(self._model(0, i), data)
+            mujoco.mj_forward(self.model(0, i), data)
         self.read(range(self.num_envs))
 
     def close(self) -> None:

@@ -161,7 +161,7 @@ def load_state_dict(env: VectorEnv, saved: dict) -> None:
         raise ValueError(f"streams.pos must be in 0 ... 624, got {stream['pos'].tolist()}")
     for i in range(env.num_envs):
         env._streams[i].set_state({"key": stream["key"][i], "pos": stream["pos"][i]})
-    env._drawn[:] = 0
+    env._drawn[:] = env._ticks
     env._pos[:], env._quat[:] = saved["positions"], saved["headings"]
     env._steps[:], env._last_obs[:] = saved["steps"], saved["last_obs"]
     for name, values in env._memory.items():
