@@ -64,7 +64,7 @@ def tile(id: str, camera: str, seed: int) -> np.ndarray:
     velocity = id.endswith("Velocity-v1")
     env = envs.make(id)
     env.reset(seed=seed if velocity else most_to_see(id, seed))
-    for _ in range(0 if velocity else SETTLE):
+    for _ in range(3 if velocity else SETTLE):
         env.step(np.zeros((1, env.spec.act_dim)))
     picture = env.render(0, camera, PIXELS, PIXELS)
     env.close()

@@ -133,19 +133,18 @@ def test_the_speedometer_fades_and_turns_red():
 
 
 @needs_gl
-@pytest.mark.parametrize("id", ["SafetyCarButton1-v0", "Safexp-PointPush1-v0"])
+@pytest.mark.parametrize("id", ["SafetyCarButton1-v0", "Safexp-PointPush1-v0", "SafetyHopperVelocity-v1"])
 def test_pictures_leave_no_trace(id):
     def run(draw):
         made = envs.make(id, num_envs=2, num_threads=1)
         made.reset(seed=1)
         rng, seen = np.random.default_rng(0), []
         for _ in range(8):
-            out = made.step(rng.uniform(-1, 1, (2, 2)))
+            out = made.step(rng.uniform(-1, 1, (2, made.spec.act_dim)))
             if draw:
-                for camera in ("track", "vision"):
-                    made.render(1, camera, width=32, height=32)
+                assert made.render(1, width=32, height=32).std() > 10
             seen.append(np.concatenate([out.obs.ravel(), out.reward, out.cost.ravel()]))
-        states = [data.qpos.copy() for data in made._physics.data]
+        states = [value for i in range(2) for joint in made.get_state(i)["joints"].values() for value in joint]
         made.close()
         return np.array(seen), np.concatenate(states)
 
@@ -164,6 +163,20 @@ def test_the_same_state_looks_the_same(point):
     point.render(1, width=640, height=500)
     np.testing.assert_array_equal(point.render(0, width=64, height=64), first)
     assert (point.render(1, width=64, height=64) != first).any()
+
+
+@needs_gl
+def test_the_speed_sphere_is_drawn():
+    made = envs.make("SafetyHumanoidVelocity-v1")
+    made.reset(seed=0)
+    with_sphere = made.render(0, width=64, height=64)
+    without = made.render(0, width=64, height=64, overlays=False)
+    changed = np.abs(with_sphere.astype(int) - without).max(axis=-1) > 20
+    rows, columns = np.nonzero(changed)
+    assert changed.sum() > 10
+    assert rows.max() < 32  # above the torso
+    assert abs(columns.mean() - 32) < 6
+    made.close()
 
 
 @needs_gl
