@@ -16,7 +16,7 @@ import numpy as np
 import jsafe.envs
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "envs"))
-import recordings  # noqa: E402
+import recordings
 
 TOLERANCE = 1e-5
 
