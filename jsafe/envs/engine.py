@@ -100,7 +100,6 @@ class VectorEnv:
             velocities=any(group != "agent" for group in self.task.moving),
         )
         sensors, where = physics.sensors, world.sensors
-        self._clock = sensors[:, where["clock"].start]
         axes = slice(where["agent x"].start, where["agent z"].stop)
         self._rot = np.zeros((n, count, 3, 3))
         pos, rot, vel, touch = {}, {}, {}, {}
@@ -204,7 +203,6 @@ class VectorEnv:
         """
         self._usable()
         np.minimum(np.maximum(self._checked(actions), self._low), self._high, out=self._physics.ctrl)
-        clock = self._clock.copy()
         self._physics.step()
         self._ticks += 1  # the official package draws its number of substeps, which is always ten
         self._steps += 1
@@ -228,15 +226,14 @@ class VectorEnv:
             truncated |= met
         obs = self._observe()
         info |= {"success": met, "diverged": np.zeros(self.num_envs, bool)}
-        # MuJoCo restarts a simulation that breaks down, and its clock; or the last substep left nonsense behind.
-        if not math.isfinite(obs.sum()) or (self._clock - clock).min() < self.spec.dt - 0.5 * self.robot.timestep:
-            lost = (self._clock - clock < self.spec.dt - 0.5 * self.robot.timestep) | ~np.isfinite(obs).all(axis=1)
+        warnings = self._physics.warnings
+        if not math.isfinite(obs.sum()) or warnings.any():
+            lost = warnings.any(axis=1) | ~np.isfinite(obs).all(axis=1)
             info["diverged"] = lost
             info["success"] = met & ~lost
-            info["cost_exception"] = lost.astype(float)
             reward[lost], cost[lost], terminated[lost], truncated[lost] = DIVERGED_REWARD, 0.0, False, True
             for name in info:
-                if name.startswith("cost_") and name != "cost_exception":
+                if name.startswith("cost_"):
                     info[name][lost] = 0.0
             obs[lost] = self._last_obs[lost]
         final_obs = obs.copy()

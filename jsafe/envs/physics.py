@@ -21,6 +21,8 @@ _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 _CHUNKS_PER_THREAD = 8
 _CONSTANTS = ("body_invweight0", "dof_invweight0", "dof_M0")
 """Model constants that MuJoCo computes from the reference pose, and that enter the dynamics."""
+_STALE = ("M", "qLD", "qLDiagInv", "qacc", "qacc_smooth", "qfrc_smooth")
+"""Derived arrays in which a sleeping object keeps old values, and finds them when something wakes it."""
 
 
 def _on_warning(message: str) -> None:
@@ -92,6 +94,8 @@ class Physics:
     Attributes:
       ctrl: `[N, A]`, read by `step`.
       sensors: `[N, S]`, sensor values after the last `step` or `read`.
+      warnings: `[N, ...]`, counts of bad positions, velocities, accelerations and controls since the episode began;
+        MuJoCo restarts a simulation where one rises.
       pos, quat, vel: `[N, F, 3 or 4]`, positions, headings and linear velocities of the free and driven objects, the
         same (quat and vel only if asked for).
       centre: `[N, D, 2]`, centres of the driven objects' circles.
@@ -123,6 +127,8 @@ class Physics:
 
         self.ctrl = np.zeros((num_envs, model.nu))
         self.sensors = np.zeros((num_envs, model.nsensordata))
+        bad = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
+        self.warnings = np.zeros((num_envs, bad.stop - bad.start), np.int32)
         self._models = [copy.copy(model) for _ in range(self.num_threads)]
         self._options = [model.opt for model in self._models]
         self._fields = [[getattr(model, name) for name in _CONSTANTS] for model in self._models]
@@ -137,7 +143,7 @@ class Physics:
         self.pos, self.quat, self.vel = pos, np.zeros((*pos.shape[:2], 4)), np.zeros(pos.shape)
         self._lanes = []  # of each simulation: data, ctrl, its row, what to copy out
         for i, data in enumerate(self.data):
-            copies = [(self.sensors[i], data.sensordata)]
+            copies = [(self.sensors[i], data.sensordata), (self.warnings[i], data.warning.number[bad])]
             poses, velocities_ = data.qpos[world.free[0] :].reshape(-1, 7), data.qvel[world.free[1] :].reshape(-1, 6)
             copies += [(self.pos[i], poses[:, :3])] * free
             copies += [(self.quat[i], poses[:, 3:])] * (free and headings)
@@ -253,13 +259,19 @@ class Physics:
         for row, data in zip(state, self.data):
             mujoco.mj_getState(model, data, row, _STATE)
         asleep = np.array([data.tree_asleep for data in self.data]).reshape(self.num_envs, -1)
-        return {"state": state, "asleep": asleep, "centre": self.centre.copy(), "reference": self.reference.copy()}
+        return {
+            "state": state,
+            "asleep": asleep,
+            "stale": {name: np.stack([getattr(data, name).ravel() for data in self.data]) for name in _STALE},
+            "centre": self.centre.copy(),
+            "reference": self.reference.copy(),
+        }
 
     def load_state(self, saved: dict[str, np.ndarray]) -> None:
         """Restores what `state` returned, bit for bit."""
         model = self.world.model
         self.centre[:], self.reference[:] = saved["centre"], saved["reference"]
-        scratch = mujoco.MjModel.from_xml_string(self.world.xml)
+        scratch = copy.copy(model)
         policy = scratch.tree_sleep_policy.copy()
         for i, (data, row, asleep) in enumerate(zip(self.data, saved["state"], saved["asleep"])):
             self._weigh(i)
@@ -273,6 +285,8 @@ class Physics:
                 mujoco.mj_setState(model, data, row, _STATE)
             data.tree_asleep[:] = asleep
             mujoco.mj_forward(self.model(0, i), data)
+            for name, values in saved["stale"].items():
+                getattr(data, name)[...] = values[i].reshape(getattr(data, name).shape)
         self.read(range(self.num_envs))
 
     def close(self) -> None:

@@ -166,15 +166,18 @@ def load_state_dict(env: VectorEnv, saved: dict) -> None:
     env._steps[:], env._last_obs[:] = saved["steps"], saved["last_obs"]
     for name, values in env._memory.items():
         values[:] = saved["memory"][name]
-    env._physics.load_state({name: np.asarray(value) for name, value in saved["physics"].items()})
+    env._physics.load_state(saved["physics"])
     env.restore_scene()
     env._started = True
 
 
 def _shapes(env: VectorEnv) -> dict:
-    n, physics = env.num_envs, env._physics.state()
+    def shapes(value):
+        return {k: shapes(v) for k, v in value.items()} if isinstance(value, dict) else value.shape
+
+    n = env.num_envs
     return {
-        "physics": {name: value.shape for name, value in physics.items()},
+        "physics": shapes(env._physics.state()),
         "positions": env._pos.shape,
         "headings": env._quat.shape,
         "steps": (n,),
