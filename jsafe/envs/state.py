@@ -24,7 +24,7 @@ def get_state(env: VectorEnv, i: int) -> dict:
 
     Returns:
       A dictionary of copies:
-      `time` (s) and `step` (steps taken in the episode);
+      `time` (s), `step` (steps taken in the episode) and `ctrl` (the last action as applied: sensors feel it);
       `joints`: `{name: (qpos, qvel, qacc_warmstart)}` (an anchored robot's x, y and heading in world coordinates);
       `bodies`: `{name: (pos [3], quat [4])}` of static and passive objects, and of the robot and the free objects
       as the episode began (for driven objects, `gremlin0obj`, this is the centre of the circle);
@@ -47,6 +47,7 @@ def get_state(env: VectorEnv, i: int) -> dict:
     return {
         "time": float(data.time),
         "step": int(env._steps[i]),
+        "ctrl": data.ctrl.copy(),
         "joints": {name: tuple(values) for name, values in joints.items()},
         "bodies": bodies,
         "task": {name: float(values[i]) for name, values in env._memory.items()},
@@ -75,6 +76,7 @@ def set_state(env: VectorEnv, i: int, state: dict) -> None:
     new = {"time": _number("time", state.get("time", known["time"])), "step": state.get("step", known["step"])}
     if isinstance(new["step"], bool) or not isinstance(new["step"], (int, np.integer)) or new["step"] < 0:
         raise ValueError(f"step must be an integer of at least 0, got {new['step']!r}")
+    ctrl = _vector("ctrl", state.get("ctrl", known["ctrl"]), world.model.nu)
     given = _mapping("joints", state)
     _only("joint", given, joints)
     for name, values in given.items():
@@ -109,7 +111,7 @@ def set_state(env: VectorEnv, i: int, state: dict) -> None:
         data.mocap_pos[world.anchor], data.mocap_quat[world.anchor] = pos, quat
     for name, qpos, qvel in _joints(world.model):
         data.qpos[qpos], data.qvel[qvel], data.qacc_warmstart[qvel] = joints[name]
-    data.time = new["time"]
+    data.time, data.ctrl[:] = new["time"], ctrl
     for at, name in enumerate(_objects(env)):
         env._pos[i, at], env._quat[i, at] = bodies[name]
     for name, where in _references(env):
