@@ -16,8 +16,8 @@ from jsafe import registry
 class RunConfig:
     """Settings of a run that every algorithm shares.
 
-    None of `num_threads`, `log_interval`, `checkpoint_seconds`, `keep_checkpoints` and `tensorboard` changes what is
-    learned.
+    None of `num_threads`, `log_interval`, `checkpoint_seconds`, `keep_checkpoints`, `tensorboard` and `wandb` changes
+    what is learned.
 
     Raises:
       ValueError: For a number outside of its range.
@@ -43,6 +43,8 @@ class RunConfig:
     """Newest checkpoints to keep."""
     tensorboard: bool = True
     """Write TensorBoard event files beside progress.csv."""
+    wandb: bool = False
+    """Mirror the rows of progress.csv to Weights & Biases (needs the extra `wandb`)."""
 
     def __post_init__(self):
         if self.costs not in ("sum", "separate"):

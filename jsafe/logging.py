@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import csv
+import hashlib
 import io
 import math
 import os
@@ -208,6 +209,37 @@ class Events:
         """Closes the file."""
         with contextlib.suppress(OSError):
             self._writer.close()
+
+
+class WandbRun:
+    """The same rows on Weights & Biases, in a project `jsafe`; a resumed run continues its curve.
+
+    Args:
+      folder: Run folder; its name is the run's name, and files for offline mode lie in it.
+      config: What to record as the run's configuration.
+
+    Raises:
+      ValueError: If wandb is not installed.
+    """
+
+    def __init__(self, folder: str | os.PathLike, config: Mapping[str, Any]):
+        try:
+            import wandb
+        except ImportError:
+            raise ValueError("wandb is not installed: pip install 'jsafe[wandb]', or leave --wandb out") from None
+        folder = Path(folder).resolve()
+        name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+        self._run = wandb.init(
+            project="jsafe", name=folder.name, id=name, resume="allow", dir=str(folder), config=dict(config)
+        )
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Sends the scalars of one step."""
+        self._run.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """Ends the session."""
+        self._run.finish()
 
 
 def headline(values: Mapping[str, float]) -> list[tuple[str, str]]:

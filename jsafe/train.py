@@ -12,6 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -296,7 +297,9 @@ class _Trainer:
         try:
             self.table.continue_after(self.iteration)
             step = collector.env_steps
-            self.events = logging.Events(folder / "tensorboard", step) if config.tensorboard else None
+            self.events = [logging.Events(folder / "tensorboard", step)] if config.tensorboard else []
+            if config.wandb:
+                self.events.append(logging.WandbRun(folder, description))
         except OSError as error:
             raise RunError(f"cannot write to the run folder {folder}: {error}") from error
         if loaded is not None:
@@ -314,8 +317,8 @@ class _Trainer:
 
     def close(self) -> None:
         self.progress.close()
-        if self.events is not None:
-            self.events.close()
+        for events in self.events:
+            events.close()
 
     def loop(self, stop: _Signals) -> Outcome:
         """Trains until the end, a signal, or divergence."""
@@ -363,9 +366,9 @@ class _Trainer:
         self.next_row, self.row_mark = self._row_after(env_steps), (now, env_steps)
         self.progress.update(env_steps, row)
         self._attempt("progress.csv", lambda: self.table.append(row))
-        if self.events is not None:
-            scalars = {name: value for name, value in row.items() if name not in ("iteration", "env_steps")}
-            self._attempt("the TensorBoard events", lambda: self.events.write(env_steps, scalars))
+        scalars = {name: value for name, value in row.items() if name not in ("iteration", "env_steps")}
+        for events in self.events:
+            self._attempt(f"the events ({type(events).__name__})", partial(events.write, env_steps, scalars))
 
     def _save(self, state: Any) -> None:
         extra = {
