@@ -215,9 +215,9 @@ def pid(
     def start():
         return PIDState(
             integral=jnp.full(num_costs, init, jnp.float32),
-            error=jnp.zeros(num_costs),
-            cost=jnp.zeros(num_costs),
-            history=jnp.zeros((delay, num_costs)),
+            error=jnp.zeros(num_costs, jnp.float32),
+            cost=jnp.zeros(num_costs, jnp.float32),
+            history=jnp.zeros((delay, num_costs), jnp.float32),
             multiplier=jnp.full(num_costs, init, jnp.float32),
             gains=jnp.array([kp, ki, kd], jnp.float32),
         )

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jsafe.nets.gaussian import GaussianActor, ValueFunctions
@@ -120,15 +121,23 @@ def optimizer(name: str) -> optax.GradientTransformation:
     return table[name]()
 
 
-def _clip(grads: Any, limit: Array, stacked: bool) -> Any:
-    """Scales gradients down to norm `limit`; with `stacked`, each entry of the leading axis on its own."""
+def _flatten(tree: Params, count: int) -> tuple[Array, Callable[[Array], Params]]:
+    """Parameters of `count` networks as rows `[count, D]`, and the inverse: few large operations beat many small."""
+    leaves, structure = jax.tree.flatten(tree)
+    columns = [leaf.reshape(count, -1) for leaf in leaves]
+    stops = np.cumsum([column.shape[1] for column in columns])[:-1]
 
-    def square(g):
-        return jnp.sum(g * g, axis=tuple(range(1, g.ndim)) if stacked else None)
+    def unflatten(rows):
+        parts = jnp.split(rows, stops, axis=1)
+        return jax.tree.unflatten(structure, [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves)])
 
-    norm = jnp.sqrt(sum(jax.tree.leaves(jax.tree.map(square, grads))))
-    scale = jnp.minimum(1.0, limit / (norm + 1e-6))
-    return jax.tree.map(lambda g: g * scale.reshape(scale.shape + (1,) * (g.ndim - scale.ndim)), grads)
+    return jnp.concatenate(columns, axis=1), unflatten
+
+
+def clip_rows(rows: Array, limit: Array) -> Array:
+    """Scales each row of `[K, D]` down to norm `limit` where it is longer."""
+    norm = jnp.sqrt(jnp.sum(rows * rows, axis=1, keepdims=True))
+    return rows * jnp.minimum(1.0, limit / (norm + 1e-6))
 
 
 def _pack(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
@@ -184,8 +193,9 @@ class Trainer(NamedTuple):
     axis_name: str | None = None
 
     def init(self, params: ActorCritic) -> Optimizers:
-        """Optimiser states of `params`."""
-        return Optimizers(self.optimizer.init(params.actor), self.optimizer.init(params.critics))
+        """Optimiser states, of parameters flattened to `[1, D]` (actor) and `[K, D']` (critics)."""
+        sizes = (1, jax.tree.leaves(params.critics)[0].shape[0])
+        return Optimizers(*(self.optimizer.init(_flatten(tree, k)[0]) for tree, k in zip(params, sizes)))
 
     def mean(self, x: Array) -> Array:
         """Average over rows and devices."""
@@ -197,11 +207,15 @@ class Trainer(NamedTuple):
         norms = [jnp.sum(leaf * leaf, axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(critics)]
         return jnp.mean(error * error, axis=0) + hyper.critic_l2 * sum(norms)
 
-    def descend(self, params: Params, grads: Params, state: Any, rate: Array, hyper: Any, stacked: bool):
-        """One optimiser step on local gradients: averaged over devices, clipped, scaled. `(params, state)`."""
-        grads = _clip(pmean(grads, self.axis_name), hyper.max_grad_norm, stacked)
-        updates, state = self.optimizer.update(grads, state, params)
-        return jax.tree.map(lambda p, u: p - rate * u, params, updates), state
+    def descend(self, params: Params, grads: Params, state: Any, rate: Array, hyper: Any, count: int):
+        """One optimiser step for `count` stacked networks on this device's gradients. `(params, state)`.
+
+        Gradients are averaged over devices, then clipped, each network's on its own.
+        """
+        rows, unflatten = _flatten(params, count)
+        gradient = clip_rows(pmean(_flatten(grads, count)[0], self.axis_name), hyper.max_grad_norm)
+        updates, state = self.optimizer.update(gradient, state, rows)
+        return unflatten(rows - rate * updates), state
 
     def metrics(self, params: ActorCritic, batch: PolicyBatch) -> Metrics:
         """Figures of the whole batch after a step."""
@@ -254,13 +268,11 @@ def first_order(
                 return value + trainer.critic_loss(params.critics, minibatch, hyper).sum()
 
             grads = jax.grad(loss)(params)
-            policy, policy_state = trainer.descend(
-                params.actor, grads.actor, state.actor, hyper.actor_lr, hyper, stacked=False
-            )
+            policy, policy_state = trainer.descend(params.actor, grads.actor, state.actor, hyper.actor_lr, hyper, 1)
             if not train_critics:
                 return ActorCritic(policy, params.critics), Optimizers(policy_state, state.critics)
             critics, critics_state = trainer.descend(
-                params.critics, grads.critics, state.critics, hyper.critic_lr, hyper, stacked=True
+                params.critics, grads.critics, state.critics, hyper.critic_lr, hyper, batch.target.shape[1]
             )
             return ActorCritic(policy, critics), Optimizers(policy_state, critics_state)
 
@@ -297,7 +309,7 @@ def fit_critics(trainer: Trainer, params, state, batch: PolicyBatch, hyper, key,
         obs, target = unpack(minibatch_rows)
         part = batch._replace(obs=obs, target=target)
         grads = jax.grad(lambda p: trainer.critic_loss(p, part, hyper).sum())(critics)
-        return trainer.descend(critics, grads, opt_state, hyper.critic_lr, hyper, stacked=True)
+        return trainer.descend(critics, grads, opt_state, hyper.critic_lr, hyper, batch.target.shape[1])
 
     def one_pass(i, carry):
         return minibatch_pass(update, carry, rows, jax.random.fold_in(key, i), trainer.minibatch, trainer.axis_name)

@@ -59,7 +59,8 @@ def gaussian_actor(
     f = activation(act)
 
     def init(key):
-        return {"layers": _layers(key, (obs_dim, *hidden, act_dim), ()), "log_std": jnp.full((act_dim,), log_std)}
+        layers = _layers(key, (obs_dim, *hidden, act_dim), ())
+        return {"layers": layers, "log_std": jnp.full((act_dim,), log_std, jnp.float32)}
 
     def apply(params, obs):
         h = obs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -67,10 +68,10 @@ def running_update(stats: RunningStats, x: Array, axis_name: str | None = None) 
 
     Source: Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", equation 2.1.
     """
-    rows = x.reshape(-1, x.shape[-1])
-    count, total = psum((jnp.float32(rows.shape[0]), rows.sum(0)), axis_name)
+    axes = tuple(range(x.ndim - 1))
+    count, total = psum((jnp.float32(math.prod(x.shape[:-1])), x.sum(axes)), axis_name)
     mean = total / count
-    m2 = psum(jnp.sum(jnp.square(rows - mean), axis=0), axis_name)
+    m2 = psum(jnp.sum(jnp.square(x - mean), axis=axes), axis_name)
     everything = stats.count + count
     delta = mean - stats.mean
     return RunningStats(
