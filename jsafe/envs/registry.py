@@ -6,10 +6,13 @@ import difflib
 import inspect
 from collections.abc import Callable
 
+from jsafe.envs.adapters import ProcessEnv
 from jsafe.envs.engine import VectorEnv
 from jsafe.envs.robots import ROBOTS, Robot
 from jsafe.envs.tasks import SAFEXP, TASKS, Task
 from jsafe.envs.velocity import VELOCITY_IDS, VelocityEnv
+
+_OUTSIDE = ("gymnasium", "safety_gymnasium")
 
 _IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
 
@@ -47,21 +50,24 @@ def list_ids() -> list[str]:
 
 
 def make(
-    id: str,
+    id: str | Callable,
     num_envs: int = 1,
     seed: int = 0,
     num_threads: int | None = None,
     costs: str = "sum",
     sleep: bool = True,
     **task_options,
-) -> VectorEnv | VelocityEnv:
+) -> VectorEnv | VelocityEnv | ProcessEnv:
     """Makes a batch of environments.
 
     Args:
-      id: For instance `SafetyPointGoal1-v0`; see `list_ids`.
+      id: For instance `SafetyPointGoal1-v0`; see `list_ids`. Environments of others run in worker processes:
+        `gymnasium:ID`, `safety_gymnasium:ID` (the official package), or a function that returns one; see
+        `jsafe.envs.ProcessEnv`. Their options are `horizon` (steps after which an episode ends, if it does not say),
+        `python` (another interpreter, which has the package), and whatever their constructor takes.
       num_envs: N.
       seed: Environment i has the random stream of the official environment seeded `seed + i`.
-      num_threads: Threads for the physics; None: one for each available processor.
+      num_threads: Threads for the physics, or worker processes; None: one for each available processor.
       costs: `sum`: one cost column, 1 where any constraint is violated; `separate`: one column for each cost group.
       sleep: Let resting objects sleep, which is many times faster and changes their state by about 1e-7.
       **task_options: Passed to the task.
@@ -72,6 +78,16 @@ def make(
     Raises:
       ValueError: If the id or an option is unknown, or a value is not allowed.
     """
+    if callable(id):
+        kind, name = "factory", getattr(id, "__qualname__", type(id).__name__)
+    else:
+        kind, _, name = id.partition(":") if isinstance(id, str) and ":" in id else ("", "", "")
+        if kind and (kind not in _OUTSIDE or not name):
+            raise ValueError(f"id must be 'gymnasium:ID' or 'safety_gymnasium:ID', got {id!r}{_close(kind, _OUTSIDE)}")
+    if kind:
+        own = {name: task_options.pop(name) for name in ("horizon", "python") if name in task_options}
+        own |= {"num_envs": num_envs, "seed": seed, "num_threads": num_threads, "costs": costs}
+        return ProcessEnv(kind, name, task_options, factory=id if kind == "factory" else None, **own)
     if not isinstance(id, str) or (id not in _IDS and id not in VELOCITY_IDS):
         raise ValueError(f"unknown environment {id!r}{_close(id, list_ids())}")
     if id in VELOCITY_IDS:
