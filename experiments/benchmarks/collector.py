@@ -20,7 +20,7 @@ import numpy as np
 
 import jsafe.envs
 
-IDS = ["SafetyPointGoal1-v0", "SafetyPointGoal2-v0", "SafetyPointPush2-v0", "SafetyCarGoal1-v0", "SafetyPointButton1-v0"]
+IDS = [f"Safety{task}-v0" for task in ("PointGoal1", "PointGoal2", "PointPush2", "CarGoal1", "PointButton1")]
 WARM_UP = 20
 """Steps after a reset before timing starts: vases settle and fall asleep in the first ten or so."""
 
