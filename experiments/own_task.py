@@ -1,0 +1,59 @@
+"""A task of one's own: two goals in order, a speed limit as a second cost. Run `python own_task.py [STEPS]`."""
+
+import sys
+
+import jax
+import numpy as np
+
+import jsafe
+from jsafe.envs import Task, place, register
+from jsafe.envs.tasks import hazard_cost, planar
+
+
+class Tour(Task):
+    """First the green goal, then the orange one, then both somewhere else; hazards and haste cost."""
+
+    extent = 1.5
+    order = ("goal", "second")
+    objects = (place("goal"), place("goal", group="second", body="second", rgba=(1, 0.5, 0, 0.25)), place("hazards"))
+    memory = ("stage", "distance")
+    moving = ("agent",)
+    cost_groups = {"hazards": ("hazards",), "haste": ("haste",)}  # noqa: RUF012
+
+    def __init__(self, robot, limit: float = 0.5):
+        super().__init__(robot)
+        self.limit = limit
+
+    def begin(self, episode):
+        return True  # both goals stand where the layout has put them
+
+    def next_goal(self, episode):
+        episode.memory["stage"] = 1 - episode.memory["stage"]
+        return episode.memory["stage"] == 1 or all(episode.resample(goal) for goal in self.order)
+
+    def measure(self, scene):
+        distances = [planar(scene.agent_pos, scene.pos[goal][:, 0]) for goal in self.order]
+        return {"distance": np.where(scene.memory["stage"] == 0, *distances)}
+
+    def met(self, scene, now):
+        return now["distance"] <= 0.3
+
+    def reward(self, scene, now, met):
+        return scene.memory["distance"] - now["distance"] + met
+
+    def costs(self, scene):
+        haste = np.linalg.norm(scene.vel["agent"][:, 0], axis=1) - self.limit  # costs where positive
+        return {"hazards": hazard_cost(scene, 0.2), "haste": haste}
+
+    def sense(self, scene, group, values):  # only the goal whose turn it is
+        wanted = group not in self.order or scene.memory["stage"][:, None] == self.order.index(group)
+        return values * wanted
+
+
+if __name__ == "__main__":
+    register("PointTour-v0", Tour, "Point")
+    env = jsafe.envs.make("PointTour-v0", num_envs=20, costs="separate", limit=0.5)
+    learner = jsafe.make("ppo_lag", jsafe.testing.env_spec(env), cost_limit=(25.0, 100.0))
+    collector = jsafe.collect.make_collector(env, learner, seed=0)
+    for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=int((*sys.argv, 2_000_000)[1])):
+        print(step.env_steps, step.episodes["episode/return"], *(step.metrics[f"cost/episodic_{m}"] for m in range(2)))
