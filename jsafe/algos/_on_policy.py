@@ -276,13 +276,13 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
         lam = jnp.stack([hyper.lam] + [hyper.cost_lam] * m)[:k]
         advantage, target = estimate(learnt[..., :k], value, next_value, batch.terminated, batch.truncated, gamma, lam)
         advantage = advantage.reshape(-1, k)
-        reward_part, cost_part = advantage[:, :1], advantage[:, 1:]
-        if config.standardize_reward:
-            reward_part = stats.standardize(reward_part, axis_name)
-        if k == 1:
-            cost_part = jnp.zeros((reward_part.shape[0], m), reward_part.dtype)
-        elif config.center_cost:
-            cost_part = stats.standardize(cost_part, axis_name, scale=False)
+        centred = stats.standardize(advantage, axis_name, scale=False)
+        cost_part = centred[:, 1:] if k > 1 else jnp.zeros((advantage.shape[0], m), advantage.dtype)
+        unit = stats.standardize(advantage[:, :1], axis_name)
+        reward_part = centred[:, :1] if config.standardize in ("none", "mix") else unit
+        mixed = weights.reward * reward_part - (cost_part @ weights.cost)[:, None]
+        if config.standardize == "mix":
+            mixed = stats.standardize(mixed, axis_name)
 
         flat_obs = obs.reshape(-1, obs_dim)
         policy_batch = steps.PolicyBatch(
@@ -290,8 +290,8 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
             action=batch.action.reshape(-1, spec.act_dim),
             log_prob=batch.log_prob.reshape(-1),
             old=networks.actor.apply(state.params.actor, flat_obs),
-            advantage=weights.reward * reward_part[:, 0] - cost_part @ weights.cost,
-            advantage_reward=reward_part[:, 0],
+            advantage=mixed[:, 0],
+            advantage_reward=(centred[:, :1] if config.standardize == "none" else unit)[:, 0],
             advantage_cost=cost_part,
             target=target.reshape(-1, k),
         )

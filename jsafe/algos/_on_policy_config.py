@@ -68,10 +68,10 @@ class OnPolicyConfig:
     lam: float = 0.95
     cost_lam: float = 0.95
     estimator: Literal["gae", "gae_rtg", "vtrace", "plain"] = "gae"
-    standardize_reward: bool = True
-    """Centre and scale the reward's advantage over the batch."""
-    center_cost: bool = True
-    """Centre (never scale) each cost's advantage over the batch."""
+    standardize: Literal["reward", "mix", "none"] = "reward"
+    """`reward`: the reward's advantage is centred and scaled, each cost's only centred, then they are mixed (Ray et al.
+    2019 and OmniSafe). `mix`: the mix is scaled instead, so that the multiplier is the dual variable of the limit in
+    units of reward per cost, whatever the spread of the advantages. `none`: centred only."""
     cost_penalty: float = 0.0
     """Subtracts this times the sum of costs from the reward."""
     normalize_obs: bool = True

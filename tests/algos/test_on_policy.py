@@ -84,10 +84,10 @@ def test_every_learner_keeps_its_promises(name):
 COMBINATIONS = [
     {"step": "focops", "rule": "pid", "transform": "saute"},
     {"step": "cpo", "rule": "augmented", "transform": "early_termination", "compat": "omnisafe"},
-    {"step": "cup", "rule": "crpo", "estimator": "vtrace"},
+    {"step": "cup", "rule": "crpo", "estimator": "vtrace", "standardize": "mix"},
     {"step": "p3o", "rule": "lagrange", "transform": "simmer", "estimator": "gae_rtg", "compat": "omnisafe"},
     {"step": "pcpo", "rule": "pid", "normalize_reward": True, "normalize_cost": True, "estimator": "plain"},
-    {"step": "ipo", "compat": "omnisafe", "normalize_obs": False, "standardize_reward": False, "center_cost": False},
+    {"step": "ipo", "compat": "omnisafe", "normalize_obs": False, "standardize": "none"},
 ]
 
 

@@ -1,0 +1,74 @@
+"""On-policy learners on the toy task, whose constrained optimum is known in closed form."""
+
+import jax
+import numpy as np
+import pytest
+
+import jsafe
+from jsafe.collect import make_collector
+from jsafe.testing import ToyEnv, env_spec
+
+HORIZON = 10
+COMMON = {
+    "num_envs": 80,
+    "steps_per_epoch": 800,
+    "hidden": (16,),
+    "minibatch": 200,
+    "passes": 10,
+    "gamma": 0.9,
+    "cost_gamma": 0.9,
+    "decay_iterations": 0,
+    "critic_lr": 3e-3,
+}
+FAST = {"actor_lr": 2e-3}
+
+
+def train(name, iterations, limit, num_costs=1, **options):
+    """Reward per step, costs per episode and metrics, averaged over the last ten iterations."""
+    env = ToyEnv(80, act_dim=num_costs, num_costs=num_costs, horizon=HORIZON)
+    learner = jsafe.make(name, env_spec(env), cost_limit=limit, **COMMON, **options)
+    collector = make_collector(env, learner, seed=3)
+    update = jax.jit(learner.update, donate_argnums=0)
+    state, key, rows = learner.init(jax.random.key(0)), jax.random.key(1), []
+    for i in range(iterations):
+        collect_key, update_key = jax.random.split(jax.random.fold_in(key, i))
+        batch = collector.collect(learner.policy(state), collect_key)
+        state, metrics = update(state, batch, update_key)
+        episodes = batch.episodes
+        multiplier = [float(metrics[f"rule/multiplier_{m}"]) for m in range(num_costs)]
+        rows.append([episodes.total_return / episodes.length, *episodes.cost / episodes.count, *multiplier])
+    assert update._cache_size() == 1
+    mean = np.mean(rows[-10:], axis=0)
+    return mean[0], mean[1 : 1 + num_costs], mean[1 + num_costs :], env.optimum(limit, episodic=True)
+
+
+def test_cpo_finds_the_optimum_under_two_constraints():
+    limit = (1.0, 4.0)
+    reward, cost, _, best = train("cpo", 50, limit, num_costs=2, target_kl=0.03)
+    np.testing.assert_allclose(cost, limit, rtol=0.08)
+    assert reward == pytest.approx(best.reward, rel=0.06)
+
+
+def test_pid_finds_the_optimum_and_the_dual_variable():
+    """With the mix scaled as a whole, the multiplier is dReward/dLimit: 1 for this limit."""
+    options = {**FAST, "multiplier_init": 1.0, "pid_kp": 0.2, "pid_ki": 0.02, "standardize": "mix"}
+    reward, cost, multiplier, best = train("cppo_pid", 60, 2.5, **options)
+    np.testing.assert_allclose(cost, [2.5], rtol=0.2)
+    np.testing.assert_allclose(multiplier, best.multiplier, rtol=0.2)
+    assert reward > 0.85 * best.reward
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("p3o", {"actor_lr": 4e-3}),
+        ("pcpo", {"target_kl": 0.03}),
+        ("ppo_saute", {**FAST, "unsafe_reward": -0.5, "saute_gamma": 1.0}),
+        ("ppo_early_terminated", FAST),
+    ],
+)
+def test_others_earn_within_the_limit(name, options):
+    reward, cost, _, best = train(name, 40, 2.5, **options)
+    # An unconstrained policy ends at reward 1 and cost 10, a careless start at cost 10 as well.
+    assert cost < 2.5 * 1.1
+    assert reward > 0.65 * best.reward
