@@ -1,5 +1,6 @@
 """Lidars: what the robot sees of the objects, for a batch of environments."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -45,27 +46,33 @@ def pseudo_lidar(
         raise ValueError(f"max_dist must be positive, got {max_dist}")
     lidars = 1 if groups is None else int(groups.max(initial=-1)) + 1
     num, count = targets.shape[:2]
-    d, rot = targets[..., :2] - pos[:, None, :2], rot.transpose(2, 0, 1)[:2, :, :, None]  # columns of the matrix first
-    e = d[..., 0] * rot[:, :, 0] + d[..., 1] * rot[:, :, 1] - pos[:, 2:] * rot[:, :, 2]
-    squared = e * e
-    closeness = np.maximum(0.0, max_dist - np.sqrt(squared[0] + squared[1])) / max_dist
+    # Everything is [K, N] from here: numpy is fast along the last axis, and the robots are along it.
+    dx, dy = targets[..., 0].T - pos[:, 0], targets[..., 1].T - pos[:, 1]
+    ex = dx * rot[:, 0, 0] + dy * rot[:, 1, 0] - pos[:, 2] * rot[:, 2, 0]
+    ey = dx * rot[:, 0, 1] + dy * rot[:, 1, 1] - pos[:, 2] * rot[:, 2, 1]
+    closeness = np.maximum(0.0, max_dist - np.sqrt(ex * ex + ey * ey)) / max_dist
     if mask is not None:
-        closeness = np.where(mask, closeness, 0.0)
+        closeness = np.where(np.broadcast_to(mask, (num, count)).T, closeness, 0.0)
     width = 2 * np.pi / bins
-    angle = np.arctan2(e[1], e[0])
+    angle = np.arctan2(ey, ex)
     angle += (angle < 0) * (2 * np.pi)
     index = (angle / width).astype(np.int64)
     alpha = (angle - index * width) / width
     # Three entries for each target, in one row of bins for each environment and group.
-    values = np.empty((3, num, count))
+    values = np.empty((3, count, num))
     values[0], values[1] = closeness, alpha * closeness
     values[2] = (1.0 - alpha) * closeness
-    entries = index + np.array([0, 1, -1])[:, None, None]
-    entries += ((entries < 0) * bins) - (entries >= bins) * bins
-    entries += (np.arange(num)[:, None] * lidars + (0 if groups is None else groups)) * bins
+    entries = _around(bins).take(index, axis=1)
+    entries += np.arange(num) * (lidars * bins) + (0 if groups is None else groups[:, None] * bins)
     seen = np.zeros(num * lidars * bins)
-    np.maximum.at(seen, entries.ravel(), values.ravel())
+    np.maximum.at(seen, entries.reshape(-1), values.reshape(-1))
     return seen.reshape((num, bins) if groups is None else (num, lidars, bins))
+
+
+@functools.lru_cache(maxsize=8)
+def _around(bins: int) -> np.ndarray:
+    """The bin itself, the next and the one before, for each index from 0 to `bins` (which is 0 again)."""
+    return (np.arange(bins + 1) + np.array([0, 1, -1])[:, None]) % bins
 
 
 class Circles(NamedTuple):
