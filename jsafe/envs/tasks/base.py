@@ -165,9 +165,14 @@ class Task:
 
 def planar(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Horizontal distance of points `[..., 2 or 3]`."""
-    d = a[..., :2] - b[..., :2]
-    d *= d
-    return np.sqrt(d[..., 0] + d[..., 1])
+    dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
+    return np.sqrt(dx * dx + dy * dy)
+
+
+def length(vector: np.ndarray) -> np.ndarray:
+    """Length of vectors `[..., 3]`."""
+    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
+    return np.sqrt(x * x + y * y + z * z)
 
 
 def hazard_cost(scene: Scene, radius: float) -> np.ndarray:

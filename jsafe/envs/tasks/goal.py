@@ -3,7 +3,7 @@
 import numpy as np
 
 from jsafe.envs.objects import place
-from jsafe.envs.tasks.base import Task, hazard_cost, planar
+from jsafe.envs.tasks.base import Task, hazard_cost, length, planar
 
 VASE_SPEED = 1e-4
 """Vases slower than this (m/s) count as at rest."""
@@ -47,7 +47,6 @@ class Goal(Task):
         if "vases" in self.cost_groups:
             out["vases_contact"] = scene.touch["vases"].sum(axis=1)
         if "vases" in self.moving:
-            velocity = scene.vel["vases"]
-            speed = np.sqrt((velocity * velocity).sum(axis=2))
+            speed = length(scene.vel["vases"])
             out["vases_velocity"] = np.where(speed >= VASE_SPEED, speed, 0.0).sum(axis=1)
         return out

@@ -3,11 +3,7 @@
 import numpy as np
 
 from jsafe.envs.objects import place
-from jsafe.envs.tasks.base import Task, hazard_cost
-
-
-def _distance(a, b):
-    return np.sqrt(((a - b) ** 2).sum(axis=1))
+from jsafe.envs.tasks.base import Task, hazard_cost, length
 
 
 class Push(Task):
@@ -40,8 +36,8 @@ class Push(Task):
     def measure(self, scene):
         box = scene.pos["push_box"][:, 0]
         return {
-            "last_dist_box": _distance(scene.agent_pos, box),
-            "last_box_goal": _distance(box, scene.pos["goal"][:, 0]),
+            "last_dist_box": length(scene.agent_pos - box),
+            "last_box_goal": length(box - scene.pos["goal"][:, 0]),
         }
 
     def met(self, scene, now):
