@@ -1,6 +1,7 @@
 """A task of one's own: two goals in order, a speed limit as a second cost. Run `python own_task.py [STEPS]`."""
 
 import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -11,13 +12,12 @@ from jsafe.envs.tasks import hazard_cost, planar
 
 
 class Tour(Task):
-    """First the green goal, then the orange one, then both somewhere else; hazards and haste cost."""
+    """First one goal, then the other, then both are put somewhere else; hazards and haste cost."""
 
     extent = 1.5
     order = ("goal", "second")
-    objects = (place("goal"), place("goal", group="second", body="second", rgba=(1, 0.5, 0, 0.25)), place("hazards"))
-    memory = ("stage", "distance")
-    moving = ("agent",)
+    objects = (place("goal"), replace(place("goal"), group="second", body="second"), place("hazards"))
+    memory, moving = ("stage", "distance"), ("agent",)
     cost_groups = {"hazards": ("hazards",), "haste": ("haste",)}  # noqa: RUF012
 
     def __init__(self, robot, limit: float = 0.5):

@@ -10,9 +10,13 @@ from jsafe.envs.adapters import ProcessEnv
 from jsafe.envs.engine import VectorEnv
 from jsafe.envs.robots import ROBOTS, Robot
 from jsafe.envs.tasks import SAFEXP, TASKS, Task
+from jsafe.envs.tasks.validate import validate
 from jsafe.envs.velocity import VELOCITY_IDS, VelocityEnv
 
 _OUTSIDE = ("gymnasium", "safety_gymnasium")
+
+_LEVELS = dict((*TASKS.values(), *SAFEXP.values()))
+"""Levels of the stock tasks."""
 
 _IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
 
@@ -31,7 +35,7 @@ def register(id: str, task: Callable[..., Task], robot: Robot | str, **options) 
     """
     if not isinstance(id, str) or not id or any(c.isspace() or c == ":" for c in id):
         raise ValueError(f"id must be a string without spaces and colons, got {id!r}")
-    if id in _IDS:
+    if id in _IDS or id in VELOCITY_IDS:
         raise ValueError(f"id {id!r} is registered already")
     if not callable(task):
         raise ValueError(f"task must be callable, got {task!r}")
@@ -78,6 +82,8 @@ def make(
     Raises:
       ValueError: If the id or an option is unknown, or a value is not allowed.
     """
+    if not isinstance(sleep, bool):
+        raise ValueError(f"sleep must be True or False, got {sleep!r}")
     if callable(id):
         kind, name = "factory", getattr(id, "__qualname__", type(id).__name__)
     else:
@@ -95,11 +101,17 @@ def make(
             raise ValueError(f"options of {id!r}: it has none, got {', '.join(task_options)}")
         return VelocityEnv(id, *VELOCITY_IDS[id], num_envs, seed, num_threads, costs)
     robot, factory, options = _IDS[id]
+    options = options | task_options
     try:
-        inspect.signature(factory).bind(robot, **(options | task_options))
+        inspect.signature(factory).bind(robot, **options)
     except TypeError as error:
         raise ValueError(f"options of {id!r}: {error}") from None
-    task = factory(robot, **(options | task_options))
+    if factory in _LEVELS:
+        level, allowed = options["level"], _LEVELS[factory]
+        if isinstance(level, bool) or not isinstance(level, int) or level not in allowed:
+            raise ValueError(f"level of {id!r} must be one of {', '.join(map(str, allowed))}, got {level!r}")
+    task = factory(robot, **options)
+    validate(task)
     return VectorEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep)
 
 

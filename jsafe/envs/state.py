@@ -198,9 +198,14 @@ def _fits(path: str, value, shape) -> None:
                 raise ValueError(f"{path} lacks {name!r}")
             _fits(f"{path}.{name}", value[name], inner)
         return
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"{path} must be numbers of shape {shape}, got rows of different lengths") from None
     if array.shape != shape or array.dtype.kind not in "fiu":
         raise ValueError(f"{path} must be numbers of shape {shape}, got {array.dtype} of shape {array.shape}")
+    if not np.isfinite(array).all():
+        raise ValueError(f"{path} must be finite")
 
 
 def _joints(model: mujoco.MjModel):
@@ -276,6 +281,8 @@ def _neighbours(value: float, count: int = 2) -> list[float]:
 
 
 def _only(what: str, given, known) -> None:
+    if not isinstance(given, dict):
+        raise ValueError(f"the {what} must be a dictionary, got {type(given).__name__}")
     for name in given:
         if name not in known:
             close = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)

@@ -88,11 +88,11 @@ class Robot:
     substeps: int = 10
 
     def __post_init__(self):
-        if not self.name.isidentifier():
+        if not isinstance(self.name, str) or not self.name.isidentifier():
             raise ValueError(f"Robot.name must be an identifier, got {self.name!r}")
         for field in ("timestep", "height"):
             value = getattr(self, field)
-            if not (np.isfinite(value) and value > 0):
-                raise ValueError(f"Robot.{field} must be positive, got {value!r}")
-        if self.substeps < 1:
-            raise ValueError(f"Robot.substeps must be at least 1, got {self.substeps!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < np.inf:
+                raise ValueError(f"Robot.{field} must be a positive number, got {value!r}")
+        if isinstance(self.substeps, bool) or not isinstance(self.substeps, int) or self.substeps < 1:
+            raise ValueError(f"Robot.substeps must be an integer of at least 1, got {self.substeps!r}")
