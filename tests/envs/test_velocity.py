@@ -166,7 +166,7 @@ def test_divergence_is_reported_and_ends_the_episode():
     env.reset()
     joints = env.get_state(0)["joints"]
     joints["rootx"] = (joints["rootx"][0], np.array([1e12]), joints["rootx"][2])
-    env.set_state(0, {"time": 1.0, "joints": joints})
+    env.set_state(0, {"joints": joints})
     out = env.step(np.zeros((2, 3)))
     assert out.info["diverged"].tolist() == [True, False]
     assert (out.reward[0], out.cost[0, 0], out.truncated[0], out.terminated[0]) == (-10.0, 0.0, True, False)

@@ -17,6 +17,8 @@ from jsafe.envs.velocity.tasks import Runner
 
 HORIZON = 1000
 _CHUNKS_PER_THREAD = 8
+_BAD = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
+"""MuJoCo's counters of bad positions, velocities, accelerations and controls."""
 
 
 class VelocityEnv:
@@ -52,10 +54,12 @@ class VelocityEnv:
             mujoco.set_mju_user_warning(_on_warning)
         self.model = model = mujoco.MjModel.from_xml_string(runner.xml())
         self.data = [mujoco.MjData(model) for _ in range(n)]
+        self._counters = [data.warning.number[_BAD] for data in self.data]
         self._workers = Workers(self.num_threads)
         size = max(1, n // (_CHUNKS_PER_THREAD * self.num_threads))
         self._chunks = [range(start, min(start + size, n)) for start in range(0, n, size)]
-        self._ctrl, self._place, self._time = np.zeros((n, model.nu)), np.zeros((n, 2)), np.zeros(n)
+        self._ctrl, self._place = np.zeros((n, model.nu)), np.zeros((n, 2))
+        self._bad = np.zeros((n, _BAD.stop - _BAD.start), np.int32)  # counts since the episode began
         self._qpos, self._qvel = np.zeros((n, model.nq)), np.zeros((n, model.nv))
         self._forces = np.zeros((n, 0))
         if runner.forces:
@@ -126,7 +130,7 @@ class VelocityEnv:
         self._usable()
         runner = self.runner
         self._ctrl[:] = checks.actions(actions, self.num_envs, self.spec.act_dim)
-        before, clock = self._place.copy(), self._time.copy()
+        before = self._place.copy()
         self._workers.run(self._run, self._chunks)
         self._steps += 1
         velocity = (self._place - before) / self.dt
@@ -138,8 +142,7 @@ class VelocityEnv:
             terminated = ~runner.healthy(self._qpos, self._qvel)
         truncated = self._steps >= HORIZON
         obs = self._observation(slice(None))
-        # MuJoCo restarts a simulation that breaks down, and its clock.
-        lost = (self._time - clock < self.dt - 0.5 * self.model.opt.timestep) | ~np.isfinite(obs).all(axis=1)
+        lost = self._bad.any(axis=1) | ~np.isfinite(obs).all(axis=1)  # MuJoCo starts anew what breaks down, and counts
         if lost.any():
             reward[lost], over[lost], terminated[lost], truncated[lost] = DIVERGED_REWARD, 0.0, False, True
             obs[lost], velocity[lost] = self._last_obs[lost], 0.0
@@ -244,7 +247,7 @@ class VelocityEnv:
     def read(self, i: int) -> None:
         """Copies what rewards and observations need out of simulation i."""
         data, kind = self.data[i], self.runner.place
-        self._qpos[i], self._qvel[i], self._time[i] = data.qpos, data.qvel, data.time
+        self._qpos[i], self._qvel[i], self._bad[i] = data.qpos, data.qvel, self._counters[i]
         if kind == "root":
             self._place[i, : self.runner.planar] = data.qpos[: self.runner.planar]
         elif kind == "torso":
