@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from jsafe.envs import checks
 from jsafe.envs import state as states
 from jsafe.envs.layout import LayoutError, Placement, resample, sample_layout
 from jsafe.envs.objects import DRIVEN, FREE, STATIC
@@ -44,9 +45,9 @@ class VectorEnv:
         costs: str = "sum",
         sleep: bool = True,
     ):
-        _check_count("num_envs", num_envs)
+        checks.integer("num_envs", num_envs)
         if num_threads is not None:
-            _check_count("num_threads", num_threads)
+            checks.integer("num_threads", num_threads)
         if costs not in ("sum", "separate"):
             raise ValueError(f"costs must be 'sum' or 'separate', got {costs!r}")
         self.num_envs, self.robot, self.task = int(num_envs), robot, task
@@ -150,11 +151,8 @@ class VectorEnv:
         self._heights = np.array([kind.z for kind in self._world.groups for _ in range(kind.count)])
 
     def _seed(self, seed: int) -> None:
-        if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-            raise ValueError(f"seed must be an integer, got {seed!r}")
-        if not 0 <= seed <= 2**32 - self.num_envs:
-            raise ValueError(f"seed must be in 0 ... 2**32 - num_envs, got {seed!r}")
-        self._streams = [RandomStream(int(seed) + i) for i in range(self.num_envs)]
+        seed = checks.integer("seed", seed, 0, 2**32 - self.num_envs)
+        self._streams = [RandomStream(seed + i) for i in range(self.num_envs)]
         self._drawn[:] = self._ticks
 
     # ---- the interface -------------------------------------------------------------------------------------------
@@ -175,10 +173,7 @@ class VectorEnv:
         """
         self._usable(started=mask is not None)
         if mask is not None:
-            mask = np.asarray(mask)
-            if seed is not None or mask.dtype != bool or mask.shape != (self.num_envs,):
-                raise ValueError(f"mask must be {self.num_envs} booleans, without a seed, got {mask!r} and {seed=}")
-            rows = np.flatnonzero(mask)
+            rows = checks.mask(mask, self.num_envs, seed)
             self._begin(rows)
             self._last_obs[rows] = self._observer(self._scene.rows(rows), self._physics.sensors[rows])
             return self._last_obs.copy()
@@ -202,7 +197,8 @@ class VectorEnv:
           ValueError: If the actions have another shape, are not numbers, or are not finite.
         """
         self._usable()
-        np.minimum(np.maximum(self._checked(actions), self._low), self._high, out=self._physics.ctrl)
+        actions = checks.actions(actions, self.num_envs, self.spec.act_dim)
+        np.minimum(np.maximum(actions, self._low), self._high, out=self._physics.ctrl)
         self._physics.step()
         self._ticks += 1  # the official package draws its number of substeps, which is always ten
         self._steps += 1
@@ -254,12 +250,12 @@ class VectorEnv:
     def get_state(self, i: int) -> dict:
         """State of environment i by names: see `jsafe.envs.state.get_state`."""
         self._usable()
-        return states.get_state(self, _check_index(i, self.num_envs))
+        return states.get_state(self, checks.index(i, self.num_envs))
 
     def set_state(self, i: int, state: dict) -> None:
         """Puts environment i into a state by names: see `jsafe.envs.state.set_state`."""
         self._usable()
-        states.set_state(self, _check_index(i, self.num_envs), state)
+        states.set_state(self, checks.index(i, self.num_envs), state)
 
     def state_dict(self) -> dict:
         """The whole engine, random streams included, as nested dictionaries of arrays and numbers."""
@@ -300,7 +296,7 @@ class VectorEnv:
         self._usable()
         from jsafe.envs import render  # physics needs no GL library
 
-        return render.render(self, _check_index(i, self.num_envs), camera, width, height, overlays, caption)
+        return render.render(self, checks.index(i, self.num_envs), camera, width, height, overlays, caption)
 
     def close(self) -> None:
         """Ends the threads; the environment cannot be used any more."""
@@ -316,17 +312,6 @@ class VectorEnv:
             raise RuntimeError("call reset() first")
 
     # ---- one step ------------------------------------------------------------------------------------------------
-
-    def _checked(self, actions) -> np.ndarray:
-        array, shape = np.asarray(actions), (self.num_envs, self.spec.act_dim)
-        if array.shape != shape:
-            raise ValueError(f"actions must have shape {shape}, got {array.shape}")
-        if array.dtype.kind not in "fiu":
-            raise ValueError(f"actions must be real numbers, got dtype {array.dtype}")
-        if not math.isfinite(array.sum()) and not np.isfinite(array).all():
-            i = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
-            raise ValueError(f"actions must be finite, got {array[i].tolist()} for environment {i}")
-        return array
 
     def _refresh(self) -> None:
         """Brings the scene up to date with the physics' arrays (nearly all of it are views of them)."""
@@ -473,14 +458,3 @@ def turned(yaw) -> np.ndarray:
     half = 0.5 * np.asarray(yaw)
     zero = np.zeros_like(half)
     return np.stack([np.cos(half), zero, zero, np.sin(half)], axis=-1)
-
-
-def _check_count(name: str, value) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
-
-
-def _check_index(i, count: int) -> int:
-    if isinstance(i, bool) or not isinstance(i, (int, np.integer)) or not 0 <= i < count:
-        raise ValueError(f"environment index must be in 0 ... {count - 1}, got {i!r}")
-    return int(i)

@@ -271,7 +271,7 @@ def test_button_timer():
         ({"num_envs": 0}, "num_envs must be an integer of at least 1, got 0"),
         ({"num_envs": 1.5}, "num_envs"),
         ({"num_threads": 0}, "num_threads"),
-        ({"seed": -1}, "seed must be in"),
+        ({"seed": -1}, "seed must be an integer in 0"),
         ({"seed": "0"}, "seed must be an integer"),
         ({"costs": "both"}, "costs must be 'sum' or 'separate', got 'both'"),
         ({"colour": 3}, "colour"),

@@ -196,7 +196,7 @@ def test_wrong_arguments_are_named(point):
         point.render(0, width=0)
     with pytest.raises(ValueError, match="height must be an integer"):
         point.render(0, height=2.5)
-    with pytest.raises(ValueError, match=r"index must be in 0 \.\.\. 1, got 2"):
+    with pytest.raises(ValueError, match=r"index must be an integer in 0 \.\.\. 1, got 2"):
         point.render(2)
 
 
