@@ -176,7 +176,7 @@ def minibatch_pass(
     if minibatch % devices:
         raise ValueError(f"minibatch must be a multiple of the number of devices, {devices}, got {minibatch}")
     size = min(minibatch // devices, count)
-    order = jnp.argsort(jax.random.bits(key, (count,)))  # one sort; ties (p < 1e-4) only make two rows neighbours
+    order = jnp.argsort(jax.random.bits(key, (count,)))  # one sort; where two draws tie, two rows keep their order
     rows = rows.at[order].get(mode="promise_in_bounds", unique_indices=True)
     whole = count // size
     body = rows[: whole * size].reshape(whole, size, -1)

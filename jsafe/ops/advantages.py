@@ -82,8 +82,7 @@ def vtrace(
       rho_bar: Ceiling of the ratio that weights `delta`.
       c_bar: Ceiling of the ratio that cuts traces, which also decay with `lam`.
 
-    Source: Espeholt et al. 2018 (arXiv 1802.01561), equation 1 and section 4.2. OmniSafe estimates on-policy as well,
-    with `lam = 1`.
+    Source: Espeholt et al. 2018 (arXiv 1802.01561), equation 1 and section 4.2.
     """
     alive, going = _masks(reward, value, next_value, terminated, truncated)
     ratio = jnp.broadcast_to(jnp.exp(log_rho), terminated.shape)[..., None]

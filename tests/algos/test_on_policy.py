@@ -50,6 +50,14 @@ TABLE = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Most of the time here goes into compiling programs that run once or twice."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 def test_all_names_are_there():
     assert sorted(TABLE) == NAMES
 

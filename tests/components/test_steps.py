@@ -1,6 +1,7 @@
 """Policy steps against dense algebra and hand-written updates on tiny networks."""
 
 import functools
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import jax
@@ -13,10 +14,19 @@ from jsafe.components import objectives, steps
 from jsafe.components.second_order_steps import second_order
 from jsafe.nets.gaussian import gaussian_actor, value_functions
 from jsafe.ops import distributions as gaussian
+from jsafe.ops import policy_losses
 from jsafe.types import Weights
 
 OBS, A, M, B = 3, 2, 2, 24
 KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    """Most of the time here goes into compiling programs that run once or twice."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 class Hyper(NamedTuple):
@@ -193,6 +203,37 @@ def test_first_order_pass_is_one_gradient_step_for_everything():
     assert metrics["update/passes"] == 1
 
 
+def test_objectives_hand_over_the_right_parts():
+    params, batch, view = setup((0.3, -0.1))
+    batch = batch._replace(advantage_reward=batch.advantage + 1)
+    out = steps.evaluate(NETWORKS.actor, jax.tree.map(lambda x: 1.1 * x, params.actor), batch)
+    hyper = SimpleNamespace(
+        clip=0.2, focops_temperature=1.5, focops_radius=0.05, p3o_kappa=20.0, ipo_kappa=0.01, ipo_slope=9.0,
+        gamma=0.9, lam=0.5,
+    )  # fmt: skip
+    view = view._replace(weights=Weights(jnp.array(0.5), jnp.array([0.25, 1.0])))
+    ppo = policy_losses.clipped(out.ratio, batch.advantage, 0.2)
+    kl = gaussian.kl(out.dist, batch.old)
+    cost, gap = batch.advantage_cost, view.gap
+    penalty = [policy_losses.exact_penalty(out.ratio, cost, gap, 20.0, clip) for clip in (0.2, None)]
+    assert penalty[0] > penalty[1]
+    focops = [policy_losses.focops(out.ratio, batch.advantage, kl, 1.5, 0.05, pairwise=p) for p in (False, True)]
+    expected = {
+        objectives.policy_gradient(): policy_losses.policy_gradient(out.ratio, batch.advantage),
+        objectives.clipped(): ppo,
+        objectives.clipped_reward(): policy_losses.clipped(out.ratio, batch.advantage + 1, 0.2),
+        objectives.focops(): focops[0],
+        objectives.focops(omnisafe=True): focops[1],
+        objectives.p3o(): ppo + penalty[0],
+        objectives.p3o(omnisafe=True): ppo + penalty[1],
+        objectives.ipo(): ppo + policy_losses.log_barrier(out.ratio, cost, gap, 0.01, 9.0),
+        objectives.cup_projection(): policy_losses.cup_projection(out.ratio, cost, kl, jnp.array([0.5, 2.0]), 5.5),
+    }
+    for objective, value in expected.items():
+        assert objective(out, batch, view, hyper, jnp.mean) == pytest.approx(float(value), rel=1e-5)
+    assert len({float(value) for value in expected.values()}) == len(expected)
+
+
 def test_gradients_are_clipped_network_by_network():
     clipped = steps.clip_rows(jnp.array([[3.0, 4.0], [0.3, 0.4]]), 1.0)
     np.testing.assert_allclose(clipped, [[0.6, 0.8], [0.3, 0.4]], rtol=1e-5)
@@ -215,6 +256,13 @@ def test_a_pass_visits_every_row_once_and_keeps_the_last_part():
         assert sorted(order.tolist()) == list(range(10))
         seen.append(order.tolist())
     assert seen[0] != seen[1]
+
+
+def test_a_minibatch_that_does_not_split_is_refused():
+    with pytest.raises(ValueError, match="multiple of the number of devices, 2, got 5"):
+        jax.vmap(lambda rows: steps.minibatch_pass(lambda c, x: c, 0.0, rows, KEY, 5, "d"), axis_name="d")(
+            jnp.zeros((2, 10, 1))
+        )
 
 
 def test_early_stop_counts_passes():
