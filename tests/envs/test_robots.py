@@ -9,7 +9,8 @@ import recordings
 
 import jsafe.envs
 from jsafe.envs.robots import ROBOTS
-from jsafe.envs.robots.racecar import _chassis
+from jsafe.envs.robots.racecar import _chassis, with_mesh
+from jsafe.envs.tasks import TASKS
 
 FACTS = json.loads((recordings.DATA / "robots.json").read_text())
 JOINTS = {"free": 0, "ball": 1, "slide": 2, "hinge": 3}
@@ -168,6 +169,18 @@ def test_chassis_hull():
     np.testing.assert_allclose(points.max(axis=0), [0.365, 0.1, 0.03])
     np.testing.assert_allclose(points.min(axis=0), [-0.04, -0.1, -0.03])
     np.testing.assert_allclose(np.sort(points[:, 1]), np.sort(-points[:, 1]), atol=1e-15)  # mirrored
+
+
+def test_chassis_from_a_file(tmp_path):
+    path = tmp_path / "box.obj"
+    corners = [(x, y, z) for x in (0, 0.3) for y in (-0.1, 0.1) for z in (-0.03, 0.03)]
+    path.write_text("".join(f"v {x} {y} {z}\n" for x, y, z in corners) + "f 1 2 3\nf 1 3 5\nf 1 5 2\nf 8 7 6\n")
+    jsafe.envs.register("BoxRacecar-v0", TASKS["Goal"][0], with_mesh(path), level=0)
+    model = jsafe.envs.make("BoxRacecar-v0")._world.model
+    assert model.nmeshvert == 8
+    assert model.body("car_body").mass[0] == pytest.approx(0.0176055, rel=1e-5)
+    with pytest.raises(ValueError, match="path must be a mesh file"):
+        with_mesh(tmp_path / "none.stl")
 
 
 def test_robots_are_complete():
