@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import ast
 import base64
-import csv
 import dataclasses
 import inspect
+import io
 import json
 import pkgutil
 import re
@@ -23,7 +23,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import jsafe
-from jsafe import registry
+from jsafe import plot, registry
 from jsafe.algos._off_policy import OffPolicyConfig
 from jsafe.algos._on_policy_config import OnPolicyConfig, SecondOrderConfig
 
@@ -161,28 +161,54 @@ jsafe evaluate runs/{algorithm.name} --episodes 100
 env_spec = jsafe.EnvSpec(obs_dim=60, act_dim=2)
 learner = jsafe.make("{algorithm.name}", env_spec{argument})
 state = learner.init(jax.random.key(0))
-state, metrics = jax.jit(learner.update)(state, jsafe.testing.random_batch(learner, jax.random.key(1)), jax.random.key(2))
+batch = jsafe.testing.random_batch(learner, jax.random.key(1))
+state, metrics = jax.jit(learner.update)(state, batch, jax.random.key(2))
 ```"""
 
 
+def runs(name: str) -> list[Path]:
+    """Folders in `experiments/` that hold a run of an algorithm: its config.json and learning curve."""
+    found = []
+    for path in sorted((ROOT / "experiments").rglob("config.json")):
+        if (path.parent / "progress.csv").exists() and json.loads(path.read_text()).get("algorithm") == name:
+            found.append(path.parent)
+    return found
+
+
 def results(name: str) -> str:
-    """Rows of the committed tables in `experiments/` that have a column `algorithm`, and where they come from."""
-    lines = ["## Results", ""]
-    for path in sorted((ROOT / "experiments").rglob("*.csv")):
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            rows = [row for row in reader if row.get("algorithm") == name]
-        if not rows or len(rows) > 40:
-            continue
-        source = path.relative_to(ROOT)
-        shown = [column for column in columns if column and column != "algorithm"]
-        lines += [f"From `{source}`:", "", "| " + " | ".join(shown) + " |", "|" + " --- |" * len(shown)]
-        lines += ["| " + " | ".join(str(row[column] or "") for column in shown) + " |" for row in rows]
-        lines.append("")
-    if len(lines) == 2:
-        lines.append("No result of this algorithm is committed in `experiments/` yet.")
+    """Committed runs: their curves, and where they ended."""
+    lines, folders = ["## Results", ""], runs(name)
+    if not folders:
+        return "\n".join([*lines, "No run of this algorithm is committed in `experiments/` yet."])
+    columns = {
+        "episode/return": "return",
+        "episode/success": "success",
+        "episode/cost": "cost per episode",
+        "episode/cost_rate": "cost per step",
+    }
+    lines += [
+        f"![Learning curves of {name}]({name}_curves.png)",
+        "",
+        "At the end, over the last 100 training episodes:",
+    ]
+    lines += ["", f"| run | task | steps | {' | '.join(columns.values())} |", "|" + " --- |" * (3 + len(columns))]
+    for folder in folders:
+        run = plot.load(folder)
+        ends = [f"{run.columns[column][-1]:.4g}" if column in run.columns else "" for column in columns]
+        steps = f"{run.columns['env_steps'][-1] / 1e6:.2f} M"
+        lines.append(f"| `{folder.relative_to(ROOT)}` | {run.env} | {steps} | {' | '.join(ends)} |")
     return "\n".join(lines)
+
+
+def curves() -> dict[str, bytes]:
+    """Pictures of the committed runs of every algorithm, by path."""
+    pictures = {}
+    for name in registry.names():
+        if folders := runs(name):
+            buffer = io.BytesIO()
+            plot.figure(folders).savefig(buffer, format="png", dpi=100)
+            pictures[f"algorithms/{name}_curves.png"] = buffer.getvalue()
+    return pictures
 
 
 # ---- notebooks -------------------------------------------------------------------------------------------------------
@@ -196,7 +222,9 @@ def notebook_pages() -> dict[str, str | bytes]:
         for cell in json.loads(path.read_text())["cells"]:
             source = "".join(cell["source"])
             if cell["cell_type"] == "markdown":
-                text.append(re.sub(r"(?<![\\$])\$([^$\n]+)\$(?!\$)", r"$`\1`$", source))
+                source = re.sub(r"^\$\$(.+?)\$\$$", r"```math\n\1\n```", source, flags=re.M | re.S)
+                source = re.sub(r"(?<![\\$`])\$([^$`]+)\$(?![$`])", r"$`\1`$", source)
+                text.append(re.sub(r"\]\((\w+)\.ipynb\)", r"](\1.md)", source))
                 continue
             text.append(f"```python\n{source}\n```")
             for output in cell["outputs"]:
@@ -260,7 +288,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages to the site."""
-    for path, content in (algorithm_pages() | notebook_pages() | reference_pages()).items():
+    for path, content in (algorithm_pages() | curves() | notebook_pages() | reference_pages()).items():
         files.append(File.generated(config, path, content=content))
     return files
 
@@ -285,4 +313,3 @@ def on_page_markdown(markdown: str, **_) -> str:
 def on_page_content(html: str, **_) -> str:
     """Puts the formulas back, as MathML."""
     return re.sub(r"formulanumber(\d+)end", lambda match: _FORMULAS[int(match[1])], html)
-

@@ -1,0 +1,96 @@
+"""The documentation site: it builds without warnings, covers all algorithms and modules, and loads nothing."""
+
+import dataclasses
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import jsafe
+from jsafe import registry
+
+pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "docs"))
+import hooks  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    folder = tmp_path_factory.mktemp("site")
+    config = load_config(str(ROOT / "mkdocs.yml"), site_dir=str(folder), strict=True)
+    build(config)  # raises Abort after any warning: a dead link, a page that is not in the navigation
+    return folder
+
+
+def test_every_algorithm_and_module_has_its_page(site):
+    assert {p.stem for p in (site / "algorithms").glob("*.html")} == {"index", *jsafe.names()}
+    modules = {name for names in hooks.modules().values() for name in names}
+    assert {p.stem for p in (site / "reference").glob("*.html")} == modules
+    assert "jsafe.algos.seditor" in modules
+    lagrange = (site / "reference" / "jsafe.components.rules.html").read_text()
+    assert "jsafe.components.rules.lagrange" in lagrange
+    assert "learning_rate" in lagrange
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    loads = re.compile(r"""<(?:script|img|iframe|link)[^>]*?(?:src|href)=["']?(?:https?:)?//[^"'\s>]+""")
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 60
+    for page in pages:
+        found = [tag for tag in loads.findall(page.read_text()) if 'rel="canonical"' not in tag]
+        assert not found, f"{page.name}: {found}"
+    for sheet in site.rglob("*.css"):
+        assert not re.search(r"(?:@import|url\()\s*[\"']?(?:https?:)?//", sheet.read_text()), sheet.name
+
+
+def test_formulas_become_mathml(site):
+    page = (site / "theory" / "seditor.html").read_text()
+    assert page.count("<math ") > 20
+    for leftover in ("formulanumber", "$`", "```"):
+        assert leftover not in page
+
+
+@pytest.mark.parametrize("name", jsafe.names())
+def test_algorithm_pages_say_what_the_code_says(name):
+    algorithm = registry.get(name)
+    page = hooks.algorithm_page(algorithm)
+    for field in dataclasses.fields(algorithm.config):
+        assert f"| `{field.name}` | `{hooks.default(field)!r}` |" in page
+    assert algorithm.summary in page
+    assert "**Source:**" in page
+    assert f"jsafe train {name} " in page
+    for preset in algorithm.presets:
+        assert f"preset `{preset}`" in page
+
+
+def test_options_are_explained_by_the_strings_under_them():
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        first: int = 1
+        """Says
+        what it is."""
+        second: int = 2
+
+    assert hooks.option_docs(Config) == {"first": "Says what it is."}
+
+
+def test_results_are_those_of_the_committed_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(hooks, "ROOT", tmp_path)
+    for name, value in (("cpo", 2.5), ("ppo", 1.5)):
+        folder = tmp_path / "experiments" / "study" / f"{name}-s0"
+        folder.mkdir(parents=True)
+        config = {"algorithm": name, "run": {"env": "SafetyPointGoal1-v0", "seed": 0}, "config": {}}
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "progress.csv").write_text(f"iteration,env_steps,episode/return\n1,1000,0.5\n2,2000000,{value}\n")
+    text = hooks.results("cpo")
+    assert "| `experiments/study/cpo-s0` | SafetyPointGoal1-v0 | 2.00 M | 2.5 |" in text
+    assert "ppo" not in text
+    assert "cpo_curves.png" in text
+    assert set(hooks.curves()) == {"algorithms/cpo_curves.png", "algorithms/ppo_curves.png"}
+    assert "No run" in hooks.results("trpo")
