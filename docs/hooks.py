@@ -87,8 +87,9 @@ def linked(citation: str) -> str:
 
 def prose(docstring: str) -> str:
     """A docstring as Markdown: sections about arguments dropped, `Source:` and the like as paragraphs with a label."""
-    blocks, keep = [], True
-    for line in inspect.cleandoc(docstring).split("\n"):
+    title, *rest = inspect.cleandoc(docstring).split("\n")
+    blocks, keep = [title], True
+    for line in rest:
         heading = re.match(r"^([A-Z][A-Za-z]+):(?: (.*))?$", line)
         if heading:
             keep = heading[1] not in ("Args", "Returns", "Raises", "Attributes", "Example")
