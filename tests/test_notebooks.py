@@ -1,7 +1,6 @@
 """Every notebook runs (at a tiny scale), and what is saved beside it was made by its source, without errors."""
 
 import importlib.util
-import resource
 from pathlib import Path
 
 import nbformat
@@ -16,11 +15,11 @@ _spec.loader.exec_module(build)
 @pytest.mark.parametrize("name", build.names())
 def test_notebook_runs_within_two_minutes(name, monkeypatch):
     monkeypatch.setenv("JSAFE_NOTEBOOK_SCALE", "test")
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    notebook = build.execute(build.load(name), timeout=600)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    # Of processor time: the clock on the wall would judge what else the machine is doing.
-    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 120
+    notebook = build.load(name)
+    # Processor time: the clock on the wall would judge what else the machine is doing.
+    notebook.cells.append(nbformat.v4.new_code_cell("import time\nprint(time.process_time())"))
+    build.execute(notebook, timeout=600)
+    assert float(notebook.cells[-1].outputs[0].text) < 120
     assert all(cell.execution_count for cell in notebook.cells if cell.cell_type == "code")
 
 
