@@ -18,6 +18,7 @@ from rich.table import Table
 
 from jsafe import registry
 from jsafe.config import RunConfig
+from jsafe.distributed import JobConfig, LostProcessError, Team, connect
 
 USAGE = """usage: jsafe COMMAND ...
 
@@ -108,6 +109,7 @@ class _Resume:
     """Train up to this many environment steps instead of the number the run was started with."""
     num_threads: int | None = None
     """Threads that step the environments. Results do not depend on it."""
+    job: Annotated[JobConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=JobConfig)
 
 
 def _train(arguments: list[str]) -> int:
@@ -116,26 +118,41 @@ def _train(arguments: list[str]) -> int:
     if any(word == "--resume" or word.startswith("--resume=") for word in arguments):
         given = _parse(_Resume, arguments, "jsafe train")
         _use_compilation_cache()
-        return _report(train.train(given.resume, total_steps=given.total_steps, num_threads=given.num_threads))
+        options = {"total_steps": given.total_steps, "num_threads": given.num_threads}
+        return _run(given.resume, connect(given.job), options)
     if not arguments or arguments[0].startswith("-"):
         print("usage: jsafe train NAME --env ID [options], or jsafe train --resume RUN")
         print(f"NAME is one of: {', '.join(registry.names())}. `jsafe train NAME --help` lists its options.")
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     name, *rest = arguments
     algorithm = registry.get(name)
-    config, options, folder = _train_options(algorithm, rest)
-    folder = train.start(config, name, options, folder)
+    config, options, folder, job = _train_options(algorithm, rest)
     _use_compilation_cache()
-    return _report(train.train(folder))
+    team = connect(job)
+    if team is None or team.index == 0:
+        folder = train.start(config, name, options, folder)
+    return _run(folder if team is None else team.gather(folder)[0], team)
 
 
-def _train_options(algorithm: registry.Algorithm, arguments: list[str]) -> tuple[RunConfig, Any, Path]:
+def _run(folder: Path, team: Team | None, options: dict[str, Any] | None = None) -> int:
+    from jsafe import train
+
+    try:
+        outcome = train.train(folder, team=team, **(options or {}))
+    except LostProcessError as error:
+        _fail(str(error))
+        sys.stdout.flush()
+        os._exit(1)  # the usual way out would wait for the process that is gone
+    return _report(outcome, quiet=team is not None and team.index > 0)
+
+
+def _train_options(algorithm: registry.Algorithm, arguments: list[str]) -> tuple[RunConfig, Any, Path, JobConfig]:
     """The run's and the algorithm's fields as one flat set of options; a preset moves the defaults."""
     preset = _peek(arguments, "--preset")
     defaults = registry.make_config(algorithm, preset)
     if preset in algorithm.total_steps and _peek(arguments, "--total-steps") is None:
         arguments = [*arguments, "--total-steps", str(algorithm.total_steps[preset])]
-    shared = {field.name for field in dataclasses.fields(RunConfig)} | {"run_dir"}
+    shared = {field.name for kind in (RunConfig, JobConfig) for field in dataclasses.fields(kind)} | {"run_dir"}
     clash = shared & {field.name for field in dataclasses.fields(algorithm.config)}
     if clash:
         raise ValueError(f"{algorithm.name} has options that every run has too: {', '.join(sorted(clash))}")
@@ -147,13 +164,14 @@ def _train_options(algorithm: registry.Algorithm, arguments: list[str]) -> tuple
             ("run", Annotated[RunConfig, flat]),
             ("run_dir", Annotated[Path | None, run_dir], None),
             ("config", Annotated[algorithm.config, flat], dataclasses.field(default=defaults)),
+            ("job", Annotated[JobConfig, flat], JobConfig()),
         ],
         frozen=True,
     )
     _check_options(arguments, kind, algorithm.name)
     description = f"{algorithm.summary} {algorithm.paper}. Presets: {', '.join(algorithm.presets) or 'none'}."
     given = _parse(kind, arguments, f"jsafe train {algorithm.name}", description=description)
-    return given.run, given.config, given.run_dir or _default_folder(algorithm.name, given.run)
+    return given.run, given.config, given.run_dir or _default_folder(algorithm.name, given.run), given.job
 
 
 def _check_options(arguments: list[str], kind: type, name: str) -> None:
@@ -214,7 +232,7 @@ def _use_compilation_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
 
-def _report(outcome: Any) -> int:
+def _report(outcome: Any, quiet: bool = False) -> int:
     from jsafe.logging import count, duration, headline, limits, summary
 
     values = outcome.values
@@ -231,8 +249,8 @@ def _report(outcome: Any) -> int:
             if numbers:
                 pairs.append((f"cost limit per {unit}", ", ".join(f"{number:.3g}" for number in numbers)))
         pairs += [pair for pair in headline(values) if pair[0] == "multiplier"]
-    Console().print(summary("Summary", [*pairs, ("run folder", str(outcome.folder))]))
-    if outcome.message:
+    Console(quiet=quiet).print(summary("Summary", [*pairs, ("run folder", str(outcome.folder))]))
+    if outcome.message and not quiet:
         print(outcome.message if outcome.status == "interrupted" else f"error: {outcome.message}", file=sys.stderr)
     if outcome.status == "interrupted":
         return 128 + outcome.signal

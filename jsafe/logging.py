@@ -72,6 +72,10 @@ class Interval:
         self._pending = []
         self._sums, self._count, self._episodes = dict(state["sums"]), state["count"], dict(state["episodes"])
 
+    def forget_episodes(self) -> None:
+        """Drops the statistics of episodes, and keeps the metrics."""
+        self._episodes = {}
+
     def _settle(self) -> None:
         for metrics in jax.device_get(self._pending):
             for name, value in metrics.items():

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
-import json
 import math
 import os
 import signal
@@ -22,17 +20,15 @@ import numpy as np
 from rich.console import Console
 
 from jsafe import config as configs
-from jsafe import logging, registry
+from jsafe import logging, parallel, runs
 from jsafe.checkpoint import CheckpointError, Checkpoints, free_bytes, tree_bytes
-from jsafe.config import RunConfig
-from jsafe.types import EnvSpec, Key, Learner, Metrics, ReplayData
+from jsafe.distributed import Team, TeamCollector, local_learner, lost_process
+from jsafe.parallel import DeviceUpdate
+from jsafe.runs import RunError, make_env, make_learner, read, start
+from jsafe.types import Key, Learner, Metrics, ReplayData
 
 INIT_FOLD = 2**32 - 1
 """`fold_in` number of the key that initialises the learner; iterations count up from 0."""
-
-
-class RunError(RuntimeError):
-    """A run that cannot start or continue, with a message for the user."""
 
 
 class TrainStep(NamedTuple):
@@ -61,6 +57,7 @@ def run(
     total_steps: int,
     state: Any = None,
     iteration: int = 0,
+    update: DeviceUpdate | None = None,
 ) -> Iterator[TrainStep]:
     """Trains: collect, update, yield, until the collector has taken `total_steps` environment steps.
 
@@ -74,6 +71,8 @@ def run(
       total_steps: Environment steps (all environments) at which to stop.
       state: Learner's state to continue from (left intact); a fresh one by default.
       iteration: Iterations that `state` has seen.
+      update: How the learner is updated on many devices, from `jsafe.parallel`; on the default device if None. The
+        state and the metrics of a `TrainStep` are then the copies of this process's first device.
 
     Yields:
       A `TrainStep` after every iteration.
@@ -86,21 +85,24 @@ def run(
     if state is None:
         state = jax.jit(learner.init)(jax.random.fold_in(key, INIT_FOLD))
 
-    def update(state, batch, key):
+    def step(state, batch, key):
         state, metrics = learner.update(state, batch, key)
         return _strong(state), metrics
 
-    update = jax.jit(update, donate_argnums=0)
+    state = jax.jit(_strong)(state)
+    if update is None:
+        update, local = jax.jit(step, donate_argnums=0), lambda tree: tree
+    else:
+        state, local = update.place_state(state), parallel.local
     # The collector's own copy: the buffers of the state are given away in the next update.
     policy = jax.jit(lambda state: jax.tree.map(jnp.copy, learner.policy(state)))
     split = jax.jit(lambda key, i: tuple(jax.random.split(jax.random.fold_in(key, i))))
-    state = jax.jit(_strong)(state)
     while collector.env_steps < total_steps:
         collect_key, update_key = split(key, np.uint32(iteration))
-        batch = collector.collect(policy(state), collect_key)
+        batch = collector.collect(policy(local(state)), collect_key)
         state, metrics = update(state, batch, update_key)
         iteration += 1
-        yield TrainStep(iteration, collector.env_steps, state, metrics, collector.episodes())
+        yield TrainStep(iteration, collector.env_steps, local(state), local(metrics), collector.episodes())
 
 
 def _strong(tree: Any) -> Any:
@@ -112,34 +114,6 @@ def _strong(tree: Any) -> Any:
         return jnp.copy(jax.lax.convert_element_type(leaf, leaf.dtype))
 
     return jax.tree.map(strong, tree)
-
-
-def make_env(env: str, num_envs: int, seed: int = 0, num_threads: int | None = None, costs: str = "sum") -> Any:
-    """Builds the environments of an id: a task of `jsafe.envs`, or a toy one (`Toy-SpeedLimit-v0`).
-
-    Raises:
-      ValueError: For an unknown id, or costs that the task lacks.
-    """
-    if env.startswith("Toy-"):
-        from jsafe import testing
-
-        made = testing.ToyEnv(num_envs, seed)
-        if env != made.spec.id:
-            raise ValueError(registry.unknown("toy task", env, [made.spec.id]))
-        if costs != "sum":
-            raise ValueError(f"costs must be 'sum' on {env}, which has a single cost: {costs!r}")
-        return made
-    from jsafe import envs
-
-    return envs.make(env, num_envs=num_envs, seed=seed, num_threads=num_threads, costs=costs)
-
-
-def make_learner(algorithm: str, options: Any, env: str, costs: str = "sum") -> Learner:
-    """The learner of a config for the sizes of a task."""
-    made = make_env(env, 1, costs=costs)
-    spec = EnvSpec(made.spec.obs_dim, made.spec.act_dim, made.spec.num_costs, made.spec.horizon)
-    made.close()
-    return registry.get(algorithm).build(options, spec, None)
 
 
 class Outcome(NamedTuple):
@@ -164,65 +138,13 @@ class Outcome(NamedTuple):
     message: str = ""
 
 
-def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.PathLike) -> Path:
-    """Makes a run folder with its config.json, and nothing else.
-
-    Raises:
-      ValueError: If there is no such task, or the options do not fit it; no folder is made then.
-      RunError: If the folder holds a run already, or cannot be written.
-    """
-    make_learner(algorithm, options, config.env, config.costs)
-    folder = Path(folder)
-    if (folder / "config.json").exists():
-        raise RunError(f"{folder} holds a run already; continue it with --resume {folder}, or name another --run-dir")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _describe(config, algorithm, options, folder)
-    except OSError as error:
-        raise RunError(f"cannot write to the run folder {folder}: {error}") from error
-    return folder
-
-
-def _describe(config: RunConfig, algorithm: str, options: Any, folder: Path) -> None:
-    description = {
-        "jsafe": importlib.metadata.version("jsafe"),
-        "jax": jax.__version__,
-        "algorithm": algorithm,
-        "config": configs.to_json(options),
-        "run": configs.to_json(config),
-    }
-    temporary = folder / ".config.json.new"
-    temporary.write_text(json.dumps(description, indent=2) + "\n")
-    os.replace(temporary, folder / "config.json")
-
-
-def read(folder: str | os.PathLike) -> tuple[RunConfig, str, Any]:
-    """Run config, algorithm and algorithm config of a run folder.
-
-    Raises:
-      RunError: If the folder holds no run, or its config.json cannot be read or does not fit this version.
-    """
-    path = Path(folder) / "config.json"
-    try:
-        data = json.loads(path.read_text())
-        algorithm = registry.get(data["algorithm"])
-        return (
-            configs.from_json(RunConfig, data["run"]),
-            algorithm.name,
-            configs.from_json(algorithm.config, data["config"]),
-        )
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RunError(f"{folder} is not a run folder: it has no config.json") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-
-
 def train(
     folder: str | os.PathLike,
     *,
     total_steps: int | None = None,
     num_threads: int | None = None,
     console: Console | None = None,
+    team: Team | None = None,
 ) -> Outcome:
     """Trains the run of a folder (made by `start`) from its newest checkpoint, or from the beginning.
 
@@ -239,30 +161,42 @@ def train(
       total_steps: Replaces the stored number of steps (to train a finished run further).
       num_threads: Replaces the stored number of threads.
       console: Where to report; standard error by default.
+      team: The processes of a distributed run; each of them calls this function. They need a common file system, but
+        process 0 alone writes. With the same number of processes, continuing is exact as well; with another one, the
+        learner, the environments with their streams, the replay and the counters are, but not the noise of actions
+        and losses from there on, which belongs to a process.
 
     Raises:
       RunError: Before training, if the folder cannot be written or the disk is too small.
+      LostProcessError: If another process of the team has ended or cannot be reached.
       CheckpointError: If the checkpoint cannot be read, or does not fit the config.
     """
     config, algorithm, options = read(folder)
-    console = console or Console(stderr=True)
     try:
         if total_steps is not None and total_steps != config.total_steps:
             config = dataclasses.replace(config, total_steps=total_steps)
-            _describe(config, algorithm, options, Path(folder))
+            if team is None or team.index == 0:
+                runs.describe(config, algorithm, options, Path(folder))
     except OSError as error:
         raise RunError(f"cannot write to the run folder {folder}: {error}") from error
-    with _Signals() as stop, contextlib.ExitStack() as stack:
-        learner = make_learner(algorithm, options, config.env, config.costs)
-        seed = configs.env_seed(config.seed)
-        env = make_env(config.env, learner.data.num_envs, seed, num_threads or config.num_threads, config.costs)
-        stack.callback(env.close)
+    with _Signals() as stop, lost_process(team, Path(folder)), contextlib.ExitStack() as stack:
         from jsafe.collect import make_collector
 
-        collector = make_collector(env, learner, seed=seed)
+        if team is not None and team.index > 0:
+            console = Console(file=stack.enter_context(open(os.devnull, "w")))
+        axis_name = None if team is None else team.mesh.axis_names[0]
+        learner = make_learner(algorithm, options, config.env, config.costs, axis_name)
+        mine = learner if team is None else local_learner(learner, team)
+        seed = configs.env_seed(config.seed) + (0 if team is None else team.index * mine.data.num_envs)
+        env = make_env(config.env, mine.data.num_envs, seed, num_threads or config.num_threads, config.costs)
+        stack.callback(env.close)
+        collector = make_collector(env, mine, seed=seed)
         if hasattr(collector, "close"):
             stack.callback(collector.close)
-        trainer = _Trainer(Path(folder), config, algorithm, options, learner, collector, console)
+        if team is not None:
+            collector = TeamCollector(collector, team)
+        console = console or Console(stderr=True)
+        trainer = _Trainer(Path(folder), config, algorithm, options, learner, collector, console, team)
         stack.callback(trainer.close)
         return trainer.loop(stop)
 
@@ -270,7 +204,9 @@ def train(
 class _Trainer:
     """One session of a run: everything that touches files or the terminal."""
 
-    def __init__(self, folder, config, algorithm, options, learner, collector, console):
+    def __init__(self, folder, config, algorithm, options, learner, collector, console, team):
+        self.team, self.writes, self.votes = team, team is None or team.index == 0, None
+        self._again = "" if team is None else " --distributed"
         self.folder, self.config, self.console = folder, config, console
         self.learner, self.collector, self.total_steps = learner, collector, config.total_steps
         self.key = jax.random.key(config.seed)
@@ -290,15 +226,17 @@ class _Trainer:
         self.elapsed_before = 0.0
         self.started = self.saved_at = time.monotonic()
         template = jax.eval_shape(learner.init, self.key)
-        loaded = self.checkpoints.load(template, collector)
+        loaded = self._load(template)
         self.state = None if loaded is None else loaded.state
         self.iteration = self.saved = 0 if loaded is None else loaded.iteration
-        self._check_room(template)
+        self.events = []
         try:
-            self.table.continue_after(self.iteration)
-            step = collector.env_steps
-            self.events = [logging.Events(folder / "tensorboard", step)] if config.tensorboard else []
-            if config.wandb:
+            if self.writes:
+                self._check_room(template)
+                self.table.continue_after(self.iteration)
+            if self.writes and config.tensorboard:
+                self.events.append(logging.Events(folder / "tensorboard", collector.env_steps))
+            if self.writes and config.wandb:
                 self.events.append(logging.WandbRun(folder, description))
         except OSError as error:
             raise RunError(f"cannot write to the run folder {folder}: {error}") from error
@@ -307,6 +245,8 @@ class _Trainer:
             self.interval.load_state_dict(loaded.extra["interval"])
             self.table.load_state_dict(loaded.extra["table"])
             self.values = loaded.extra["values"]
+            if not self.writes:  # process 0 has counted the episodes of all
+                self.interval.forget_episodes()
         self.next_row = self._row_after(collector.env_steps)
         self.row_mark = (time.monotonic(), collector.env_steps)
         what = f"continuing at {logging.count(collector.env_steps)} steps" if self.iteration else "starting"
@@ -329,6 +269,7 @@ class _Trainer:
             total_steps=self.total_steps,
             state=self.state,
             iteration=self.iteration,
+            update=None if self.team is None else parallel.shard_map_update(self.learner, self.team.mesh),
         )
         self.state = None  # the generator has its own; holding this one would double the memory
         for step in steps:
@@ -337,8 +278,8 @@ class _Trainer:
             self.progress.update(step.env_steps, step.episodes)
             last = step.env_steps >= self.total_steps
             row = last or step.env_steps >= self.next_row
-            save = last or stop.signal is not None
-            save = save or time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
+            number, due = self._wishes(stop)
+            save = last or number is not None or due
             bad = self._not_finite(step.state) if row or save else []
             if row:
                 self._write_row(step.env_steps)
@@ -346,9 +287,34 @@ class _Trainer:
                 return self._diverged(step, bad)
             if save:
                 self._save(step.state)
-            if stop.signal is not None:
-                return self._ended("interrupted", step.env_steps, stop.signal)
+            if number is not None:
+                return self._ended("interrupted", step.env_steps, number)
         return self._ended("finished", self.collector.env_steps)
+
+    def _wishes(self, stop: _Signals) -> tuple[int | None, bool]:
+        """The signal to stop for, and whether to save now. A team acts on what its processes wished one iteration ago,
+        so that all do the same without waiting for each other."""
+        due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
+        if self.team is None:
+            return stop.signal, due
+        before, self.votes = self.votes, self.team.votes((stop.signal is not None, due and self.writes))
+        if before is None:
+            return None, False
+        stopping, saving = np.asarray(before)
+        return ((stop.signal or signal.SIGTERM) if stopping else None), saving > 0
+
+    def _load(self, template: Any) -> Any:
+        if self.team is None:
+            return self.checkpoints.load(template, self.collector)
+        loaded = None
+        for turn in (True, False):  # process 0 first: it may put damaged files aside
+            if self.writes == turn:
+                loaded = self.checkpoints.load(template, self.collector)
+            self.team.gather(None)
+        found = self.team.gather(0 if loaded is None else loaded.iteration)
+        if len(set(found)) > 1:
+            raise RunError(f"{self.folder} is not the same folder in all processes: they find checkpoints {found}")
+        return loaded
 
     def _row_after(self, env_steps: int) -> int:
         return (env_steps // self.config.log_interval + 1) * self.config.log_interval
@@ -362,29 +328,41 @@ class _Trainer:
             "time/steps_per_second": round((env_steps - before) / max(now - then, 1e-9), 3),
             **self.interval.row(),
         }
+        if self.team is not None:
+            row |= self.collector.pooled(row["episode/count"])
         self.values = row
         self.next_row, self.row_mark = self._row_after(env_steps), (now, env_steps)
         self.progress.update(env_steps, row)
-        self._attempt("progress.csv", lambda: self.table.append(row))
+        if self.writes:
+            self._attempt("progress.csv", lambda: self.table.append(row))
         scalars = {name: value for name, value in row.items() if name not in ("iteration", "env_steps")}
         for events in self.events:
             self._attempt(f"the events ({type(events).__name__})", partial(events.write, env_steps, scalars))
 
     def _save(self, state: Any) -> None:
+        collector, interval = self.collector, self.interval.state_dict()
+        if self.team is not None:
+            self.team.check_equal(state)
+            collector = self.collector.snapshot()
+            counts = self.team.gather(interval["episodes"].get("episode/count", 0.0))
+            interval["episodes"] |= {"episode/count": sum(counts)}
         extra = {
             "elapsed": self.elapsed_before + time.monotonic() - self.started,
             "env_steps": self.collector.env_steps,
-            "interval": self.interval.state_dict(),
+            "interval": interval,
             "table": self.table.state_dict(),
             "values": self.values,
         }
 
         def save():
             self.table.sync()  # the rows that this checkpoint counts on
-            self.checkpoints.save(self.iteration, state, self.collector, extra)
+            self.checkpoints.save(self.iteration, state, collector, extra)
             self.saved = self.iteration
 
-        self._attempt("the checkpoint", save)
+        if self.writes:
+            self._attempt("the checkpoint", save)
+        if self.team is not None:
+            self.saved, self.votes = self.team.gather(self.saved)[0], None
         self.saved_at = time.monotonic()
 
     def _attempt(self, what: str, write: Any) -> None:
@@ -413,9 +391,9 @@ class _Trainer:
         message = ""
         if self.saved != self.iteration:
             kept = f"the last good checkpoint is of iteration {self.saved}" if self.saved else "there is no checkpoint"
-            status, message = "unsaved", f"{self.problems['the checkpoint']}; {kept}"
+            status, message = "unsaved", f"{self.problems.get('the checkpoint', 'process 0 could not save')}; {kept}"
         elif status == "interrupted":
-            message = f"saved; continue with: jsafe train --resume {self.folder}"
+            message = f"saved; continue with: jsafe train --resume {self.folder}{self._again}"
         return Outcome(status, self.folder, self.iteration, env_steps, self.values, number, message)
 
     def _check_room(self, template: Any) -> None:

@@ -195,7 +195,7 @@ def test_a_preset_moves_the_defaults_and_options_come_last():
     algorithm = registry.get("fake")
     env = ["--env", "Toy-SpeedLimit-v0"]
     assert cli._train_options(algorithm, [*env, "--preset", "fast"])[1].rate == 1.0
-    run, options, folder = cli._train_options(algorithm, [*env, "--preset=fast", "--rate", "3", "--seed", "4"])
+    run, options, folder, _ = cli._train_options(algorithm, [*env, "--preset=fast", "--rate", "3", "--seed", "4"])
     assert options.rate == 3.0
     assert run.preset == "fast"
     assert folder == Path("runs/fake-Toy-SpeedLimit-v0-s4")

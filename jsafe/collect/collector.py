@@ -49,6 +49,10 @@ class _Collector:
         """Statistics of finished episodes; see `EpisodeTracker.pop`."""
         return self._tracker.pop()
 
+    def finished_episodes(self) -> np.ndarray:
+        """The last 100 finished episodes, oldest first: `[n, 3 + M]`, return, length, success and costs."""
+        return self._tracker.state_dict()["window"]
+
     def state_dict(self) -> dict[str, Any]:
         """Everything that later batches depend on, but for the rows that `journal` has returned."""
         return {
