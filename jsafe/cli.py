@@ -129,9 +129,18 @@ def _train(arguments: list[str]) -> int:
     config, options, folder, job = _train_options(algorithm, rest)
     _use_compilation_cache()
     team = connect(job)
-    if team is None or team.index == 0:
-        folder = train.start(config, name, options, folder)
-    return _run(folder if team is None else team.gather(folder)[0], team)
+    if team is None:
+        return _run(train.start(config, name, options, folder), None)
+    problem = None
+    if team.index == 0:
+        try:
+            train.start(config, name, options, folder)
+        except (ValueError, train.RunError) as error:
+            problem = error
+    folder, problem = team.gather((folder, problem))[0]
+    if problem is not None:
+        raise problem
+    return _run(folder, team)
 
 
 def _run(folder: Path, team: Team | None, options: dict[str, Any] | None = None) -> int:

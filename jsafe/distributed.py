@@ -83,6 +83,7 @@ def connect(job: JobConfig) -> Team | None:
                 count,
                 number(job.process_id, "JAX_PROCESS_ID"),
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                shutdown_timeout_seconds=10,
             )
         except ValueError as error:
             raise ValueError(

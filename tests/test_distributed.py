@@ -200,6 +200,13 @@ def test_another_number_of_processes_continues(tmp_path, environment, unbroken):
     assert all(np.isfinite(float(row["episode/return"])) for row in rows[1:])
 
 
+def test_what_process_0_cannot_start_no_process_starts(environment, unbroken):
+    words = ["-m", "jsafe.cli", "train", "ppo_lag", *TINY, "--run-dir", unbroken]
+    results = finish(launch(environment, words), timeout=60)
+    assert [status for status, *_ in results] == [1, 1], results
+    assert all(f"error: {unbroken} holds a run already" in error for *_, error in results)
+
+
 def test_when_the_first_process_is_killed(tmp_path, environment):
     folder = tmp_path / "run"
     words = ["-m", "jsafe.cli", "train", "ppo_lag", *TINY, "--total-steps", 1e6, "--checkpoint-seconds", 0]
