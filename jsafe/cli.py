@@ -112,6 +112,28 @@ class _Resume:
     job: Annotated[JobConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=JobConfig)
 
 
+@dataclasses.dataclass(frozen=True)
+class _Many:
+    """Several runs in one program."""
+
+    seeds: int = 1
+    """Number of runs, with the seeds SEED, SEED + 1 ..., side by side in one program."""
+    cost_limits: str | None = None
+    """Cost limits to train for, side by side: 10,25,50. In the unit of the algorithm's own option."""
+
+    def __post_init__(self):
+        if self.seeds < 1:
+            raise ValueError(f"seeds must be at least 1, got {self.seeds}")
+        self.limits()
+
+    def limits(self) -> list[float]:
+        """The numbers of `cost_limits`; none if there are none."""
+        try:
+            return [float(word) for word in self.cost_limits.split(",")] if self.cost_limits else []
+        except ValueError:
+            raise ValueError(f"cost_limits must be numbers separated by commas, got {self.cost_limits!r}") from None
+
+
 def _train(arguments: list[str]) -> int:
     from jsafe import train
 
@@ -126,21 +148,58 @@ def _train(arguments: list[str]) -> int:
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     name, *rest = arguments
     algorithm = registry.get(name)
-    config, options, folder, job = _train_options(algorithm, rest)
+    config, options, folder, job, many = _train_options(algorithm, rest)
     _use_compilation_cache()
+    if many != _Many():
+        if job.distributed:
+            raise ValueError("--seeds and --cost-limits train in one process; leave --distributed out")
+        return _train_many(algorithm, config, options, folder, many)
     team = connect(job)
     if team is None:
-        return _run(train.start(config, name, options, folder), None)
+        return _run(train.start(config, name, options, folder or _default_folder(name, config)), None)
     problem = None
     if team.index == 0:
         try:
-            train.start(config, name, options, folder)
+            folder = train.start(config, name, options, folder or _default_folder(name, config))
         except (ValueError, train.RunError) as error:
             problem = error
     folder, problem = team.gather((folder, problem))[0]
     if problem is not None:
         raise problem
     return _run(folder, team)
+
+
+def _train_many(
+    algorithm: registry.Algorithm, config: RunConfig, options: Any, folder: Path | None, many: _Many
+) -> int:
+    from jsafe import train
+    from jsafe.many import train_many
+
+    limit = next((f.name for f in dataclasses.fields(options) if f.name.startswith("cost_limit")), None)
+    if many.limits() and limit is None:
+        raise ValueError(f"{algorithm.name} has no cost limit")
+    folders = []
+    for value in many.limits() or [None]:
+        chosen = options if value is None else dataclasses.replace(options, **{limit: value})
+        for seed in range(config.seed, config.seed + many.seeds):
+            run = dataclasses.replace(config, seed=seed)
+            name = f"s{seed}" if value is None else f"c{value:g}-s{seed}"
+            where = _default_folder(algorithm.name, config, name) if folder is None else folder / name
+            folders.append(train.start(run, algorithm.name, chosen, where))
+    outcomes = train_many(folders)
+    table = Table(title="Summary", title_justify="left")
+    for column in ("run folder", "ended", "return", "cost", "success"):
+        table.add_column(column, overflow="fold")
+    for outcome in outcomes:
+        values = [outcome.values.get(f"episode/{name}", math.nan) for name in ("return", "cost", "success")]
+        table.add_row(str(outcome.folder), outcome.status, *(f"{value:.4g}" for value in values))
+    Console().print(table)
+    for outcome in outcomes:
+        if outcome.message:
+            print(f"{outcome.folder}: {outcome.message}", file=sys.stderr)
+    if any(outcome.status == "interrupted" for outcome in outcomes):
+        return 128 + max(outcome.signal or 0 for outcome in outcomes)
+    return 0 if all(outcome.status == "finished" for outcome in outcomes) else 1
 
 
 def _run(folder: Path, team: Team | None, options: dict[str, Any] | None = None) -> int:
@@ -155,13 +214,15 @@ def _run(folder: Path, team: Team | None, options: dict[str, Any] | None = None)
     return _report(outcome, quiet=team is not None and team.index > 0)
 
 
-def _train_options(algorithm: registry.Algorithm, arguments: list[str]) -> tuple[RunConfig, Any, Path, JobConfig]:
+def _train_options(
+    algorithm: registry.Algorithm, arguments: list[str]
+) -> tuple[RunConfig, Any, Path | None, JobConfig, _Many]:
     """The run's and the algorithm's fields as one flat set of options; a preset moves the defaults."""
     preset = _peek(arguments, "--preset")
     defaults = registry.make_config(algorithm, preset)
     if preset in algorithm.total_steps and _peek(arguments, "--total-steps") is None:
         arguments = [*arguments, "--total-steps", str(algorithm.total_steps[preset])]
-    shared = {field.name for kind in (RunConfig, JobConfig) for field in dataclasses.fields(kind)} | {"run_dir"}
+    shared = {field.name for kind in (RunConfig, JobConfig, _Many) for field in dataclasses.fields(kind)} | {"run_dir"}
     clash = shared & {field.name for field in dataclasses.fields(algorithm.config)}
     if clash:
         raise ValueError(f"{algorithm.name} has options that every run has too: {', '.join(sorted(clash))}")
@@ -174,13 +235,14 @@ def _train_options(algorithm: registry.Algorithm, arguments: list[str]) -> tuple
             ("run_dir", Annotated[Path | None, run_dir], None),
             ("config", Annotated[algorithm.config, flat], dataclasses.field(default=defaults)),
             ("job", Annotated[JobConfig, flat], JobConfig()),
+            ("many", Annotated[_Many, flat], _Many()),
         ],
         frozen=True,
     )
     _check_options(arguments, kind, algorithm.name)
     description = f"{algorithm.summary} {algorithm.paper}. Presets: {', '.join(algorithm.presets) or 'none'}."
     given = _parse(kind, arguments, f"jsafe train {algorithm.name}", description=description)
-    return given.run, given.config, given.run_dir or _default_folder(algorithm.name, given.run), given.job
+    return given.run, given.config, given.run_dir, given.job, given.many
 
 
 def _check_options(arguments: list[str], kind: type, name: str) -> None:
@@ -221,8 +283,8 @@ def _peek(arguments: list[str], option: str) -> str | None:
     return value
 
 
-def _default_folder(name: str, config: RunConfig) -> Path:
-    stem = Path("runs") / f"{name}-{config.env}-s{config.seed}"
+def _default_folder(name: str, config: RunConfig, suffix: str | None = None) -> Path:
+    stem = Path("runs") / f"{name}-{config.env}-{suffix or f's{config.seed}'}"
     folder, number = stem, 1
     while folder.exists():
         number += 1

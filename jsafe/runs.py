@@ -15,6 +15,9 @@ from jsafe import registry
 from jsafe.config import RunConfig
 from jsafe.types import EnvSpec, Learner
 
+INIT_FOLD = 2**32 - 1
+"""`fold_in` number of the key that initialises the learner; iterations count up from 0."""
+
 
 class RunError(RuntimeError):
     """A run that cannot start or continue, with a message for the user."""

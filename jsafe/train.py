@@ -23,12 +23,10 @@ from jsafe import config as configs
 from jsafe import logging, parallel, runs
 from jsafe.checkpoint import CheckpointError, Checkpoints, free_bytes, tree_bytes
 from jsafe.distributed import Team, TeamCollector, local_learner, lost_process
+from jsafe.many import ManyStep, run_many
 from jsafe.parallel import DeviceUpdate
-from jsafe.runs import RunError, make_env, make_learner, read, start
+from jsafe.runs import INIT_FOLD, RunError, make_env, make_learner, read, start
 from jsafe.types import Key, Learner, Metrics, ReplayData
-
-INIT_FOLD = 2**32 - 1
-"""`fold_in` number of the key that initialises the learner; iterations count up from 0."""
 
 
 class TrainStep(NamedTuple):
@@ -179,7 +177,7 @@ def train(
                 runs.describe(config, algorithm, options, Path(folder))
     except OSError as error:
         raise RunError(f"cannot write to the run folder {folder}: {error}") from error
-    with _Signals() as stop, lost_process(team, Path(folder)), contextlib.ExitStack() as stack:
+    with Signals() as stop, lost_process(team, Path(folder)), contextlib.ExitStack() as stack:
         from jsafe.collect import make_collector
 
         if team is not None and team.index > 0:
@@ -196,12 +194,12 @@ def train(
         if team is not None:
             collector = TeamCollector(collector, team)
         console = console or Console(stderr=True)
-        trainer = _Trainer(Path(folder), config, algorithm, options, learner, collector, console, team)
+        trainer = Trainer(Path(folder), config, algorithm, options, learner, collector, console, team)
         stack.callback(trainer.close)
         return trainer.loop(stop)
 
 
-class _Trainer:
+class Trainer:
     """One session of a run: everything that touches files or the terminal."""
 
     def __init__(self, folder, config, algorithm, options, learner, collector, console, team):
@@ -260,7 +258,7 @@ class _Trainer:
         for events in self.events:
             events.close()
 
-    def loop(self, stop: _Signals) -> Outcome:
+    def loop(self, stop: Signals) -> Outcome:
         """Trains until the end, a signal, or divergence."""
         steps = run(
             self.learner,
@@ -273,25 +271,38 @@ class _Trainer:
         )
         self.state = None  # the generator has its own; holding this one would double the memory
         for step in steps:
-            self.iteration = step.iteration
-            self.interval.add(step.metrics, step.episodes)
-            self.progress.update(step.env_steps, step.episodes)
-            last = step.env_steps >= self.total_steps
-            row = last or step.env_steps >= self.next_row
-            number, due = self._wishes(stop)
-            save = last or number is not None or due
-            bad = self._not_finite(step.state) if row or save else []
-            if row:
-                self._write_row(step.env_steps)
-            if bad:
-                return self._diverged(step, bad)
-            if save:
-                self._save(step.state)
-            if number is not None:
-                return self._ended("interrupted", step.env_steps, number)
-        return self._ended("finished", self.collector.env_steps)
+            outcome = self.take(step, *self._wishes(stop))
+            if outcome is not None:
+                return outcome
+        return self.ended("finished", self.collector.env_steps)
 
-    def _wishes(self, stop: _Signals) -> tuple[int | None, bool]:
+    def take(self, step: TrainStep, number: int | None, due: bool) -> Outcome | None:
+        """Notes one iteration, and writes what is due.
+
+        Args:
+          step: What `run` has yielded. Its state is looked at only where a row or a checkpoint is written.
+          number: The signal that ends the run, if any.
+          due: Whether a checkpoint is due.
+
+        Returns:
+          How the run ended, if it did.
+        """
+        self.iteration = step.iteration
+        self.interval.add(step.metrics, step.episodes)
+        self.progress.update(step.env_steps, step.episodes)
+        last = step.env_steps >= self.total_steps
+        row = last or step.env_steps >= self.next_row
+        save = last or number is not None or due
+        bad = self._not_finite(step.state) if row or save else []
+        if row:
+            self._write_row(step.env_steps)
+        if bad:
+            return self._diverged(step, bad)
+        if save:
+            self._save(step.state)
+        return None if number is None else self.ended("interrupted", step.env_steps, number)
+
+    def _wishes(self, stop: Signals) -> tuple[int | None, bool]:
         """The signal to stop for, and whether to save now. A team acts on what its processes wished one iteration ago,
         so that all do the same without waiting for each other."""
         due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
@@ -387,7 +398,8 @@ class _Trainer:
         message = f"the run diverged: not finite in iteration {step.iteration} or shortly before: {shown}; {kept}"
         return Outcome("diverged", self.folder, self.iteration, step.env_steps, self.values, message=message)
 
-    def _ended(self, status: str, env_steps: int, number: int | None = None) -> Outcome:
+    def ended(self, status: str, env_steps: int, number: int | None = None) -> Outcome:
+        """The outcome of a run that ended as intended, if its last checkpoint was written."""
         message = ""
         if self.saved != self.iteration:
             kept = f"the last good checkpoint is of iteration {self.saved}" if self.saved else "there is no checkpoint"
@@ -429,14 +441,14 @@ def _any_nan(leaves: list[jax.Array]) -> list[jax.Array]:
     return [jnp.isnan(leaf).any() for leaf in leaves]
 
 
-class _Signals:
+class Signals:
     """Notes the first SIGINT or SIGTERM; after it, the next one has its default effect and kills."""
 
     def __init__(self):
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> _Signals:
+    def __enter__(self) -> Signals:
         if threading.current_thread() is threading.main_thread():  # handlers can be set nowhere else
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._before[number] = signal.signal(number, self._note)
@@ -454,6 +466,7 @@ class _Signals:
 
 __all__ = [
     "CheckpointError",
+    "ManyStep",
     "Outcome",
     "RunError",
     "TrainStep",
@@ -461,6 +474,7 @@ __all__ = [
     "make_learner",
     "read",
     "run",
+    "run_many",
     "start",
     "train",
 ]

@@ -17,6 +17,7 @@ import pytest
 
 from jsafe import cli, evaluation, logging, plot, registry, testing, train
 from jsafe.checkpoint import Checkpoints
+from jsafe.config import RunConfig
 
 TINY = shlex.split(
     "--env Toy-SpeedLimit-v0 --total-steps 2.4e3 --log-interval 200 --num-envs 4 --unroll 2 --sequences 8 "
@@ -195,10 +196,10 @@ def test_a_preset_moves_the_defaults_and_options_come_last():
     algorithm = registry.get("fake")
     env = ["--env", "Toy-SpeedLimit-v0"]
     assert cli._train_options(algorithm, [*env, "--preset", "fast"])[1].rate == 1.0
-    run, options, folder, _ = cli._train_options(algorithm, [*env, "--preset=fast", "--rate", "3", "--seed", "4"])
+    run, options, *_ = cli._train_options(algorithm, [*env, "--preset=fast", "--rate", "3", "--seed", "4"])
     assert options.rate == 3.0
     assert run.preset == "fast"
-    assert folder == Path("runs/fake-Toy-SpeedLimit-v0-s4")
+    assert cli._default_folder("fake", run) == Path("runs/fake-Toy-SpeedLimit-v0-s4")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +323,7 @@ def test_list_names_algorithms_and_tasks(capsys):
 
 def test_default_folders_are_numbered(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = ["--env", "Toy-SpeedLimit-v0"]
-    assert cli._train_options(registry.get("fake"), words)[2] == Path("runs/fake-Toy-SpeedLimit-v0-s0")
+    run = RunConfig("Toy-SpeedLimit-v0")
+    assert cli._default_folder("fake", run) == Path("runs/fake-Toy-SpeedLimit-v0-s0")
     (tmp_path / "runs" / "fake-Toy-SpeedLimit-v0-s0").mkdir(parents=True)
-    assert cli._train_options(registry.get("fake"), words)[2] == Path("runs/fake-Toy-SpeedLimit-v0-s0-2")
+    assert cli._default_folder("fake", run) == Path("runs/fake-Toy-SpeedLimit-v0-s0-2")

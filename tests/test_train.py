@@ -215,7 +215,7 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path, monkeypatch, unbroken):
     """The checkpoint of iteration 4 (in the middle of an interval), rows up to iteration 12, then a crash."""
     with monkeypatch.context() as patch:
         crash_after(patch, 12, crash)
-        patch.setattr(train._Trainer, "_save", only_at(4, train._Trainer._save))
+        patch.setattr(train.Trainer, "_save", only_at(4, train.Trainer._save))
         with pytest.raises(Crash):
             launch(tmp_path / "run", checkpoint_seconds=0.0)
     assert checkpoint.Checkpoints(tmp_path / "run").list() == [4]
@@ -247,7 +247,7 @@ def test_a_signal_saves_and_ends(tmp_path, monkeypatch, unbroken, number):
 
 
 def test_after_the_first_signal_the_next_one_kills():
-    with train._Signals() as stop:
+    with train.Signals() as stop:
         signal.raise_signal(signal.SIGINT)
         assert stop.signal == signal.SIGINT
         assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL
@@ -293,7 +293,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, unb
     """Checkpoints and rows fail from iteration 5 to 12; afterwards nothing is missing."""
     write, append = checkpoint._write, logging.CsvTable._write
     trainers = []
-    original = train._Trainer.__init__
+    original = train.Trainer.__init__
 
     def remember(self, *args):
         trainers.append(self)
@@ -302,7 +302,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, unb
     def failing(function):
         return lambda *args: full_disk() if 5 <= trainers[-1].iteration <= 12 else function(*args)
 
-    monkeypatch.setattr(train._Trainer, "__init__", remember)
+    monkeypatch.setattr(train.Trainer, "__init__", remember)
     monkeypatch.setattr(checkpoint, "_write", failing(write))
     monkeypatch.setattr(logging.CsvTable, "_write", failing(append))
     outcome, text = launch(tmp_path / "run", checkpoint_seconds=0.0)

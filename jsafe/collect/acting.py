@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Generator
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -39,6 +39,41 @@ def act(
     """
     out = function(policy_state, obs, jax.random.fold_in(key, step), deterministic)
     return out.action, out.log_prob
+
+
+class Act(NamedTuple):
+    """Asks for `(actions [N, A], log-probabilities [N])` of observations `[N, O]` in step `step` of the iteration."""
+
+    obs: np.ndarray
+    step: int
+
+
+class Advance(NamedTuple):
+    """Asks for the result of one step with these actions, `[N, A]` in the environment's units."""
+
+    actions: np.ndarray
+
+
+class Restart(NamedTuple):
+    """Asks for the observations after a reset of the environments in `mask [N]`; of all if it is None."""
+
+    mask: np.ndarray | None = None
+
+
+def serve(work: Generator, env: Any, act: Callable[[Act], Any]) -> Any:
+    """Does what a generator asks for (`Act`, `Advance`, `Restart`) until it returns; returns what it returned."""
+    try:
+        request = next(work)
+        while True:
+            if isinstance(request, Act):
+                answer = act(request)
+            elif isinstance(request, Advance):
+                answer = env.step(request.actions)
+            else:
+                answer = env.reset() if request.mask is None else env.reset(mask=request.mask)
+            request = work.send(answer)
+    except StopIteration as done:
+        return done.value
 
 
 def numpy_rng(key: Key) -> np.random.Generator:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 import jax
@@ -74,9 +74,22 @@ class _Collector:
         self._tracker.load_state_dict(state["tracker"])
         self.env_steps = int(state["env_steps"])
 
-    def _act(self, policy_state: Any, obs: np.ndarray, key: Key, step: int) -> tuple[jax.Array, jax.Array]:
-        """Actions and log-probabilities; the device may still be computing them."""
-        return acting.act(self._policy, policy_state, obs, key, np.int32(step), False)
+    def collect(self, policy_state: Any, key: Key) -> Any:
+        """Collects one batch.
+
+        Args:
+          policy_state: What `learner.policy` returned; actions are sampled from it. Parameters of a transform are its
+            attribute `transform`.
+          key: Key of this iteration, the only source of randomness besides the environments.
+
+        Returns:
+          What `collecting` returns: the same as a generator that leaves acting and stepping to its caller.
+        """
+
+        def act(request):  # the device may still be computing when this returns
+            return acting.act(self._policy, policy_state, request.obs, key, np.int32(request.step), False)
+
+        return acting.serve(self.collecting(acting.transform_params(policy_state), key), self._env, act)
 
 
 class SequenceCollector(_Collector):
@@ -110,12 +123,8 @@ class SequenceCollector(_Collector):
         self._fresh = np.zeros(1 + m)  # rows of this iteration, and their costs
         self._empty: SequenceBatch | None = None
 
-    def collect(self, policy_state: Any, key: Key) -> SequenceBatch:
-        """Steps all environments `unroll` times, appends the rows and samples a batch.
-
-        Args:
-          policy_state: What `learner.policy` returned; actions are sampled from it.
-          key: Key of this iteration, the only source of randomness besides the environments.
+    def collecting(self, params: Any, key: Key) -> Generator[Any, Any, SequenceBatch]:
+        """Steps all environments `unroll` times, appends the rows and samples a batch; see `collect`.
 
         Returns:
           A batch of numpy arrays, fresh unless `learn` is False: then its rows are zeros.
@@ -126,13 +135,13 @@ class SequenceCollector(_Collector):
         for step in range(self._data.unroll):
             at_random = self.env_steps < self._data.random_steps
             if not at_random:
-                action, _ = self._act(policy_state, self._frames.stacked, key, step)
+                action, _ = yield acting.Act(self._frames.stacked, step)
             if done is not None:
                 self._record(*done)  # while the device computes the action
             if at_random:
                 action = rng.uniform(-1, 1, (self._env.num_envs, self._env.spec.act_dim))
             action = np.asarray(action).clip(-1, 1)
-            result = self._env.step(self._box(action))
+            result = yield acting.Advance(self._box(action))
             ended = result.terminated | result.truncated
             done = (self._frames.newest, action, result, ended)
             self._frames.push(result.obs, ended)
@@ -240,20 +249,14 @@ class RolloutCollector(_Collector):
         self._z: Any = None  # the transform's state; made at a reset, when its parameters are known
         self._loaded_z: list[np.ndarray] | None = None
 
-    def collect(self, policy_state: Any, key: Key) -> RolloutBatch:
-        """Steps all environments `length` times.
-
-        Args:
-          policy_state: What `learner.policy` returned; actions are sampled from it. Parameters of a transform are its
-            attribute `transform`.
-          key: Key of this iteration, the only source of randomness besides the environments.
+    def collecting(self, params: Any, key: Key) -> Generator[Any, Any, RolloutBatch]:
+        """Steps all environments `length` times; see `collect`.
 
         Returns:
           A batch of fresh, read-only numpy arrays.
         """
         env, data, transform = self._env, self._data, self._transform
-        params = acting.transform_params(policy_state)
-        self._begin(params)
+        yield from self._begin(params)
         shape, spec = (data.length, env.num_envs), env.spec
         obs = np.empty((*shape, spec.obs_dim + transform.extra_obs), np.float32)
         next_obs = np.empty_like(obs)
@@ -264,8 +267,8 @@ class RolloutCollector(_Collector):
         totals = np.zeros(3 + spec.num_costs)  # return, length, count, costs of the finished episodes
         for t in range(data.length):
             obs[t] = transform.augment(self._frames.newest, self._z)
-            actions[t], log_probs[t] = map(np.asarray, self._act(policy_state, obs[t], key, t))
-            step = env.step(self._box(actions[t]))
+            actions[t], log_probs[t] = map(np.asarray, (yield acting.Act(obs[t], t)))
+            step = yield acting.Advance(self._box(actions[t]))
             seen = transform.step(params, self._z, step.reward, step.cost, step.terminated, step.truncated)
             next_obs[t] = transform.augment(step.final_obs, seen.z_final)
             rewards[t], costs[t], terminated[t] = seen.reward, step.cost, seen.terminated
@@ -273,7 +276,7 @@ class RolloutCollector(_Collector):
             ended = terminated[t] | step.terminated | step.truncated
             early = terminated[t] & ~step.terminated & ~step.truncated
             self._z = seen.z
-            self._frames.push(env.reset(mask=early) if early.any() else step.obs, ended)
+            self._frames.push((yield acting.Restart(early)) if early.any() else step.obs, ended)
             finished = self._tracker.step(step.reward, step.cost, step.info.get("success"), ended)
             if finished is not None:
                 totals[:3] += finished.total_return.sum(), finished.length.sum(), len(finished.env)
@@ -306,14 +309,14 @@ class RolloutCollector(_Collector):
         self._z = None
         self._loaded_z = None if state["z"] is None else [np.array(leaf) for leaf in state["z"]]
 
-    def _begin(self, params: Any) -> None:
+    def _begin(self, params: Any) -> Generator[Any, Any, None]:
         """Resets what has to be reset before a batch."""
         fresh = self._transform.init(params, self._env.num_envs)
         if self._loaded_z is not None:
             self._z = jax.tree.unflatten(jax.tree.structure(fresh), self._loaded_z)
             self._loaded_z = None
         if self._z is not None and self._data.reset_each_epoch:
-            self._frames = acting.FrameStack(self._env.reset(), 1)
+            self._frames = acting.FrameStack((yield acting.Restart()), 1)
             self._tracker.drop_running()
             self._z = None
         if self._z is None:

@@ -95,6 +95,16 @@ def split_chunk(chunk: Tree, index: int, count: int) -> Tree:
     return {**counters, **{name: value[rows] for name, value in chunk.items() if name not in counters}}
 
 
+def merge_envs(states: Sequence[Tree], num_envs: int) -> Tree:
+    """The state of one engine from those of several with `num_envs` environments each."""
+    return _join(list(states), [num_envs] * len(states), "env")
+
+
+def cut_env(state: Tree, rows: slice, num_envs: int) -> Tree:
+    """The state of an engine with the environments in `rows` only, from that of one with `num_envs` of them."""
+    return _cut(state, rows.start, rows.stop, num_envs, "env")
+
+
 def _merge_trackers(parts: Sequence[Tree]) -> Tree:
     owner = np.concatenate([np.full(len(part["window"]), i) for i, part in enumerate(parts)])
     age = np.concatenate([np.arange(len(part["window"]), 0, -1) for part in parts])
