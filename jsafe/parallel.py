@@ -84,7 +84,11 @@ class DeviceUpdate:
         leaves = jax.tree.leaves(state)
         if leaves and getattr(leaves[0], "sharding", None) != self._replicated:  # all were placed together, or none
             state = self.place_state(state)
-        return self._call(state, batch, _spread(key, self._replicated))
+        return self._call(state, batch, self._place_key(key))
+
+    def lower(self, state: Any, batch: Batch | Sequence[Batch], key: Key) -> Any:
+        """The lowered program (`jax.stages.Lowered`), to look at or to compile ahead; arguments as in a call."""
+        return self._call.lower(self.place_state(state), self.place_batch(batch), self._place_key(key))
 
     def place_state(self, state: Any) -> Any:
         """Copies a state (equal in all processes) to every device; the original stays as it is."""
@@ -127,6 +131,11 @@ class DeviceUpdate:
         if sharding.is_fully_addressable:
             return jax.device_put(x, sharding)
         return jax.make_array_from_process_local_data(sharding, np.asarray(x))
+
+    def _place_key(self, key: Key) -> Key:
+        if self._replicated.is_fully_addressable and not key.committed:
+            return key  # copied by the call itself, which is many times faster
+        return _spread(key, self._replicated)
 
     def _check_axis(self, state: Any, batch: Batch, key: Key) -> None:
         """Without the axis a learner would run, and its devices drift apart: it has to miss the axis here."""

@@ -20,20 +20,26 @@ def first(steps: np.ndarray, success: np.ndarray, level: float) -> str:
 
 
 def main(paths: list[str]) -> None:
-    print(
-        "| run | steps | wall, min | return | success | over 0.5 from | over 0.9 from | violations, 100 episodes | last tenth |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
-    for path in paths or sorted(map(str, Path(__file__).parent.glob("*/*/progress.csv"))):
+    """Prints a row for each curve."""
+    names = ["run", "steps", "wall, min", "return", "success", "over 0.5 from", "over 0.9 from"]
+    names += ["violations, 100 episodes", "last tenth"]
+    print("|".join(["", *(f" {name} " for name in names), ""]))
+    print("|" + "---|" * len(names))
+    for path in map(Path, paths) if paths else sorted(Path(__file__).parent.glob("*/*/progress.csv")):
         data = read_progress(path)
         steps, success = data["env_steps"], data["episode/success"]
-        tail = steps > 0.9 * steps[-1]
-        rate = 1e3 * data["rule/cost_per_step"][tail].mean()
-        print(
-            f"| {Path(path).parent.parent.name} {Path(path).parent.name} | {steps[-1] / 1e6:.2f} M | {data['time/wall_seconds'][-1] / 60:.0f}"
-            f" | {data['episode/return'][-1]:.2f} | {success[-1]:.2f} | {first(steps, success, 0.5)}"
-            f" | {first(steps, success, 0.9)} | {1e3 * data['episode/cost_rate'][-1]:.2f} | {rate:.2f} |"
-        )
+        cells = [
+            f"{path.parent.parent.name} {path.parent.name}",
+            f"{steps[-1] / 1e6:.2f} M",
+            f"{data['time/wall_seconds'][-1] / 60:.0f}",
+            f"{data['episode/return'][-1]:.2f}",
+            f"{success[-1]:.2f}",
+            first(steps, success, 0.5),
+            first(steps, success, 0.9),
+            f"{1e3 * data['episode/cost_rate'][-1]:.2f}",
+            f"{1e3 * data['rule/cost_per_step'][steps > 0.9 * steps[-1]].mean():.2f}",
+        ]
+        print("|".join(["", *(f" {cell} " for cell in cells), ""]))
 
 
 if __name__ == "__main__":
