@@ -34,5 +34,5 @@ def test_every_command_shown_is_understood():
         command, *words = line.split()
         assert command in ("train", "evaluate", "play", "plot", "list")
         if command == "train" and words[0] in jsafe.names() and "--help" not in words:
-            run, _, folder = cli._train_options(jsafe.registry.get(words[0]), words[1:])
+            run, _, folder, *_ = cli._train_options(jsafe.registry.get(words[0]), words[1:])
             assert (run.total_steps, run.seed, str(folder)) == (5_000_000, 1, "runs/one")
