@@ -3,6 +3,7 @@
 from jsafe.algos import cpo as cpo
 from jsafe.algos import cppo_pid as cppo_pid
 from jsafe.algos import cup as cup
+from jsafe.algos import early_terminated as early_terminated
 from jsafe.algos import focops as focops
 from jsafe.algos import ipo as ipo
 from jsafe.algos import natural_pg as natural_pg
@@ -12,16 +13,12 @@ from jsafe.algos import pcpo as pcpo
 from jsafe.algos import pdo as pdo
 from jsafe.algos import policy_gradient as policy_gradient
 from jsafe.algos import ppo as ppo
-from jsafe.algos import ppo_early_terminated as ppo_early_terminated
 from jsafe.algos import ppo_lag as ppo_lag
-from jsafe.algos import ppo_saute as ppo_saute
-from jsafe.algos import ppo_simmer_pid as ppo_simmer_pid
 from jsafe.algos import rcpo as rcpo
 from jsafe.algos import sac_lag as sac_lag
+from jsafe.algos import saute as saute
 from jsafe.algos import seditor as seditor
+from jsafe.algos import simmer_pid as simmer_pid
 from jsafe.algos import trpo as trpo
-from jsafe.algos import trpo_early_terminated as trpo_early_terminated
 from jsafe.algos import trpo_lag as trpo_lag
 from jsafe.algos import trpo_pid as trpo_pid
-from jsafe.algos import trpo_saute as trpo_saute
-from jsafe.algos import trpo_simmer_pid as trpo_simmer_pid

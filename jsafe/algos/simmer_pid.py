@@ -1,4 +1,4 @@
-"""TRPO on the Saute problem with a controlled budget.
+"""PPO and TRPO on the Saute problem with a controlled budget.
 
     z_0 = budget_k / upper,   z' = (z - c / upper) / gamma_z,   reward = r if z' > 0 else unsafe_reward
     budget_k+1 = clip(budget_k + a_k, 0, upper)        with a_k from a PI controller on budget_k - J_c
@@ -15,7 +15,15 @@ from __future__ import annotations
 import dataclasses
 
 from jsafe.algos._on_policy import define
-from jsafe.algos._on_policy_config import SecondOrderConfig, StepName, TransformName
+from jsafe.algos._on_policy_config import OnPolicyConfig, SecondOrderConfig, StepName, TransformName
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOSimmerPIDConfig(OnPolicyConfig):
+    """Options of ppo_simmer_pid."""
+
+    step: StepName = "ppo"
+    transform: TransformName = "simmer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +34,10 @@ class TRPOSimmerPIDConfig(SecondOrderConfig):
     transform: TransformName = "simmer"
 
 
-define(
-    "trpo_simmer_pid",
-    TRPOSimmerPIDConfig,
-    paper="Sootla et al. 2022, Enhancing Safe Exploration Using Safety State Augmentation, arXiv 2206.02675",
-    summary="TRPO with a safety budget moved by a PI controller.",
-)
+for _name, _config in (("ppo_simmer_pid", PPOSimmerPIDConfig), ("trpo_simmer_pid", TRPOSimmerPIDConfig)):
+    define(
+        _name,
+        _config,
+        paper="Sootla et al. 2022, Enhancing Safe Exploration Using Safety State Augmentation, arXiv 2206.02675",
+        summary=f"{_config.step.upper()} with a safety budget moved by a PI controller.",
+    )

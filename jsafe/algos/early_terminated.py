@@ -1,4 +1,4 @@
-"""PPO on the early-terminated problem.
+"""PPO and TRPO on the early-terminated problem.
 
     episode ends, with reward 0, as soon as sum_t c_t > d
 
@@ -14,7 +14,7 @@ from __future__ import annotations
 import dataclasses
 
 from jsafe.algos._on_policy import define
-from jsafe.algos._on_policy_config import OnPolicyConfig, StepName, TransformName
+from jsafe.algos._on_policy_config import OnPolicyConfig, SecondOrderConfig, StepName, TransformName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,9 +25,21 @@ class PPOEarlyTerminatedConfig(OnPolicyConfig):
     transform: TransformName = "early_termination"
 
 
-define(
-    "ppo_early_terminated",
-    PPOEarlyTerminatedConfig,
-    paper="Sun et al. 2021, Safe Exploration by Solving Early Terminated MDP, arXiv 2107.04200",
-    summary="PPO; an episode ends where its cost exceeds the limit.",
-)
+@dataclasses.dataclass(frozen=True)
+class TRPOEarlyTerminatedConfig(SecondOrderConfig):
+    """Options of trpo_early_terminated."""
+
+    step: StepName = "trpo"
+    transform: TransformName = "early_termination"
+
+
+for _name, _config in (
+    ("ppo_early_terminated", PPOEarlyTerminatedConfig),
+    ("trpo_early_terminated", TRPOEarlyTerminatedConfig),
+):
+    define(
+        _name,
+        _config,
+        paper="Sun et al. 2021, Safe Exploration by Solving Early Terminated MDP, arXiv 2107.04200",
+        summary=f"{_config.step.upper()}; an episode ends where its cost exceeds the limit.",
+    )

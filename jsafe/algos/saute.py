@@ -1,0 +1,43 @@
+"""PPO and TRPO on the Saute problem: the remaining safety budget is part of the observation.
+
+    z_0 = 1,   z' = (z - c / budget) / gamma_z,   reward = r if z' > 0 else unsafe_reward
+
+on the observation extended by the remaining budget `z` (one per cost, not normalised). `cost_limit` is the episodic
+budget; `budget` is its discounted value.
+
+Source: Sootla et al. 2022 (arXiv 2202.06558), section 3.
+OmniSafe: the same. On the navigation tasks its files set `saute_gamma=0.9999, unsafe_reward=-0.2`, and `passes=80` for
+PPO.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.algos._on_policy import define
+from jsafe.algos._on_policy_config import OnPolicyConfig, SecondOrderConfig, StepName, TransformName
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOSauteConfig(OnPolicyConfig):
+    """Options of ppo_saute."""
+
+    step: StepName = "ppo"
+    transform: TransformName = "saute"
+
+
+@dataclasses.dataclass(frozen=True)
+class TRPOSauteConfig(SecondOrderConfig):
+    """Options of trpo_saute."""
+
+    step: StepName = "trpo"
+    transform: TransformName = "saute"
+
+
+for _name, _config in (("ppo_saute", PPOSauteConfig), ("trpo_saute", TRPOSauteConfig)):
+    define(
+        _name,
+        _config,
+        paper="Sootla et al. 2022, Saute RL: Almost Surely Safe RL Using State Augmentation, arXiv 2202.06558",
+        summary=f"{_config.step.upper()} with the safety budget in the observation.",
+    )
