@@ -41,9 +41,14 @@ THEORY = {
 # ---- algorithms ------------------------------------------------------------------------------------------------------
 
 
+def names() -> list[str]:
+    """The algorithms of jsafe itself; others may be registered beside them."""
+    return [name for name in registry.names() if registry.get(name).config.__module__.startswith("jsafe.")]
+
+
 def algorithm_pages() -> dict[str, str]:
-    """Markdown by path: a page for each registered algorithm, and their index."""
-    algorithms = [registry.get(name) for name in registry.names()]
+    """Markdown by path: a page for each algorithm, and their index."""
+    algorithms = [registry.get(name) for name in names()]
     pages = {f"algorithms/{algorithm.name}.md": algorithm_page(algorithm) for algorithm in algorithms}
     lines = ["# Algorithms", ""]
     for family in sorted({a.family for a in algorithms}, key=lambda f: ([*FAMILIES, f].index(f), f)):
@@ -204,7 +209,7 @@ def results(name: str) -> str:
 def curves() -> dict[str, bytes]:
     """Pictures of the committed runs of every algorithm, by path."""
     pictures = {}
-    for name in registry.names():
+    for name in names():
         if folders := runs(name):
             buffer = io.BytesIO()
             plot.figure(folders).savefig(buffer, format="png", dpi=100)

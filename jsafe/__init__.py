@@ -3,6 +3,7 @@
 import importlib
 
 from jsafe import algos as algos
+from jsafe.algos._off_policy import off_policy as off_policy
 from jsafe.algos._on_policy import on_policy as on_policy
 from jsafe.registry import make as make
 from jsafe.registry import names as names
@@ -16,13 +17,17 @@ _LAZY = (
     "collect",
     "components",
     "config",
+    "distributed",
     "envs",
     "evaluation",
+    "grid",
     "logging",
+    "many",
     "nets",
     "ops",
     "parallel",
     "plot",
+    "sweep",
     "testing",
     "train",
     "video",

@@ -1,4 +1,4 @@
-"""The command line: `jsafe train | evaluate | play | plot | list`."""
+"""The command line: `jsafe train | sweep | evaluate | play | plot | list`."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ USAGE = """usage: jsafe COMMAND ...
 
   jsafe train NAME --env ID [options]   train an algorithm on a task
   jsafe train --resume RUN              continue a run exactly where it was saved
+  jsafe sweep FILE [options]            train a grid of runs, several at a time; one table and one plot
   jsafe evaluate RUN [options]          run the trained policy, write evaluation.json (and a video)
   jsafe play ID [options]               film a task: a run's policy, or random actions
   jsafe plot RUN... [-o curves.png]     draw learning curves: mean and spread over seeds, cost limits
@@ -38,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     commands: dict[str, Callable[[list[str]], int]] = {
         "train": _train,
+        "sweep": _sweep,
         "evaluate": _evaluate,
         "play": _play,
         "plot": _plot,
@@ -200,6 +202,12 @@ def _train_many(
     if any(outcome.status == "interrupted" for outcome in outcomes):
         return 128 + max(outcome.signal or 0 for outcome in outcomes)
     return 0 if all(outcome.status == "finished" for outcome in outcomes) else 1
+
+
+def _sweep(arguments: list[str]) -> int:
+    from jsafe import sweep
+
+    return sweep.main(_parse(sweep.Options, arguments, "jsafe sweep"))
 
 
 def _run(folder: Path, team: Team | None, options: dict[str, Any] | None = None) -> int:

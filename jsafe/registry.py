@@ -84,13 +84,21 @@ def make_config(algorithm: Algorithm, preset: str | None = None, **options: Any)
             raise ValueError(unknown(f"preset of {algorithm.name}", preset, sorted(algorithm.presets)))
         values.update(algorithm.presets[preset])
     values.update(options)
-    fields = {field.name: field for field in dataclasses.fields(algorithm.config)}
-    hints = typing.get_type_hints(algorithm.config)
-    for name, value in values.items():
-        if name not in fields:
-            raise ValueError(unknown(f"option of {algorithm.name}", name, sorted(fields)))
-        values[name] = _check(f"{algorithm.name}.{name}", value, hints[name])
-    return algorithm.config(**values)
+    return algorithm.config(**check_fields(algorithm.config, algorithm.name, values))
+
+
+def check_fields(config: type, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values for fields of a dataclass type, with int widened to float and lists to tuples.
+
+    Raises:
+      ValueError: For an unknown field (with the closest match), or a value of the wrong type; it names `owner`.
+    """
+    hints = typing.get_type_hints(config)
+    names = sorted(field.name for field in dataclasses.fields(config))
+    for name in values:
+        if name not in names:
+            raise ValueError(unknown(f"option of {owner}", name, names))
+    return {name: _check(f"{owner}.{name}", value, hints[name]) for name, value in values.items()}
 
 
 def _check(name: str, value: Any, hint: Any) -> Any:

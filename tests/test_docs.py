@@ -29,10 +29,11 @@ def site(tmp_path_factory):
 
 
 def test_every_algorithm_and_module_has_its_page(site):
-    assert {p.stem for p in (site / "algorithms").glob("*.html")} == {"index", *jsafe.names()}
+    assert {p.stem for p in (site / "algorithms").glob("*.html")} == {"index", *hooks.names()}
     modules = {name for names in hooks.modules().values() for name in names}
     assert {p.stem for p in (site / "reference").glob("*.html")} == modules
     assert "jsafe.algos.seditor" in modules
+    assert {"seditor", "ppo_lag"} <= set(hooks.names()) <= set(jsafe.names())
     lagrange = (site / "reference" / "jsafe.components.rules.html").read_text()
     assert "jsafe.components.rules.lagrange" in lagrange
     assert "learning_rate" in lagrange
@@ -56,7 +57,7 @@ def test_formulas_become_mathml(site):
         assert leftover not in page
 
 
-@pytest.mark.parametrize("name", jsafe.names())
+@pytest.mark.parametrize("name", hooks.names())
 def test_algorithm_pages_say_what_the_code_says(name):
     algorithm = registry.get(name)
     page = hooks.algorithm_page(algorithm)
