@@ -35,6 +35,8 @@ class RunConfig:
     """Named set of options of the algorithm, applied before the ones given here."""
     num_threads: int | None = None
     """Threads that step the environments (default: one per core). Results do not depend on it."""
+    depth: Literal[0, 1] = 0
+    """1 collects the next batch during the update: data is one update old (`jsafe.collect.PrefetchCollector`)."""
     log_interval: int = 10_000
     """Environment steps between two rows of progress.csv."""
     checkpoint_seconds: float = 300.0
@@ -49,6 +51,8 @@ class RunConfig:
     def __post_init__(self):
         if self.costs not in ("sum", "separate"):
             raise ValueError(registry.unknown("costs", self.costs, ("sum", "separate")))
+        if self.depth not in (0, 1) or isinstance(self.depth, bool):
+            raise ValueError(f"depth must be 0 or 1, got {self.depth!r}")
         for name, low in (("total_steps", 1), ("seed", 0), ("log_interval", 1), ("keep_checkpoints", 1)):
             _require(name, getattr(self, name), low)
         if self.num_threads is not None:

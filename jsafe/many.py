@@ -122,6 +122,8 @@ def train_many(
     folders = [Path(folder) for folder in folders]
     described = [runs.read(folder) for folder in folders]
     config, algorithm, _ = described[0]
+    if config.depth:
+        raise runs.RunError("depth must be 0 in runs that share a program, got 1")
     for folder, (other, name, _) in zip(folders, described):
         lines = configs.difference(configs.to_json(config), configs.to_json(other) | {"seed": config.seed})
         if name != algorithm:

@@ -178,8 +178,10 @@ def train(
     except OSError as error:
         raise RunError(f"cannot write to the run folder {folder}: {error}") from error
     with Signals() as stop, lost_process(team, Path(folder)), contextlib.ExitStack() as stack:
-        from jsafe.collect import make_collector
+        from jsafe.collect import PrefetchCollector, make_collector
 
+        if config.depth and team is not None:
+            raise RunError("depth must be 0 in a distributed run, got 1")
         if team is not None and team.index > 0:
             console = Console(file=stack.enter_context(open(os.devnull, "w")))
         axis_name = None if team is None else team.mesh.axis_names[0]
@@ -189,7 +191,8 @@ def train(
         env = make_env(config.env, mine.data.num_envs, seed, num_threads or config.num_threads, config.costs)
         stack.callback(env.close)
         collector = make_collector(env, mine, seed=seed)
-        if hasattr(collector, "close"):
+        if config.depth:
+            collector = PrefetchCollector(collector, config.depth)
             stack.callback(collector.close)
         if team is not None:
             collector = TeamCollector(collector, team)

@@ -92,7 +92,7 @@ def test_config_goes_through_json_and_names_unknown_fields():
             RunConfig(env=ENV, **{field: value})
 
 
-def launch(folder, total_steps=200, checkpoint_seconds=1e6, log_interval=30, resume=False, **options):
+def launch(folder, total_steps=200, checkpoint_seconds=1e6, log_interval=30, resume=False, depth=0, **options):
     """One session of a run; the outcome and what it printed."""
     if not resume:
         config = RunConfig(
@@ -100,6 +100,7 @@ def launch(folder, total_steps=200, checkpoint_seconds=1e6, log_interval=30, res
             total_steps=total_steps,
             checkpoint_seconds=checkpoint_seconds,
             log_interval=log_interval,
+            depth=depth,
             tensorboard=False,
         )
         train.start(config, "fake", registry.make_config(fake_learner.FAKE, **options), folder)
@@ -260,6 +261,17 @@ def test_a_finished_run_trains_on_with_more_steps(tmp_path, unbroken):
     assert outcome.env_steps == 200
     assert train.read(tmp_path / "run")[0].total_steps == 200
     assert_same_run(tmp_path / "run", unbroken)
+
+
+def test_one_batch_ahead_resumes_exactly_and_learns_from_older_data(tmp_path, unbroken):
+    launch(tmp_path / "ahead", depth=1)
+    launch(tmp_path / "two", total_steps=120, depth=1)
+    outcome = train.train(tmp_path / "two", total_steps=200, console=Console(file=io.StringIO()))
+    assert outcome.env_steps == 200
+    assert curve(tmp_path / "two") == curve(tmp_path / "ahead")
+    assert curve(tmp_path / "ahead") != curve(unbroken)
+    with pytest.raises(ValueError, match="depth must be 0 or 1, got 2"):
+        RunConfig(env=ENV, depth=2)
 
 
 def test_resuming_a_finished_run_changes_nothing(tmp_path):
