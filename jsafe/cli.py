@@ -126,7 +126,8 @@ class _Many:
     def __post_init__(self):
         if self.seeds < 1:
             raise ValueError(f"seeds must be at least 1, got {self.seeds}")
-        self.limits()
+        if len(set(self.limits())) < len(self.limits()):
+            raise ValueError(f"cost_limits names a limit twice: {self.cost_limits}")
 
     def limits(self) -> list[float]:
         """The numbers of `cost_limits`; none if there are none."""
@@ -176,18 +177,22 @@ def _train_many(
 ) -> int:
     from jsafe import train
     from jsafe.many import train_many
+    from jsafe.runs import check_free
 
-    limit = next((f.name for f in dataclasses.fields(options) if f.name.startswith("cost_limit")), None)
+    names = [field.name for field in dataclasses.fields(options) if field.name.startswith("cost_limit")]
+    limit = next((name for name in names if getattr(options, name) is not None), None)
     if many.limits() and limit is None:
         raise ValueError(f"{algorithm.name} has no cost limit")
-    folders = []
+    planned = []
     for value in many.limits() or [None]:
         chosen = options if value is None else dataclasses.replace(options, **{limit: value})
         for seed in range(config.seed, config.seed + many.seeds):
-            run = dataclasses.replace(config, seed=seed)
             name = f"s{seed}" if value is None else f"c{value:g}-s{seed}"
             where = _default_folder(algorithm.name, config, name) if folder is None else folder / name
-            folders.append(train.start(run, algorithm.name, chosen, where))
+            planned.append((dataclasses.replace(config, seed=seed), algorithm.name, chosen, where))
+    for *_, where in planned:  # before the first one is made
+        check_free(where)
+    folders = [train.start(*plan) for plan in planned]
     outcomes = train_many(folders)
     table = Table(title="Summary", title_justify="left")
     for column in ("run folder", "ended", "return", "cost", "success"):

@@ -59,14 +59,24 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
       RunError: If the folder holds a run already, or cannot be written.
     """
     make_learner(algorithm, options, config.env, config.costs)
-    folder = Path(folder)
-    if (folder / "config.json").exists():
-        raise RunError(f"{folder} holds a run already; continue it with --resume {folder}, or name another --run-dir")
+    folder = check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         describe(config, algorithm, options, folder)
     except OSError as error:
         raise RunError(f"cannot write to the run folder {folder}: {error}") from error
+    return folder
+
+
+def check_free(folder: str | os.PathLike) -> Path:
+    """The folder, if it holds no run.
+
+    Raises:
+      RunError: If it does.
+    """
+    folder = Path(folder)
+    if (folder / "config.json").exists():
+        raise RunError(f"{folder} holds a run already; continue it with --resume {folder}, or name another --run-dir")
     return folder
 
 

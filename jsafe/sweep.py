@@ -32,8 +32,10 @@ from typing import Annotated, Any, NamedTuple
 import tyro
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markdown import Markdown
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 from jsafe import config as configs
 from jsafe import grid, logging, runs
@@ -369,7 +371,7 @@ class Screen:
             bar = ProgressBar(total=cell.config.total_steps, completed=values.get("env_steps", 0.0), width=15)
             grid.add_row(cell.name, state, bar, ", ".join(parts))
         hidden = len(cells) - len(shown)
-        return Group(grid, self._overall() + (f" ({hidden} more runs are not shown)" if hidden else ""))
+        return Group(grid, Text(self._overall() + (f" ({hidden} more runs are not shown)" if hidden else "")))
 
 
 def summarize(store: Store) -> list[Path]:
@@ -422,7 +424,9 @@ def main(given: Options) -> int:
     report = run(cells, folder, workers=given.workers, retry=given.retry)
     again = f"jsafe sweep {given.config}" + (f" --folder {given.folder}" if given.folder else "")
     if report.files:
-        print(report.files[1].read_text() + "\n" + "\n".join(map(str, report.files)))
+        shown = report.files[1].read_text()
+        Console().print(Markdown(shown) if sys.stdout.isatty() else shown, highlight=False, soft_wrap=True)
+        print("\n".join(map(str, report.files)))
     if report.signal is not None:
         print(f"interrupted; continue with: {again}", file=sys.stderr)
         return 128 + report.signal
