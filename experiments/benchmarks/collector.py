@@ -19,6 +19,7 @@ import mujoco
 import numpy as np
 
 import jsafe.envs
+from jsafe.envs.velocity.env import VelocityEnv
 
 IDS = [f"Safety{task}-v0" for task in ("PointGoal1", "PointGoal2", "PointPush2", "CarGoal1", "PointButton1")]
 WARM_UP = 20
@@ -66,6 +67,25 @@ def bare(physics):
     return step
 
 
+def bare_velocity(env):
+    """One batched step of physics alone of a velocity task, contact forces for the observation included."""
+
+    def run(thread, rows):
+        for i in rows:
+            mujoco.mj_step(env.model, env.data[i], env.runner.substeps)
+            if env.runner.forces:
+                mujoco.mj_rnePostConstraint(env.model, env.data[i])
+
+    def step(actions):
+        for data, action in zip(env.data, actions):
+            data.ctrl[:] = action
+        start = time.perf_counter()
+        env._workers.run(run, env._chunks)
+        return time.perf_counter() - start
+
+    return step
+
+
 def measure(id: str, num_envs: int, threads: int, seconds: float) -> tuple[float, float]:
     """(steps per second of the engine, of bare physics)."""
     engine = jsafe.envs.make(id, num_envs=num_envs, seed=0, num_threads=threads)
@@ -73,7 +93,7 @@ def measure(id: str, num_envs: int, threads: int, seconds: float) -> tuple[float
     rng = np.random.default_rng(0)
     low, high = np.array(engine.spec.action_low), np.array(engine.spec.action_high)
     actions = rng.uniform(low, high, (64, num_envs, engine.spec.act_dim))
-    step = bare(bound._physics)
+    step = bare_velocity(bound) if isinstance(bound, VelocityEnv) else bare(bound._physics)
     engine.reset()
     bound.reset()
     spent, count = np.zeros(2), np.zeros(2)
@@ -92,7 +112,8 @@ def measure(id: str, num_envs: int, threads: int, seconds: float) -> tuple[float
             spent[1] += step(actions[(turn + k) % len(actions)])
             count[1] += num_envs
         turn += 1
-        if bound._physics.data[0].time > engine.spec.dt * engine.spec.horizon:
+        data = bound.data if isinstance(bound, VelocityEnv) else bound._physics.data
+        if data[0].time > engine.spec.dt * engine.spec.horizon:
             bound.reset()
             for k in range(WARM_UP):
                 step(actions[k])
