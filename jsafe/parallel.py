@@ -261,7 +261,7 @@ def _batch_axes(learner: Learner) -> Batch:
     """Where a placed batch of this learner counts the devices, leaf by leaf."""
     if isinstance(learner.data, ReplayData):
         axis = 2 if learner.data.updates > 1 else 1
-        return SequenceBatch(*[axis] * 7, fresh=CostStats(0, 0), learn=0)
+        return SequenceBatch(*[axis] * 7, fresh=CostStats(0, 0), episodes=EpisodeStats(0, 0, 0, 0), learn=0)
     return RolloutBatch(*[1] * 8, episodes=EpisodeStats(0, 0, 0, 0))
 
 

@@ -364,6 +364,7 @@ def _random_sequences(spec: EnvSpec, data: ReplayData, rng: np.random.Generator)
     cost = np.where(first[..., None], 0, rng.random((*shape, spec.num_costs)) < 0.1).astype(np.float32)
     rows = data.num_envs * data.unroll
     fresh = CostStats(rng.binomial(rows, 0.1, spec.num_costs).astype(np.float32), np.float32(rows))
+    ended = np.float32(rng.integers(3))
     return SequenceBatch(
         obs=rng.standard_normal((*shape, spec.obs_dim * data.frame_stack)).astype(np.float32),
         action=rng.uniform(-1, 1, (*shape, spec.act_dim)).astype(np.float32),
@@ -373,6 +374,7 @@ def _random_sequences(spec: EnvSpec, data: ReplayData, rng: np.random.Generator)
         first=first,
         last=last,
         fresh=fresh,
+        episodes=EpisodeStats(np.float32(rng.normal()), ended * fresh.total, ended * spec.horizon, ended),
         learn=np.bool_(True),
     )
 

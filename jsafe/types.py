@@ -129,14 +129,24 @@ class CostStats(NamedTuple):
     count: Array
 
 
+class EpisodeStats(NamedTuple):
+    """Sums over the episodes that ended in a batch, undiscounted, in environment units; `cost` is `[M]`."""
+
+    total_return: Array
+    cost: Array
+    length: Array
+    count: Array
+
+
 class SequenceBatch(NamedTuple):
     """Replayed rows, time-major `[T, B, ...]`; the reward of a row is the one received on arriving there.
 
     `reward[t]`, `cost[t]` and `discount[t]` belong to the arrival at `obs[t]`; `action[t]` was taken from it.
     `first` rows start an episode (reward and cost 0), `last` rows end one (their action is meaningless).
     A window may cross an episode's end. `fresh` are the raw costs of the rows collected in this iteration (one per
-    row, first rows included as zeros), for the multiplier. `learn` is a boolean scalar: False while the replay fills.
-    With `ReplayData.updates = K > 1` every field but `fresh` and `learn` has a leading axis K.
+    row, first rows included as zeros) and `episodes` the sums of the episodes that ended in it, for the multiplier.
+    `learn` is a boolean scalar: False while the replay fills.
+    With `ReplayData.updates = K > 1` every field but `fresh`, `episodes` and `learn` has a leading axis K.
     """
 
     obs: Array
@@ -147,16 +157,8 @@ class SequenceBatch(NamedTuple):
     first: Array
     last: Array
     fresh: CostStats
+    episodes: EpisodeStats
     learn: Array
-
-
-class EpisodeStats(NamedTuple):
-    """Sums over the episodes that ended in a batch, undiscounted, in environment units; `cost` is `[M]`."""
-
-    total_return: Array
-    cost: Array
-    length: Array
-    count: Array
 
 
 class RolloutBatch(NamedTuple):

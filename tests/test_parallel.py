@@ -51,6 +51,19 @@ OFF_POLICY = {
     "tau": 0.1,
     "cost_limit_per_step": 0.05,
 }
+TD3 = {
+    "num_costs": 2,
+    "cost_limit": 5.0,
+    "cost_limit_per_step": None,
+    "rule_warmup_steps": 0,
+    "smoothing_noise": 0.0,  # what is random is another draw on each device
+    "policy_delay": 1,
+    "normalize_obs": True,
+    "max_grad_norm": 1.0,
+    "updates": 2,
+    "unroll": 5,
+    "random_steps": 0,
+}
 CASES = {
     "ppo, pid": {"step": "ppo", "rule": "pid", "early_stop": True},
     "policy gradient, lagrange, simmer": {
@@ -82,7 +95,8 @@ CASES = {
     "pcpo": {"step": "pcpo"},
     "seditor": {"name": "seditor", "num_costs": 2},
     "seditor, l2, two minibatches": {"name": "seditor", "distance": "l2", "updates": 2},
-    "sac_lag": {"name": "sac_lag", "actor_hidden": (4,)},
+    "sac_lag": {"name": "sac_lag"},
+    "td3_lag": {"name": "td3_lag", **TD3},
 }
 
 
@@ -145,15 +159,16 @@ def parts(learner, state, seed, devices):
             return np.split(x, devices, axis)[device]
 
         costs = np.float32(rng.integers(1, 20, learner.spec.num_costs) * (1 + device))
+        count = np.float32((3, 0, 1, 2)[device])
+        episodes = EpisodeStats(np.float32(count), costs * (count > 0), count * np.float32(6 + device), count)
         if isinstance(learner.data, ReplayData):
-            rows = {name: share(getattr(batch, name)) for name in batch._fields if name not in ("fresh", "learn")}
-            stats = CostStats(costs * 0.1, np.float32(7 + 4 * device))
-            pieces.append(type(batch)(**rows, fresh=stats, learn=np.bool_(seed == SEEDS[0] or device != 2)))
+            rows = {name: share(getattr(batch, name)) for name in batch._fields[:7]}
+            fresh = CostStats(costs * 0.1, np.float32(7 + 4 * device))
+            learn = np.bool_(seed == SEEDS[0] or device != 2)
+            pieces.append(type(batch)(**rows, fresh=fresh, episodes=episodes, learn=learn))
         else:
             rows = {name: share(getattr(batch, name)) for name in batch._fields if name != "episodes"}
-            count = np.float32((3, 0, 1, 2)[device])
-            stats = EpisodeStats(np.float32(count), costs * (count > 0), count * np.float32(6 + device), count)
-            pieces.append(type(batch)(**rows, episodes=stats))
+            pieces.append(type(batch)(**rows, episodes=episodes))
     return pieces
 
 

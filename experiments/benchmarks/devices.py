@@ -38,7 +38,7 @@ from jax.sharding import PartitionSpec  # noqa: E402
 
 import jsafe  # noqa: E402
 from jsafe import parallel, testing  # noqa: E402
-from jsafe.types import CostStats, Learner, SequenceBatch  # noqa: E402
+from jsafe.types import CostStats, EpisodeStats, Learner, SequenceBatch  # noqa: E402
 
 OPTIONS = {
     "seditor": {"preset": "laptop"},
@@ -127,7 +127,8 @@ def tiny_learner(axis_name: str | None) -> Learner:
 
 
 def tiny_batch() -> SequenceBatch:
-    return SequenceBatch(*[np.zeros((1, 4), np.float32)] * 7, fresh=CostStats(np.zeros(1), 0.0), learn=np.True_)
+    rows, none = [np.zeros((1, 4), np.float32)] * 7, EpisodeStats(0.0, np.zeros(1), 0.0, 0.0)
+    return SequenceBatch(*rows, fresh=CostStats(np.zeros(1), 0.0), episodes=none, learn=np.True_)
 
 
 def chain(mesh, length: int, reduce: bool):

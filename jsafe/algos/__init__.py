@@ -3,6 +3,7 @@
 from jsafe.algos import cpo as cpo
 from jsafe.algos import cppo_pid as cppo_pid
 from jsafe.algos import cup as cup
+from jsafe.algos import ddpg as ddpg
 from jsafe.algos import early_terminated as early_terminated
 from jsafe.algos import focops as focops
 from jsafe.algos import ipo as ipo
@@ -19,6 +20,7 @@ from jsafe.algos import sac_lag as sac_lag
 from jsafe.algos import saute as saute
 from jsafe.algos import seditor as seditor
 from jsafe.algos import simmer_pid as simmer_pid
+from jsafe.algos import td3 as td3
 from jsafe.algos import trpo as trpo
 from jsafe.algos import trpo_lag as trpo_lag
 from jsafe.algos import trpo_pid as trpo_pid

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
-from jsafe.algos._off_policy import OffPolicyConfig, assemble
-from jsafe.components.actors import editor_actor
-from jsafe.components.rules import lagrange
+from jsafe.algos._off_policy import assemble
+from jsafe.algos._off_policy_config import ActorName, OffPolicyConfig
 from jsafe.registry import Algorithm, register
 from jsafe.types import EnvSpec, Learner
 
@@ -16,10 +14,7 @@ from jsafe.types import EnvSpec, Learner
 class SEditorConfig(OffPolicyConfig):
     """Options of SEditor; the defaults are the paper's run on Safety Gym."""
 
-    distance: Literal["hinge", "l2", "none"] = "hinge"
-    """What an edit costs the editor; `l2` and `none` are the paper's ablations."""
-    edit: Literal["add", "overwrite", "soft"] = "add"
-    """How an edit acts on a proposal; `overwrite` and `soft` are ablations."""
+    actor: ActorName = "seditor"
 
 
 LAPTOP = {"sequences": 128, "initial_temperature": 0.1}
@@ -49,16 +44,7 @@ def build(config: SEditorConfig, spec: EnvSpec, axis_name: str | None = None) ->
       arXiv 2201.12427, and the authors' released configuration with its debug switch off. Differences: the gradient
       of a Beta sample is that of two gamma draws (unbiased, as torch's is, but not equal sample by sample).
     """
-    actor = editor_actor(
-        spec.obs_dim * config.frame_stack,
-        spec.act_dim,
-        hidden=config.hidden,
-        act=config.activation,
-        distance=config.distance,
-        edit=config.edit,
-    )
-    rule = lagrange(spec.num_costs, init=config.initial_multiplier, learning_rate=config.multiplier_learning_rate)
-    return assemble(config, spec, actor, rule, axis_name=axis_name)
+    return assemble(config, spec, axis_name=axis_name)
 
 
 register(

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from jsafe.collect import acting
-from jsafe.collect.episodes import EpisodeTracker
+from jsafe.collect.episodes import EpisodeTracker, Finished
 from jsafe.collect.replay import FIRST, LAST, MID, SequenceReplay
 from jsafe.types import CostStats, EpisodeStats, Key, Learner, ReplayData, RolloutBatch, RolloutData, SequenceBatch
 
@@ -121,6 +121,7 @@ class SequenceCollector(_Collector):
         self._arrival = np.zeros((n, 3 + m))
         self._arrival[:, 1:3] = 1, FIRST
         self._fresh = np.zeros(1 + m)  # rows of this iteration, and their costs
+        self._ended = np.zeros(3 + m)  # return, length, count and costs of the episodes that ended in it
         self._empty: SequenceBatch | None = None
 
     def collecting(self, params: Any, key: Key) -> Generator[Any, Any, SequenceBatch]:
@@ -131,6 +132,7 @@ class SequenceCollector(_Collector):
         """
         rng = acting.numpy_rng(key)
         self._fresh[:] = 0
+        self._ended[:] = 0
         done = None
         for step in range(self._data.unroll):
             at_random = self.env_steps < self._data.random_steps
@@ -148,13 +150,13 @@ class SequenceCollector(_Collector):
             self.env_steps += len(ended)
         self._record(*done)
         count, *cost = self._fresh.astype(np.float32)
-        fresh = CostStats(np.array(cost, np.float32), count)
+        fresh, episodes = CostStats(np.array(cost, np.float32), count), _episode_stats(self._ended)
         data = self._data
         if self.replay.rows < data.initial_rows or not self.replay.can_sample(data.sequence_length):
-            return self._zeros()._replace(fresh=fresh)
+            return self._zeros()._replace(fresh=fresh, episodes=episodes)
         minibatches = data.updates if data.updates > 1 else None
         rows = self.replay.sample(rng, data.sequences, data.sequence_length, minibatches)
-        return SequenceBatch(*rows, fresh=fresh, learn=np.True_)
+        return SequenceBatch(*rows, fresh=fresh, episodes=episodes, learn=np.True_)
 
     def journal(self) -> dict[str, np.ndarray] | None:
         """The replay's rows since the last call; see `SequenceReplay.journal`."""
@@ -180,6 +182,7 @@ class SequenceCollector(_Collector):
         arrival = np.column_stack([result.reward, ~result.terminated, np.full(len(ended), MID), result.cost])
         finished = self._tracker.step(result.reward, result.cost, result.info.get("success"), ended)
         if finished is not None:
+            _add_episodes(self._ended, finished)
             envs = finished.env
             arrival[envs, 2] = LAST
             self._append(result.final_obs[envs], np.zeros_like(action[envs]), arrival[envs], envs)
@@ -204,8 +207,20 @@ class SequenceCollector(_Collector):
             fields |= {k: np.zeros(shape, bool) for k in ("first", "last")}
             for array in fields.values():
                 array.flags.writeable = False
-            self._empty = SequenceBatch(**fields, fresh=CostStats(0, 0), learn=np.False_)
+            none = EpisodeStats(0, 0, 0, 0)
+            self._empty = SequenceBatch(**fields, fresh=CostStats(0, 0), episodes=none, learn=np.False_)
         return self._empty
+
+
+def _add_episodes(totals: np.ndarray, finished: Finished) -> None:
+    """Adds finished episodes to `[return, length, count, costs]`."""
+    totals[:3] += finished.total_return.sum(), finished.length.sum(), len(finished.env)
+    totals[3:] += finished.cost.sum(0)
+
+
+def _episode_stats(totals: np.ndarray) -> EpisodeStats:
+    total_return, length, count, *cost = totals.astype(np.float32)
+    return EpisodeStats(total_return, np.array(cost, np.float32), length, count)
 
 
 def _check_replay_data(data: ReplayData) -> None:
@@ -279,14 +294,13 @@ class RolloutCollector(_Collector):
             self._frames.push((yield acting.Restart(early)) if early.any() else step.obs, ended)
             finished = self._tracker.step(step.reward, step.cost, step.info.get("success"), ended)
             if finished is not None:
-                totals[:3] += finished.total_return.sum(), finished.length.sum(), len(finished.env)
-                totals[3:] += finished.cost.sum(0)
+                _add_episodes(totals, finished)
         self.env_steps += data.length * env.num_envs
         if data.reset_each_epoch:
             truncated[-1] |= ~terminated[-1]
-        total_return, length, count, *cost = totals.astype(np.float32)
-        stats = EpisodeStats(total_return, np.array(cost, np.float32), length, count)
-        batch = RolloutBatch(obs, actions, log_probs, rewards, costs, terminated, truncated, next_obs, stats)
+        batch = RolloutBatch(
+            obs, actions, log_probs, rewards, costs, terminated, truncated, next_obs, _episode_stats(totals)
+        )
         for array in batch[:-1]:
             array.flags.writeable = False
         return batch

@@ -12,7 +12,7 @@ import numpy as np
 
 from jsafe.types import CostStats, EpisodeStats, Key, RolloutBatch, SequenceBatch
 
-_ROWS = SequenceBatch(*[0] * 7, fresh=CostStats(0, 0), learn=0)
+_ROWS = SequenceBatch(*[0] * 7, fresh=CostStats(0, 0), episodes=EpisodeStats(0, 0, 0, 0), learn=0)
 _ROLLOUT = RolloutBatch(*[0] * 8, episodes=EpisodeStats(0, 0, 0, 0))
 
 

@@ -1,4 +1,4 @@
-"""Stochastic actors of off-policy learners: networks, sampling, and the losses that train them on frozen critics."""
+"""Actors of off-policy learners: networks, sampling, and the losses that train them on frozen critics."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jsafe.nets.mlp import FeedForward, mlp
-from jsafe.ops import beta
+from jsafe.nets.mlp import FeedForward, fan_in_uniform, mlp, uniform
+from jsafe.ops import beta, tanh_gaussian
 from jsafe.ops.editing import DISTANCES, EDITS, clip_row_gradient, edit_action, edit_distance
 from jsafe.registry import unknown
-from jsafe.types import ActOutput, Array, Key, Params
+from jsafe.types import ActOutput, Array, Key, Params, Weights
 
 CONCENTRATION_GRADIENT_NORM = 0.01
 """Row clip of the gradient at the concentrations, as released."""
 
 
 class FrozenQ(NamedTuple):
-    """Critics as constants, over the observations of a batch of R rows; already the minimum over replicas.
+    """Critics as constants, over the observations of a batch of R rows; already one number per reward, the minimum
+    over replicas (or, where the learner says so, the first of them).
 
     Attributes:
       values: `action [R, A] -> [R, K]`: reward 0 is the utility, the others the negated costs.
@@ -36,7 +37,8 @@ class ActorLoss(NamedTuple):
 
     Attributes:
       loss: `[R]`, to be averaged.
-      action: `[R, A]`, a fresh action of the current policy for the critics' bootstrap.
+      action: `[R, A]`, a fresh action of the current policy, for the critics' bootstrap where the actor has no
+        `bootstrap`.
       log_prob: `[R]` of `action`, for the entropy reward where that is on.
       log_probs: Per policy `[R]`, for its temperature.
       metrics: Scalars.
@@ -56,13 +58,23 @@ class Actor(NamedTuple):
       init: `key -> params`.
       act: `(params, obs [N, O], key, deterministic) -> ActOutput`.
       loss: `(params, obs [R, O], key, q: FrozenQ, weights: Weights, alpha: {policy: scalar}) -> ActorLoss`.
-      policies: Names of the policies, one temperature each.
+      policies: Names of the policies that have an entropy, one temperature each.
+      bootstrap: `(params, slow, obs [R, O], key) -> (action [R, A], log_prob [R])`: the action from which targets
+        bootstrap, drawn apart from the loss's. None: the action of the loss serves, on the same rows.
+      slow: Whether `bootstrap` wants a slow copy of the parameters (else `slow` is `()`).
     """
 
     init: Callable[[Key], Params]
     act: Callable[[Params, Array, Key, bool], ActOutput]
     loss: Callable[..., ActorLoss]
     policies: tuple[str, ...]
+    bootstrap: Callable[..., tuple[Array, Array]] | None = None
+    slow: bool = False
+
+
+def mixture(values: Array, weights: Weights) -> Array:
+    """`w_u Q_u + sum_m w_m Q_m` of values `[R, K]`; `Q_m` values negated costs."""
+    return weights.reward * values[:, 0] + values[:, 1:] @ weights.cost
 
 
 def beta_network(obs_dim: int, act_dim: int, hidden: Sequence[int], act: str, late_dim: int = 0) -> FeedForward:
@@ -124,13 +136,109 @@ def beta_actor(
         conc = _head(net.apply(params, obs), max_norm)
         action = beta.sample(key, *conc)
         log_prob = beta.log_prob(action, *conc)
-        values = q.values(action)
-        objective = weights.reward * values[:, 0] + values[:, 1:] @ weights.cost
-        rows = alpha["actor"] * log_prob - objective
+        rows = alpha["actor"] * log_prob - mixture(q.values(action), weights)
         metrics = {"loss/actor": rows.mean()}
         return ActorLoss(rows, jax.lax.stop_gradient(action), log_prob, {"actor": log_prob}, metrics)
 
     return Actor(net.init, act_fn, loss, ("actor",))
+
+
+def gaussian_actor(obs_dim: int, act_dim: int, *, hidden: Sequence[int], act: str = "relu") -> Actor:
+    """A tanh-Gaussian policy: soft actor-critic's actor.
+
+    `L = -(w_u Q_u(s, a) + sum_m w_m Q_m(s, a)) + alpha log pi(a | s)`, `a = tanh(mean + std xi)`.
+
+    Args:
+      obs_dim: Width of the (stacked) observation.
+      act_dim: Number of action components.
+      hidden: Hidden widths.
+      act: Activation.
+
+    Returns:
+      An `Actor` with the policy `actor`; targets bootstrap from a fresh draw of the current policy.
+
+    Source: Haarnoja et al. 2018 (arXiv 1812.05905), equation 7, with the weighted critics in the place of one.
+    """
+    net = mlp(obs_dim, 2 * act_dim, hidden, act=act, kernel_init=fan_in_uniform())
+
+    def draw(params, obs, key, deterministic=False):
+        dist = tanh_gaussian.head(net.apply(params, obs))
+        return tanh_gaussian.median(dist) if deterministic else tanh_gaussian.sample(dist, key)
+
+    def act_fn(params, obs, key, deterministic=False):
+        return ActOutput(*draw(params, obs, key, deterministic), {})
+
+    def loss(params, obs, key, q, weights, alpha):
+        action, log_prob = draw(params, obs, key)
+        rows = alpha["actor"] * log_prob - mixture(q.values(action), weights)
+        return ActorLoss(
+            rows, jax.lax.stop_gradient(action), log_prob, {"actor": log_prob}, {"loss/actor": rows.mean()}
+        )
+
+    def bootstrap(params, slow, obs, key):
+        del slow
+        return draw(params, obs, key)
+
+    return Actor(net.init, act_fn, loss, ("actor",), bootstrap)
+
+
+def deterministic_actor(
+    obs_dim: int,
+    act_dim: int,
+    *,
+    hidden: Sequence[int],
+    act: str = "relu",
+    exploration_noise: float = 0.1,
+    smoothing_noise: float = 0.0,
+    smoothing_clip: float = 0.5,
+    slow: bool = True,
+) -> Actor:
+    """A deterministic policy `mu(s) = tanh(f(s))`, trained up the slope of the critics.
+
+    `L = -(w_u Q_u(s, mu(s)) + sum_m w_m Q_m(s, mu(s)))`. Sampled actions are `clip(mu(s) + N(0, sigma^2), -1, 1)`;
+    targets bootstrap from `clip(mu'(s) + clip(N(0, s^2), -c, c), -1, 1)` of the slow copy `mu'`.
+
+    Args:
+      obs_dim: Width of the (stacked) observation.
+      act_dim: Number of action components.
+      hidden: Hidden widths; the output layer starts in `+-0.003`.
+      act: Activation.
+      exploration_noise: `sigma`.
+      smoothing_noise: `s`; 0 for none (DDPG).
+      smoothing_clip: `c`.
+      slow: Bootstrap from a slow copy of the actor; False from the current one (OmniSafe's DDPG).
+
+    Returns:
+      An `Actor` without policies that have an entropy; its log-probabilities are 0.
+
+    Source: Lillicrap et al. 2016 (arXiv 1509.02971), algorithm 1, with white noise in the place of Ornstein-Uhlenbeck
+      noise; Fujimoto et al. 2018 (arXiv 1802.09477), section 5.3 (smoothing) and algorithm 1.
+    """
+    net = mlp(obs_dim, act_dim, hidden, act=act, kernel_init=fan_in_uniform(), last_kernel_init=uniform(0.003))
+
+    def best(params, obs):
+        return jnp.tanh(net.apply(params, obs))
+
+    def act_fn(params, obs, key, deterministic=False):
+        action = best(params, obs)
+        if not deterministic:
+            noise = exploration_noise * jax.random.normal(key, action.shape, action.dtype)
+            action = jnp.clip(action + noise, -1.0, 1.0)
+        return ActOutput(action, jnp.zeros(action.shape[:-1]), {})
+
+    def loss(params, obs, key, q, weights, alpha):
+        action = best(params, obs)
+        rows = -mixture(q.values(action), weights)
+        return ActorLoss(rows, jax.lax.stop_gradient(action), jnp.zeros_like(rows), {}, {"loss/actor": rows.mean()})
+
+    def bootstrap(params, copy, obs, key):
+        action = best(copy if slow else params, obs)
+        if smoothing_noise > 0:
+            noise = smoothing_noise * jax.random.normal(key, action.shape, action.dtype)
+            action = jnp.clip(action + jnp.clip(noise, -smoothing_clip, smoothing_clip), -1.0, 1.0)
+        return action, jnp.zeros(action.shape[:-1])
+
+    return Actor(net.init, act_fn, loss, (), bootstrap, slow)
 
 
 def editor_actor(

@@ -13,7 +13,8 @@ from jsafe.types import Array
 def default_target_entropy(act_dim: int, min_prob: float = 0.1, width: float = 2.0) -> float:
     """Target entropy in nats: `act_dim * (log width + log min_prob)`, -1.609 per component by default.
 
-    Source: ALF's default target; SEditor uses `min_prob` 0.1 for both policies.
+    Source: ALF's default target; SEditor uses `min_prob` 0.1 for both policies. Haarnoja et al. 2018
+      (arXiv 1812.05905) and OmniSafe take -1 per component, which is `min_prob` 0.184.
     """
     return act_dim * (math.log(width) + math.log(min_prob))
 

@@ -1,6 +1,8 @@
 """SEditor's and SAC-Lag's losses a second time, in plain numpy: values by hand-written forward passes in float64,
 gradients by finite differences. Only the random draws are taken from the library."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,8 @@ import pytest
 from scipy import special, stats
 
 import jsafe
-from jsafe.algos._off_policy import OffPolicyConfig, assemble
+from jsafe.algos._off_policy import assemble
+from jsafe.algos._off_policy_config import OffPolicyConfig
 from jsafe.components.actors import FrozenQ, beta_actor, beta_network, editor_actor
 from jsafe.components.rules import lagrange
 from jsafe.ops import beta
@@ -113,17 +116,23 @@ def scattered(state, key):
     return state._replace(params=params, target=target)
 
 
+def first_gradients(state):
+    """From Adam's first moments after one step."""
+    moments = {"critic": state.opt_state.critic.mu, **state.opt_state.policy.mu}
+    return jax.tree.map(lambda m: np.asarray(m, np.float64) / 0.1, moments)
+
+
 def one_update(actor, entropy_reward):
     """The library's gradients (from Adam's first moment after one step) and all inputs, as float64 numpy."""
     rule = lagrange(COSTS, init=1.0, learning_rate=0.01)
-    learner = assemble(CONFIG, SPEC, actor, rule, entropy_reward=entropy_reward)
+    learner = assemble(dataclasses.replace(CONFIG, entropy_reward=entropy_reward), SPEC, actor, rule)
     before = scattered(learner.init(jax.random.key(0)), jax.random.key(1))
     batch = random_batch(learner, jax.random.key(2))
     costly = np.random.default_rng(0).random(batch.cost.shape) < 0.4
     batch = batch._replace(cost=np.where(batch.first[..., None], 0, costly).astype(np.float32))
     key = jax.random.key(3)
     after, _ = jax.jit(learner.update)(before, batch, key)
-    grads = jax.tree.map(lambda m: np.asarray(m, np.float64) / 0.1, after.opt_state.mu)
+    grads = first_gradients(after)
     as_numpy = jax.tree.map(lambda x: np.asarray(x, np.float64), (before.params, before.target))
     return grads, *as_numpy, batch, key, after
 
@@ -300,7 +309,7 @@ def test_update_details_of_the_checklist():
     update = jax.jit(learner.update)
     after, metrics = update(state, batch, jax.random.key(2))
 
-    grads = jax.tree.map(lambda m: np.asarray(m, np.float64) / 0.1, after.opt_state.mu)
+    grads = first_gradients(after)
     step = np.sqrt(1 - 0.999) / (1 - 0.9)
     for old, new, g in zip(*map(jax.tree.leaves, (state.params, after.params, grads))):
         moved = 3e-4 * step * 0.1 * g / (np.sqrt(0.001 * g**2) + 1e-7)
