@@ -435,7 +435,7 @@ def _play(arguments: list[str]) -> int:
     deterministic = not options.pop("stochastic")
     for name in ("env", "video"):
         del options[name]
-    made = evaluation.play(given.env, output, deterministic=deterministic, **options)
+    made = evaluation.play(given.env, output, deterministic=deterministic, console=Console(stderr=True), **options)
     for number, episode in enumerate(made.episodes, 1):
         totals = f"return {episode['return']:.4g}, cost {episode['cost']:.4g}, {episode['length']} steps"
         print(f"episode {number}: {totals}")

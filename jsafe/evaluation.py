@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import os
 from pathlib import Path
@@ -9,8 +11,9 @@ from typing import Any
 
 import jax
 import numpy as np
+from rich.console import Console
 
-from jsafe import train, video
+from jsafe import logging, train, video
 from jsafe.checkpoint import Loaded, load_state
 from jsafe.config import env_seed
 from jsafe.types import Learner
@@ -101,6 +104,7 @@ def play(
     camera: str | None = None,
     width: int = 640,
     height: int = 480,
+    console: Console | None = None,
 ) -> video.Recording:
     """Writes a video of a task, in real time (one frame per environment step).
 
@@ -115,6 +119,7 @@ def play(
       camera: Camera of the task; its default one where None.
       width: Pixels.
       height: Pixels.
+      console: Where to show progress; nowhere by default.
 
     Raises:
       RunError: If there is no run, the task cannot be drawn or does not fit the policy, no GL library is there, or the
@@ -140,14 +145,20 @@ def play(
         else:
             _rollout(filmed, learner, loaded.state, episodes, seed, deterministic)
 
-    try:
+    total = min(episodes * made.spec.horizon, steps or episodes * made.spec.horizon)
+    with contextlib.ExitStack() as stack:
+        stack.callback(made.close)
         if policy != "random" and env != config.env:
             _check_fit(made, config)
-        return video.record(made, output, rollout, steps=steps, **view)
-    except video.VideoError as error:
-        raise train.RunError(str(error)) from error
-    finally:
-        made.close()
+        on_step = None
+        if console is not None:
+            progress = logging.Progress(console, total, plain_seconds=5.0)
+            stack.callback(progress.close)
+            on_step = functools.partial(progress.update, values={})
+        try:
+            return video.record(made, output, rollout, steps=steps, on_step=on_step, **view)
+        except video.VideoError as error:
+            raise train.RunError(str(error)) from error
 
 
 def _check_fit(made: Any, config: Any) -> None:

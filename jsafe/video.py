@@ -48,6 +48,7 @@ class Filmed:
       view: Arguments of `render`.
       captions: Write step, return and cost into the frames, where the environment's `render` can.
       steps: Stop after so many steps.
+      on_step: Called after every step with the number of steps so far.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Filmed:
         view: dict[str, Any],
         captions: bool = True,
         steps: int | None = None,
+        on_step: Callable[[int], Any] | None = None,
     ):
         if env.num_envs != 1:
             raise ValueError(f"num_envs must be 1 for a video, got {env.num_envs}")
@@ -64,6 +66,7 @@ class Filmed:
         self._captions = captions and "caption" in inspect.signature(env.render).parameters
         self.num_envs, self.spec = env.num_envs, env.spec
         self.frames, self.episodes, self._goals = 0, [], 0
+        self._on_step, self._taken = on_step, 0
         self._fresh()
 
     def reset(self, seed: int | None = None) -> np.ndarray:
@@ -88,6 +91,9 @@ class Filmed:
             self.episodes.append(totals)
             self._fresh()
         self._frame()
+        self._taken += 1
+        if self._on_step is not None:
+            self._on_step(self._taken)
         return result
 
     def _fresh(self) -> None:
@@ -122,6 +128,7 @@ def record(
     *,
     steps: int | None = None,
     captions: bool = True,
+    on_step: Callable[[int], Any] | None = None,
     **view: Any,
 ) -> Recording:
     """Films an environment in real time, one frame for each step.
@@ -132,6 +139,7 @@ def record(
       rollout: Gets the environment, resets and steps it as it likes; returns when the video is to end.
       steps: End the video after so many steps at the latest.
       captions: Write step, return and cost into the frames.
+      on_step: Called after every step with the number of steps so far.
       **view: Arguments of `env.render`: `camera`, `width`, `height`, `overlays`.
 
     Returns:
@@ -165,7 +173,7 @@ def record(
             warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
             writer.append_data(frame)
 
-    filmed = Filmed(env, write, view, captions, steps)
+    filmed = Filmed(env, write, view, captions, steps, on_step)
     try:
         rollout(filmed)
     except _Enough:

@@ -290,6 +290,16 @@ def test_a_video_holds_every_step(tmp_path, monkeypatch, capsys, fake_run):
     assert "unknown camera 'side'" in error
 
 
+def test_play_shows_how_far_it_is(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(testing, "ToyEnv", Drawn)
+    words = ["play", "Toy-SpeedLimit-v0", "--video", tmp_path / "out.mp4", "--episodes", 2, "--steps", 70]
+    status, output, error = run(capsys, *words, "--width", 64, "--height", 48)
+    assert status == 0
+    assert "1/70 steps" in error
+    assert "70/70 steps" in error
+    assert "(71 frames)" in output
+
+
 def test_what_cannot_be_drawn_is_explained(tmp_path, monkeypatch, capsys, fake_run):
     status, _, error = run(capsys, "evaluate", fake_run, "--episodes", 1, "--video", tmp_path / "out.mp4")
     assert status == 1

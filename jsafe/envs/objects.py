@@ -104,8 +104,10 @@ KINDS: dict[str, Objects] = {kind.group: kind for kind in _TABLE}
 """Stock objects by group (safety-gymnasium 1.0.0)."""
 
 
-def place(group: str, **changes) -> Objects:
+def place(group: str, /, **changes) -> Objects:
     """A stock object with some fields changed: `place("hazards", count=8, keepout=0.18)`.
+
+    Any field of `Objects` can be changed, its own name too: `place("goal", group="parcel", body="parcel")`.
 
     Raises:
       ValueError: If the group or a field is unknown, or a value does not fit.

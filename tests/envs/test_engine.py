@@ -448,12 +448,18 @@ def test_tasks_and_robots_of_users():
 
 def test_objects_are_checked():
     for changes, message in (
-        ({"group": "vase"}, "did you mean 'vases'"),
-        ({"group": "vases", "cout": 2}, "did you mean 'count'"),
-        ({"group": "vases", "size": (1.0,)}, "size of a box has 3"),
-        ({"group": "goal", "count": 2}, "count"),
-        ({"group": "vases", "motion": "flying"}, "motion"),
-        ({"group": "sigwalls", "count": 2, "locations": ((0, 0),)}, "locations"),
+        ({"of": "vase"}, "did you mean 'vases'"),
+        ({"of": "vases", "cout": 2}, "did you mean 'count'"),
+        ({"of": "vases", "size": (1.0,)}, "size of a box has 3"),
+        ({"of": "goal", "count": 2}, "count"),
+        ({"of": "vases", "motion": "flying"}, "motion"),
+        ({"of": "sigwalls", "count": 2, "locations": ((0, 0),)}, "locations"),
     ):
         with pytest.raises(ValueError, match=message):
-            place(**changes)
+            place(changes.pop("of"), **changes)
+
+
+def test_objects_can_be_renamed():
+    parcel = place("goal", group="parcel", body="parcel")
+    assert (parcel.group, parcel.lidar_key, parcel.names) == ("parcel", "parcel_lidar", ("parcel",))
+    assert parcel.shape == place("goal").shape
