@@ -4,12 +4,13 @@ import dataclasses
 import json
 import re
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import jsafe
-from jsafe import registry
+from jsafe import cli, grid, registry, sweep
 
 pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
 ROOT = Path(__file__).parents[1]
@@ -95,6 +96,25 @@ def test_options_are_explained_by_the_strings_under_them():
         second: int = 2
 
     assert hooks.option_docs(Config) == {"first": "Says what it is."}
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "pages").rglob("*.md")), ids=lambda path: path.stem)
+def test_commands_and_sweeps_on_pages_are_understood(page):
+    text = page.read_text()
+    shell = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
+    for line in re.findall(r"^jsafe (.*?)(?:#.*)?$", shell, re.MULTILINE):
+        command, *words = line.split()
+        if command == "train" and words[0] in jsafe.names():
+            cli._train_options(registry.get(words[0]), words[1:])
+        elif command == "train":
+            cli._parse(cli._Resume, words, "")
+        else:
+            options = {"evaluate": cli._EvaluateOptions, "play": cli._PlayOptions, "plot": cli._PlotOptions}
+            if command != "list":
+                cli._parse(options.get(command, sweep.Options), words, command)
+    for toml in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
+        runs = len(grid.expand(tomllib.loads(toml)))
+        assert f"lists its {runs} runs" in text
 
 
 def test_results_are_those_of_the_committed_runs(tmp_path, monkeypatch):
