@@ -17,6 +17,13 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import hooks  # noqa: E402
 
+OPTIONS = {
+    "sweep": sweep.Options,
+    "evaluate": cli._EvaluateOptions,
+    "play": cli._PlayOptions,
+    "plot": cli._PlotOptions,
+}
+
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
@@ -108,10 +115,10 @@ def test_commands_and_sweeps_on_pages_are_understood(page):
             cli._train_options(registry.get(words[0]), words[1:])
         elif command == "train":
             cli._parse(cli._Resume, words, "")
+        elif command in OPTIONS:
+            cli._parse(OPTIONS[command], words, command)
         else:
-            options = {"evaluate": cli._EvaluateOptions, "play": cli._PlayOptions, "plot": cli._PlotOptions}
-            if command != "list":
-                cli._parse(options.get(command, sweep.Options), words, command)
+            assert line.split() in (["list"], ["--version"])
     for toml in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
         runs = len(grid.expand(tomllib.loads(toml)))
         assert f"lists its {runs} runs" in text
