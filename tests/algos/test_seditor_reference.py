@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from plain import assert_close, average, critic_values, first_gradients, forward, lambda_targets, numeric_gradient
 from scipy import special, stats
 
 import jsafe
@@ -23,15 +24,6 @@ CONFIG = OffPolicyConfig(
     hidden=(5, 4), sequences=4, num_envs=4, sequence_length=5, frame_stack=2, cost_limit_per_step=0.1
 )
 SPEC = jsafe.EnvSpec(OBS, ACT, num_costs=COSTS, horizon=20)
-
-
-def forward(params, *inputs):
-    """A tanh perceptron on concatenated inputs."""
-    x = np.concatenate(inputs, axis=-1) @ params["kernel_0"] + params["bias_0"]
-    for i in range(1, 1 + sum(name.startswith("dense") for name in params)):
-        layer = params[f"dense_{i}"]
-        x = np.tanh(x) @ layer["kernel"] + layer["bias"]
-    return x
 
 
 def concentrations(logits):
@@ -55,56 +47,6 @@ class Noise:
         return 2 * a / (a + b) - 1
 
 
-def critic_values(critic, obs, action):
-    """`[replicas, R, K]`."""
-    leaves, tree = jax.tree.flatten(critic)
-    replicas, rewards = leaves[0].shape[:2]
-    return np.stack(
-        [
-            np.concatenate(
-                [forward(jax.tree.unflatten(tree, [x[j, k] for x in leaves]), obs, action) for k in range(rewards)], -1
-            )
-            for j in range(replicas)
-        ]
-    )
-
-
-def lambda_targets(reward, discount, value, last, gamma=0.99, lam=0.95):
-    """The recursion of the definition, row by row."""
-    length, width, _ = reward.shape
-    advantage = np.zeros_like(value)
-    for t in reversed(range(length - 1)):
-        for b in range(width):
-            d = gamma * discount[t + 1, b]
-            delta = reward[t + 1, b] + d * value[t + 1, b] - value[t, b]
-            advantage[t, b] = 0 if last[t, b] else delta + d * lam * advantage[t + 1, b]
-    return (value + advantage)[:-1]
-
-
-def numeric_gradient(function, tree, step=1e-5):
-    """Central differences of a scalar function of a tree, leaf by leaf."""
-    leaves, structure = jax.tree.flatten(tree)
-    result = []
-    for i, leaf in enumerate(leaves):
-        grad = np.zeros_like(leaf)
-        for index in np.ndindex(leaf.shape):
-            ends = []
-            for sign in (1, -1):
-                moved = leaf.copy()
-                moved[index] += sign * step
-                ends.append(function(jax.tree.unflatten(structure, [*leaves[:i], moved, *leaves[i + 1 :]])))
-            grad[index] = (ends[0] - ends[1]) / (2 * step)
-        result.append(grad)
-    return jax.tree.unflatten(structure, result)
-
-
-def assert_close(actual, expected):
-    for (path, a), e in zip(jax.tree.leaves_with_path(actual), jax.tree.leaves(expected)):
-        scale = max(np.abs(e).max(), 1e-4)
-        assert np.isfinite(e).all()
-        np.testing.assert_allclose(np.asarray(a) / scale, e / scale, atol=3e-3, err_msg=jax.tree_util.keystr(path))
-
-
 def scattered(state, key):
     """Random parameters of a size at which nothing is zero or saturated, and targets of their own."""
     leaves, tree = jax.tree.flatten(state.params)
@@ -114,12 +56,6 @@ def scattered(state, key):
     params["log_alpha"] = jax.tree.map(lambda x: x - 1.0, params["log_alpha"])
     target = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(keys[-1], x.shape), params["critic"])
     return state._replace(params=params, target=target)
-
-
-def first_gradients(state):
-    """From Adam's first moments after one step."""
-    moments = {"critic": state.opt_state.critic.mu, **state.opt_state.policy.mu}
-    return jax.tree.map(lambda m: np.asarray(m, np.float64) / 0.1, moments)
 
 
 def one_update(actor, entropy_reward):
@@ -145,11 +81,6 @@ def rows_of(batch):
     flat = raw.reshape(-1, raw.shape[-1])
     reward = np.clip((raw - flat.mean(0)) / flat.std(0), -10, 10)
     return obs, action, reward, ~batch.last
-
-
-def average(rows, keep):
-    """Last rows count as zero, but in the denominator."""
-    return (rows.reshape(keep.shape) * keep).sum() / keep.size
 
 
 def critic_loss(critic, obs, action, goal, keep):

@@ -53,6 +53,7 @@ def test_rows_equal_a_plain_reference(make_env, make_learner):
     w = np.asarray(learner.init(jax.random.key(5))["w"], np.float64)
     at = np.cumsum(chunk["count"]) - chunk["count"]
     ends = np.zeros(2)
+    totals = np.zeros(5)  # of finished episodes: return, costs, length, count
     for i in range(3):
         expected, rows = plain_rows(11 + i, w, 3, 20)
         assert chunk["count"][i] == len(rows)
@@ -61,14 +62,24 @@ def test_rows_equal_a_plain_reference(make_env, make_learner):
         # Columns of `rows`: action (2), reward, cost (2), discount, kind, frames back to the episode's start.
         got = np.column_stack([chunk["obs"][mine], chunk["rows"][mine][:, :7]])
         np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)
+        running = np.zeros(5)
         for row in rows:
+            running[:4] += row[2], *row[3], row[5] != 0
             if row[5] == 2:
                 ends[int(row[4])] += 1
+                totals += np.array([*running[:4], 1])
+                running[:] = 0
     assert (ends > 0).all(), "both a termination and a truncation have to occur"
     fresh_cost = sum(np.asarray(batch.fresh.total) for batch in batches)
     np.testing.assert_allclose(fresh_cost, chunk["rows"][:, 3:5].sum(0), rtol=1e-5)
     assert sum(batch.fresh.count for batch in batches) == len(chunk["rows"])
     assert collector.env_steps == 60
+    finished = [
+        np.sum([np.sum(getattr(b.episodes, name)) for b in batches]) for name in ("total_return", "length", "count")
+    ]
+    np.testing.assert_allclose(finished, totals[[0, 3, 4]], rtol=1e-5)
+    np.testing.assert_allclose(sum(b.episodes.cost for b in batches), totals[1:3], rtol=1e-5)
+    assert sum(b.episodes.count > 0 for b in batches) > 1
 
 
 def test_the_replayed_observation_is_the_one_that_was_acted_on(make_env, make_learner):
