@@ -153,6 +153,8 @@ def _train(arguments: list[str]) -> int:
     algorithm = registry.get(name)
     config, options, folder, job, many = _train_options(algorithm, rest)
     _use_compilation_cache()
+    if config.depth and (many != _Many() or job.distributed):
+        raise ValueError("--depth 1 is for a run by itself, without --seeds, --cost-limits and --distributed")
     if many != _Many():
         if job.distributed:
             raise ValueError("--seeds and --cost-limits train in one process; leave --distributed out")

@@ -171,6 +171,9 @@ def test_the_command_line(tmp_path, capsys):
     [
         ("--seeds 0", "seeds must be at least 1, got 0"),
         ("--cost-limits 1,x", "cost_limits must be numbers separated by commas, got '1,x'"),
+        ("--cost-limits 1,2,1.0", "cost_limits names a limit twice: 1,2,1.0"),
+        ("--cost-limits 1,-2", "cost_limit must be at least 0, got -2.0"),
+        ("--seeds 2 --depth 1", "--depth 1 is for a run by itself"),
         ("--seeds 2 --distributed --num-processes 1", "leave --distributed out"),
     ],
 )
@@ -182,3 +185,13 @@ def test_wrong_words(words, message, capsys, tmp_path):
     assert status == 2
     output = capsys.readouterr()
     assert message in " ".join((output.out + output.err).replace("│", " ").split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_run_is_made_where_one_of_them_is_there(tmp_path, capsys):
+    folder = tmp_path / "all" / "s4"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    assert cli.main(["train", *WORDS, "--seed", "3", "--seeds", "2", "--run-dir", str(tmp_path / "all")]) == 1
+    assert "s4 holds a run already" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "all").iterdir()] == ["s4"]
