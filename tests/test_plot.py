@@ -2,10 +2,12 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 
-from jsafe import plot
+import jsafe
+from jsafe import logging, plot, testing
 
 
 def write_run(folder, *, algorithm="seditor", env="A-v0", seed=0, options=None, columns):
@@ -108,3 +110,22 @@ def test_what_cannot_be_drawn_is_named(tmp_path):
         plot.save([a], tmp_path / "x.docx")
     with pytest.raises(ValueError, match="cannot write"):
         plot.save([a], a / "config.json" / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "units"),
+    [
+        ("ppo_lag", None, (1, 0)),
+        ("seditor", None, (0, 1)),
+        ("sac_lag", None, (0, 1)),
+        ("sac_lag", "omnisafe", (1, 0)),
+        ("td3_lag", None, (1, 0)),
+    ],
+)
+def test_learners_report_limits_in_their_unit(name, preset, units):
+    """The names of the metrics say whether plots, tables and progress compare with costs per episode or per step."""
+    learner = jsafe.make(name, jsafe.EnvSpec(3, 2), preset=preset, num_envs=2)
+    batch = testing.random_batch(learner, jax.random.key(0))
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    _, metrics = jax.eval_shape(learner.update, state, batch, jax.random.key(0))
+    assert tuple(map(len, logging.limits(dict.fromkeys(metrics, 1.0)))) == units

@@ -408,7 +408,7 @@ def assemble(
         return state, metrics | {
             **({"rule/cost_episodic": cost.sum()} if episodic else {}),
             "rule/cost_per_step": rate.sum(),
-            "rule/limit": limit.sum(),
+            "rule/limit_episodic" if episodic else "rule/limit": limit.sum(),
             "rule/multiplier": (weights.cost / jnp.maximum(weights.reward, 1e-12)).sum(),
             "train/updates": state.updates.astype(jnp.float32),
         }
