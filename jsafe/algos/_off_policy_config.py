@@ -193,6 +193,8 @@ class OffPolicyConfig:
                 "give one of cost_limit (per episode) and cost_limit_per_step, and None for the other: "
                 f"cost_limit={self.cost_limit!r}, cost_limit_per_step={self.cost_limit_per_step!r}"
             )
+        if getattr(self, self.limit_name) == ():
+            raise ValueError(f"{self.limit_name} must not be empty")
         if (smallest := min(self.cost_limits(None))) < 0:
             raise ValueError(f"{self.limit_name} must be at least 0, got {smallest!r}")
 
@@ -209,7 +211,7 @@ class OffPolicyConfig:
         """
         limit = getattr(self, self.limit_name)
         limits = tuple(limit) if isinstance(limit, tuple) else (limit,) * (num_costs or 1)
-        if not limits or (num_costs is not None and len(limits) != num_costs):
+        if num_costs is not None and len(limits) != num_costs:
             raise ValueError(f"{self.limit_name} has {len(limits)} values, the environment {num_costs} costs")
         return limits
 

@@ -35,13 +35,13 @@ def quick_compiles():
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-def scattered(state, key):
+def start(learner):
     """Random parameters away from zero, and targets of their own."""
-    leaves, tree = jax.tree.flatten((state.params, state.target, state.target_actor))
-    keys = jax.random.split(key, len(leaves))
-    moved = [x + 0.4 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)]
-    params, target, target_actor = jax.tree.unflatten(tree, moved)
-    params["log_alpha"] = jax.tree.map(lambda x: x - 1.0, params["log_alpha"])
+    state, rng = jax.jit(learner.init)(jax.random.key(0)), np.random.default_rng(1)
+    params, target, target_actor = jax.tree.map(
+        lambda x: np.float32(x + 0.4 * rng.standard_normal(x.shape)), (state.params, state.target, state.target_actor)
+    )
+    params["log_alpha"] = jax.tree.map(lambda x: x - np.float32(1), params["log_alpha"])
     return state._replace(params=params, target=target, target_actor=target_actor)
 
 
@@ -85,7 +85,7 @@ CASES = {
 def test_gradients(case):
     name, options = CASES[case]
     learner = jsafe.make(name, SPEC, **{**SIZES, "policy_delay": 1, **options})
-    before = scattered(learner.init(jax.random.key(0)), jax.random.key(1))
+    before = start(learner)
     batch = random_batch(learner, jax.random.key(2))
     key = jax.random.key(3)
     after, metrics = jax.jit(learner.update)(before, batch, key)
@@ -170,7 +170,7 @@ def test_the_delay_holds_actor_temperature_and_targets_back():
     """With `policy_delay=2` the first update moves the critics alone; the second equals one without delay."""
     options = {**SIZES, "smoothing_noise": 0.0, "tau": 0.5}
     delayed, prompt = (jsafe.make("td3_lag", SPEC, **options, policy_delay=n) for n in (2, 1))
-    state = scattered(delayed.init(jax.random.key(0)), jax.random.key(1))
+    state = start(delayed)
     batch = random_batch(delayed, jax.random.key(2))
     key = jax.random.key(3)
     update = jax.jit(delayed.update)
@@ -199,7 +199,7 @@ def assert_near(a, b):
 
 def test_the_norm_of_critics_and_actor_is_clipped_apart():
     free, bound = (jsafe.make("ddpg_lag", SPEC, **{**SIZES, "max_grad_norm": norm}) for norm in (None, 0.05))
-    state = scattered(free.init(jax.random.key(0)), jax.random.key(1))
+    state = start(free)
     batch = random_batch(free, jax.random.key(2))
     grads = [first_gradients(jax.jit(each.update)(state, batch, jax.random.key(3))[0]) for each in (free, bound)]
     for part in ("critic", "actor"):
@@ -214,7 +214,7 @@ def test_the_norm_of_critics_and_actor_is_clipped_apart():
 
 def test_observations_are_normalised_by_what_was_replayed():
     learner = jsafe.make("sac_lag", SPEC, preset="textbook", **SIZES, normalize_obs=True)
-    state = learner.init(jax.random.key(0))
+    state = jax.jit(learner.init)(jax.random.key(0))
     batch = random_batch(learner, jax.random.key(2))
     shifted = batch._replace(obs=batch.obs * np.float32([1, 10, 0.2]) + np.float32([3, -5, 0]))
     update = jax.jit(learner.update)
@@ -224,7 +224,7 @@ def test_observations_are_normalised_by_what_was_replayed():
     scaled = np.clip((rows - rows.mean(0)) / rows.std(0, ddof=1), -5, 5).reshape(shifted.obs.shape)
     plain = jsafe.make("sac_lag", SPEC, preset="textbook", **SIZES)
     direct, _ = jax.jit(plain.update)(
-        plain.init(jax.random.key(0)), batch._replace(obs=np.float32(scaled)), jax.random.key(3)
+        state._replace(obs_stats=()), batch._replace(obs=np.float32(scaled)), jax.random.key(3)
     )
     assert_near(after.params, direct.params)
     acted = learner.act(learner.policy(after), shifted.obs[0], jax.random.key(4), True).action

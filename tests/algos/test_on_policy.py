@@ -192,6 +192,26 @@ def test_units_of_the_constraint():
     assert feasible == {"paper": 1.0, "omnisafe": 0.0}
 
 
+def test_the_margin_integrates_the_violation():
+    learner = jsafe.make("cpo", SPEC, **TINY, margin_lr=0.1, cost_limit=1.0)
+    batch = random_batch(learner, jax.random.key(1))
+    cost, count = np.array([30.0], np.float32), np.float32(10)
+    batch = batch._replace(episodes=batch.episodes._replace(cost=cost, count=count, length=count * 20))
+    update = jax.jit(learner.update)
+    state, metrics = update(learner.init(KEY), batch, KEY)
+    assert float(metrics["cost/margin_0"]) == pytest.approx(0.1 * (3 - 1))
+    state, _ = update(state, batch, KEY)
+    assert float(state.margin[0]) == pytest.approx(0.4)
+    safe = batch._replace(episodes=batch.episodes._replace(cost=0 * cost))
+    state, metrics = update(state, safe, KEY)
+    assert float(metrics["cost/margin_0"]) == pytest.approx(0.3)
+    none = learner.init(KEY)
+    plain, _ = update(none._replace(hyper=none.hyper._replace(margin_lr=jnp.float32(0))), batch, KEY)
+    assert float(plain.margin[0]) == 0
+    with_margin, _ = update(learner.init(KEY), batch, KEY)
+    assert not np.array_equal(plain.params.actor["log_std"], with_margin.params.actor["log_std"])
+
+
 def test_trust_region_in_released_units_is_larger():
     """OmniSafe averages the divergence over action components, so the sum may reach A times the target."""
     kl = {}
