@@ -62,6 +62,7 @@ class Hyper(NamedTuple):
     ipo_kappa: Array
     ipo_slope: Array
     damping: Array
+    margin_lr: Array
     saute_gamma: Array
     unsafe_reward: Array
 
@@ -75,7 +76,10 @@ class PolicyState(NamedTuple):
 
 
 class OnPolicyState(NamedTuple):
-    """Everything that an update changes; `signal_stats` are those of `[reward, costs]`."""
+    """Everything that an update changes.
+
+    `signal_stats` are those of `[reward, costs]`; `margin [M]` is added to episodic costs in constraints.
+    """
 
     params: steps.ActorCritic
     optimizers: Any
@@ -84,6 +88,7 @@ class OnPolicyState(NamedTuple):
     obs_stats: stats.RunningStats
     signal_stats: stats.RunningStats
     window: normalize.EpisodeWindow
+    margin: Array
     hyper: Hyper
     iteration: Array
 
@@ -221,6 +226,7 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
             obs_stats=stats.running_init(normalized_columns),
             signal_stats=stats.running_init(1 + m),
             window=normalize.window_init(window_batches, m),
+            margin=jnp.zeros(m),
             hyper=hyper,
             iteration=jnp.zeros((), jnp.int32),
         )
@@ -262,7 +268,9 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
         J_cost, length = normalize.window_means(window, config.cost_window, cost_rate, spec.horizon)
         rule_state = rule.update(state.rule, J_cost, limit)
         weights = rule.weights(rule_state, J_cost, limit)
-        gap = (J_cost - limit) if released else per_step(J_cost - limit, length)
+        margin = jnp.maximum(state.margin + hyper.margin_lr * (J_cost - limit), 0.0)
+        gap = J_cost - limit + margin
+        gap = gap if released else per_step(gap, length)
         view = steps.ConstraintView(J_cost, limit, gap, weights)
 
         raw = jnp.concatenate([batch.reward[..., None], batch.cost], axis=-1)
@@ -310,6 +318,7 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
             metrics |= {
                 f"cost/episodic_{i}": J_cost[i],
                 f"cost/per_step_{i}": cost_rate[i],
+                f"cost/margin_{i}": margin[i],
                 f"rule/multiplier_{i}": multiplier[i],
                 f"rule/limit_episodic_{i}": limit[i],
             }
@@ -323,6 +332,7 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
             obs_stats=obs_stats,
             signal_stats=signal_stats,
             window=window,
+            margin=margin,
             hyper=state.hyper,
             iteration=state.iteration + 1,
         )
@@ -374,7 +384,9 @@ def on_policy(
     return assemble(config, spec, axis_name)
 
 
-def define(name: str, config: type, *, paper: str, summary: str, omnisafe: dict | None = None) -> Algorithm:
+def define(
+    name: str, config: type, *, paper: str, summary: str, omnisafe: dict | None = None, jsafe: dict | None = None
+) -> Algorithm:
     """Registers a preset of the assembly; `omnisafe` adds fields to the preset of that name.
 
     Args:
@@ -383,6 +395,9 @@ def define(name: str, config: type, *, paper: str, summary: str, omnisafe: dict 
       paper: Citation with the arXiv number.
       summary: One line.
       omnisafe: What the released configuration changes beyond `compat` and the window of 100 episodes.
+      jsafe: The preset of that name, where other settings than the published ones do better.
     """
     presets = {"omnisafe": {"compat": "omnisafe", "cost_window": 100, **(omnisafe or {})}}
+    if jsafe is not None:
+        presets["jsafe"] = jsafe
     return register(Algorithm(name, "on_policy", config, assemble, presets, paper, summary))

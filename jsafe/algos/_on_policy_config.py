@@ -53,6 +53,10 @@ class OnPolicyConfig:
     pid_delay: int = 10
     pid_smoothing: float = 0.95
     """Exponential smoothing of the proportional and of the derivative term."""
+    margin_lr: float = 0.0
+    """Learns a safety margin for what CPO, PCPO, P3O and IPO take as their constraint: `J - d + margin`, where
+    `margin <- max(0, margin + margin_lr (J - d))` once per iteration. Their surrogate fits the noise of its own batch,
+    so that without a margin (0) the cost stays above the limit."""
     crpo_distance: float = 2.0
     """Tolerance of CRPO above the limit."""
     augmented_lr: float = 1e-3
@@ -122,7 +126,7 @@ class OnPolicyConfig:
             1: "num_envs steps_per_epoch cost_window pid_delay passes minibatch cg_iterations",
             0: "decay_iterations multiplier_init multiplier_lr pid_kp pid_ki pid_kd crpo_distance augmented_lr "
             "augmented_penalty actor_lr critic_lr critic_l2 entropy_coef damping p3o_kappa ipo_kappa cost_penalty "
-            "focops_radius ipo_penalty_max",
+            "focops_radius ipo_penalty_max margin_lr",
         }
         for low, names in at_least.items():
             for name in names.split():

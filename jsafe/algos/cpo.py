@@ -10,6 +10,8 @@ whose gradient is `b` changes the cost per step.
 Source: Achiam, Held, Tamar & Abbeel 2017 (arXiv 1705.10528), equations 11 to 14.
 OmniSafe: takes the episodic gap for `c`, which is larger by the length of an episode, so that the program is nearly
 always slack or infeasible: TRPO when safe, pure cost descent when not (`compat="omnisafe"`).
+Preset `jsafe` learns a safety margin (`margin_lr`, an option of Ray et al. 2019, "Benchmarking safe exploration"):
+with estimates from one batch the program as published leaves the cost above the limit, as they found, too.
 """
 
 from __future__ import annotations
@@ -32,4 +34,5 @@ define(
     CPOConfig,
     paper="Achiam et al. 2017, Constrained Policy Optimization, arXiv 1705.10528",
     summary="Trust region with linearised cost constraints.",
+    jsafe={"margin_lr": 0.05},
 )

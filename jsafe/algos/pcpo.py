@@ -30,4 +30,5 @@ define(
     PCPOConfig,
     paper="Yang et al. 2020, Projection-Based Constrained Policy Optimization, arXiv 2010.03152",
     summary="TRPO step projected onto the constraints.",
+    jsafe={"margin_lr": 0.05},
 )

@@ -193,23 +193,23 @@ def test_units_of_the_constraint():
 
 
 def test_the_margin_integrates_the_violation():
-    learner = jsafe.make("cpo", SPEC, **TINY, margin_lr=0.1, cost_limit=1.0)
+    """A cost of 3 per episode against a limit of 2.9: within reach of one step, but not with a large margin."""
+    learner = jsafe.make("cpo", SPEC, **TINY, margin_lr=100.0, cost_limit=2.9)
     batch = random_batch(learner, jax.random.key(1))
     cost, count = np.array([30.0], np.float32), np.float32(10)
     batch = batch._replace(episodes=batch.episodes._replace(cost=cost, count=count, length=count * 20))
     update = jax.jit(learner.update)
-    state, metrics = update(learner.init(KEY), batch, KEY)
-    assert float(metrics["cost/margin_0"]) == pytest.approx(0.1 * (3 - 1))
+    start = learner.init(KEY)
+    state, metrics = update(start, batch, KEY)
+    assert float(metrics["cost/margin_0"]) == pytest.approx(10, rel=1e-4)
+    assert float(metrics["update/feasible"]) == 0
     state, _ = update(state, batch, KEY)
-    assert float(state.margin[0]) == pytest.approx(0.4)
-    safe = batch._replace(episodes=batch.episodes._replace(cost=0 * cost))
-    state, metrics = update(state, safe, KEY)
-    assert float(metrics["cost/margin_0"]) == pytest.approx(0.3)
-    none = learner.init(KEY)
-    plain, _ = update(none._replace(hyper=none.hyper._replace(margin_lr=jnp.float32(0))), batch, KEY)
-    assert float(plain.margin[0]) == 0
-    with_margin, _ = update(learner.init(KEY), batch, KEY)
-    assert not np.array_equal(plain.params.actor["log_std"], with_margin.params.actor["log_std"])
+    assert float(state.margin[0]) == pytest.approx(20, rel=1e-4)
+    safe = batch._replace(episodes=batch.episodes._replace(cost=cost - 30 / 29))
+    state, _ = update(state, safe, KEY)
+    assert float(state.margin[0]) == pytest.approx(20 - 100 * (2.9 - (3 - 3 / 29)), rel=1e-3)
+    state, metrics = update(start._replace(hyper=start.hyper._replace(margin_lr=jnp.float32(0))), batch, KEY)
+    assert (float(state.margin[0]), float(metrics["update/feasible"])) == (0, 1)
 
 
 def test_trust_region_in_released_units_is_larger():
