@@ -257,8 +257,7 @@ class _Session:
 
     def _end(self, cell: Cell, code: int) -> None:
         if code == 0:
-            self.states[cell.name] = self.store.ended[cell.name] = "finished"
-            self.store.save()
+            self._note(cell, "finished")
             self._screen.event(f"{cell.name}: finished")
         elif code in _STOPPED:
             self.states[cell.name] = "interrupted"
@@ -268,9 +267,15 @@ class _Session:
             self._failed(cell, f"failed ({how}); the end of {self.store.path(cell) / 'train.log'}:\n{self._tail(cell)}")
 
     def _failed(self, cell: Cell, text: str) -> None:
-        self.states[cell.name] = self.store.ended[cell.name] = "failed"
-        self.store.save()
+        self._note(cell, "failed")
         self._screen.event(f"{cell.name}: {text}")
+
+    def _note(self, cell: Cell, state: str) -> None:
+        self.states[cell.name] = self.store.ended[cell.name] = state
+        try:
+            self.store.save()
+        except RunError as error:  # the next one that ends writes this, too; else the run is looked at once more
+            self._screen.event(f"warning: {error}")
 
     def _tail(self, cell: Cell, lines: int = 12) -> str:
         with open(self.store.path(cell) / "train.log", "rb") as log:

@@ -257,6 +257,7 @@ class Trainer:
         self.progress = logging.Progress(console, config.total_steps, collector.env_steps)
 
     def close(self) -> None:
+        """Ends the progress line and the event files."""
         self.progress.close()
         for events in self.events:
             events.close()

@@ -2,6 +2,7 @@
 
 import csv
 import fcntl
+import io
 import json
 import os
 import signal
@@ -179,6 +180,25 @@ def test_one_sweep_at_a_time(tmp_path):
         file.flush()
         with pytest.raises(RunError, match=rf"another sweep \(process {os.getpid()}\) works in"):
             sweep.run(cells(), tmp_path)
+
+
+def test_runs_that_cannot_start_are_reported(tmp_path, monkeypatch):
+    """The processes cannot be made, and neither can what would be written about it."""
+
+    def full(*_, **__):
+        monkeypatch.setattr(os, "replace", full)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    console = Console(width=300, file=io.StringIO())
+    report = sweep.run(cells(), tmp_path, console=console)
+    assert set(report.states.values()) == {"failed"}
+    assert report.files == []
+    text = console.file.getvalue()
+    for cell in cells():
+        assert f"{cell.name}: could not be started: [Errno 28] No space left on device" in text
+    assert text.count("warning: cannot write") == 2
+    assert "2 failed" in text
 
 
 def test_workers_share_cores_and_gpus(monkeypatch):

@@ -1,1 +1,1 @@
-
+"""Parts of algorithms: rules, steps, transforms, critics, actors; pure functions with one small state each."""

@@ -1,1 +1,1 @@
-
+"""Networks, as pairs of functions."""
