@@ -6,9 +6,9 @@
 
 `lam` follows the mean cost of the last ten episodes, once per iteration.
 
-Source: Fujimoto, van Hoof & Meger 2018, Addressing function approximation error in actor-critic methods, arXiv
-1802.09477, algorithm 1 and table 3 of its appendix; the multiplier on costs: Ray, Achiam & Amodei 2019; the controller:
-Stooke et al. 2020, arXiv 2007.03964.
+Source: Fujimoto, van Hoof & Meger 2018, Addressing function approximation error in actor-critic methods,
+arXiv 1802.09477, algorithm 1 and table 3 of its appendix; the multiplier on costs: Ray, Achiam & Amodei 2019; the
+controller: Stooke et al. 2020, arXiv 2007.03964.
 OmniSafe: costs bootstrap from the current actor without smoothing; smaller networks and rates; one step of the
 multiplier per environment step, from epoch 101 on (preset `omnisafe`; `omnisafe_navigation` has its overrides for the
 Goal1 and Circle1 tasks).
