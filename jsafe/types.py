@@ -74,6 +74,8 @@ class ReplayData:
     """Environment steps (all envs) with uniformly random actions at the start."""
     dtype: str = "float32"
     """Storage type of observations: float32 or float16."""
+    replay_on_device: bool = False
+    """Keep a copy of the replay's observations in the device's memory, and gather minibatches there."""
 
 
 class TransformStep(NamedTuple):

@@ -160,6 +160,8 @@ class OffPolicyConfig:
     updates: int = 1
     """Gradient updates per iteration."""
     replay_dtype: Literal["float32", "float16"] = "float32"
+    replay_on_device: bool = False
+    """Keep a copy of the replay's observations in the device's memory, and gather minibatches there: for accelerators."""
 
     def __post_init__(self):
         for name in _POSITIVE:

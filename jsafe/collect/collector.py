@@ -115,7 +115,14 @@ class SequenceCollector(_Collector):
         self._data = data
         n, m = env.num_envs, spec.num_costs
         self.replay = SequenceReplay(
-            n, data.replay_rows, spec.obs_dim, spec.act_dim, m, frame_stack=data.frame_stack, dtype=data.dtype
+            n,
+            data.replay_rows,
+            spec.obs_dim,
+            spec.act_dim,
+            m,
+            frame_stack=data.frame_stack,
+            dtype=data.dtype,
+            on_device=data.replay_on_device,
         )
         # How the current observation was arrived at: [reward, discount, kind, costs], float64 [N, 3 + M].
         self._arrival = np.zeros((n, 3 + m))

@@ -7,12 +7,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jsafe.collect.device_ring import DeviceRing
+
 FIRST, MID, LAST = 0, 1, 2
 """Kinds of rows: the start of an episode, a step in it, its end."""
 
 
 class Sequences(NamedTuple):
-    """Sampled rows, `[T, B, ...]` or `[K, T, B, ...]`, float32; fields as in `jsafe.types.SequenceBatch`."""
+    """Sampled rows, `[T, B, ...]` or `[K, T, B, ...]`, float32; fields as in `jsafe.types.SequenceBatch`.
+
+    `obs` is a `jax.Array` where the replay has a copy on the device.
+    """
 
     obs: np.ndarray
     action: np.ndarray
@@ -40,6 +45,7 @@ class SequenceReplay:
       num_costs: Number of cost signals M.
       frame_stack: Observations S that are concatenated at sampling, oldest first.
       dtype: Storage type of observations, `"float32"` or `"float16"`; sampled observations are float32.
+      on_device: Keep a copy of the observations in the device's memory, and gather them there. Samples are the same.
 
     Raises:
       ValueError: If a number is less than one, or the storage type is another.
@@ -58,6 +64,7 @@ class SequenceReplay:
         *,
         frame_stack: int = 1,
         dtype: str = "float32",
+        on_device: bool = False,
     ):
         sizes = {"num_envs": num_envs, "capacity": capacity, "obs_dim": obs_dim, "act_dim": act_dim}
         for name, value in {**sizes, "num_costs": num_costs, "frame_stack": frame_stack}.items():
@@ -68,6 +75,7 @@ class SequenceReplay:
         self.num_envs, self.capacity, self.frame_stack = num_envs, capacity, frame_stack
         self._splits = np.cumsum([act_dim, 1, num_costs, 1, 1])  # then one column: frames back to the FIRST row
         self._obs = np.zeros((num_envs * capacity, obs_dim), dtype)
+        self._ring = DeviceRing(self._obs) if on_device else None
         self._rows = np.zeros((num_envs * capacity, int(self._splits[-1]) + 1), np.float32)
         self._total = np.zeros(num_envs, np.int64)  # rows ever appended
         self._age = np.zeros(num_envs, np.float32)  # of the newest row: min(rows since FIRST, S - 1)
@@ -114,6 +122,8 @@ class SequenceReplay:
         age = np.where(kind == FIRST, 0, np.minimum(self._age[envs] + 1, self.frame_stack - 1))
         at = envs * self.capacity + self._total[envs] % self.capacity
         self._obs[at] = obs
+        if self._ring is not None:
+            self._ring.changed(at)
         self._rows[at] = np.column_stack([action, reward, cost, discount, kind, age])
         self._age[envs] = age
         self._total[envs] += 1
@@ -238,8 +248,10 @@ class SequenceReplay:
         back = np.minimum(np.arange(stack - 1, -1, -1), age[..., None])
         frame = np.arange(stack - 1, stack - 1 + length)[:, None, None] - back  # [..., T, B, S], 0 is the oldest
         base = env * self.capacity
-        if self._obs.dtype == np.float32:
+        if self._ring is not None or self._obs.dtype == np.float32:
             at = base[..., None, :, None] + (begin[..., None, :, None] + frame) % self.capacity
+            if self._ring is not None:
+                return self._ring.take(at)
             return self._obs.take(at, axis=0, mode="clip").reshape(*age.shape, -1)
         # Converting is slow: do it once for each row of a window rather than for each of its S copies.
         width = stack - 1 + length
@@ -264,6 +276,8 @@ class SequenceReplay:
         held = (number >= (self._total - self.sizes)[env]) & (number < self._total[env])
         at = env[held] * self.capacity + number[held] % self.capacity
         self._obs[at] = chunk["obs"][held]
+        if self._ring is not None:
+            self._ring.changed(at)
         self._rows[at] = chunk["rows"][held]
         return np.where(start <= covered, np.maximum(covered, start + count), covered)
 

@@ -192,6 +192,18 @@ def test_a_fixed_temperature_stays(quick_compiles):
         assert float(metrics["temperature/actor"]) == pytest.approx(0.3)
 
 
+def test_the_replay_on_the_device_changes_nothing(quick_compiles):
+    ends = []
+    for on_device in (False, True):
+        env = ToyEnv(num_envs=4, seed=3, horizon=20)
+        options = {**SMALL, "updates": 2, "initial_rows": 30, "random_steps": 16, "replay_on_device": on_device}
+        learner = jsafe.make("ddpg_lag", env_spec(env), **options)
+        steps = run(learner, make_collector(env, learner, seed=0), key=jax.random.key(1), total_steps=160)
+        ends.append(jax.device_get(list(steps)[-1].state))
+    assert ends[0].updates > 0
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+
+
 def test_unknown_algorithm_names_the_closest():
     with pytest.raises(ValueError, match="did you mean 'seditor'"):
         jsafe.make("seditr", jsafe.EnvSpec(5, 2))

@@ -2,6 +2,7 @@
 
 import copy
 
+import jax
 import numpy as np
 import pytest
 
@@ -41,8 +42,10 @@ class Feed:
             self.kind[envs] = np.where(row["kind"] == LAST, FIRST, after)
 
 
-def make(num_envs=3, capacity=20, frame_stack=1, dtype="float32"):
-    return SequenceReplay(num_envs, capacity, OBS, ACT, COSTS, frame_stack=frame_stack, dtype=dtype)
+def make(num_envs=3, capacity=20, frame_stack=1, dtype="float32", on_device=False):
+    return SequenceReplay(
+        num_envs, capacity, OBS, ACT, COSTS, frame_stack=frame_stack, dtype=dtype, on_device=on_device
+    )
 
 
 def stacked(rows, t, frames):
@@ -147,6 +150,29 @@ def test_samples_repeat_with_the_generator_and_are_fresh_arrays():
         x[...] = 0
     for x, y in zip(kept, replay.sample(np.random.default_rng(7), 9, 4)):
         np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize(("dtype", "frame_stack", "minibatches"), [("float32", 1, 3), ("float16", 3, None)])
+def test_the_copy_on_the_device_gives_the_same_samples(dtype, frame_stack, minibatches):
+    """Bit for bit, while rows are overwritten between the samples and after a restore."""
+    host, ring = (make(frame_stack=frame_stack, dtype=dtype, on_device=on_device) for on_device in (False, True))
+    feeds = Feed(3), Feed(3)
+
+    def compare(a, b, seed):
+        drawn = [each.sample(np.random.default_rng(seed), 9, 4, minibatches) for each in (a, b)]
+        assert isinstance(drawn[1].obs, jax.Array)
+        for x, y in zip(*drawn):
+            np.testing.assert_array_equal(x, y)
+            assert x.dtype == y.dtype
+
+    for seed, steps in enumerate((15, 3, 30, 1, 90)):
+        for replay, feed in zip((host, ring), feeds):
+            feed.append(replay, steps)
+        if seed != 2:  # rows that are written twice before they are looked at
+            compare(host, ring, seed)
+    rebuilt = make(frame_stack=frame_stack, dtype=dtype, on_device=True)
+    rebuilt.load_state_dict(copy.deepcopy(ring.state_dict()))
+    compare(host, rebuilt, 7)
 
 
 def assert_same(a, b):
