@@ -161,7 +161,7 @@ class OffPolicyConfig:
     """Gradient updates per iteration."""
     replay_dtype: Literal["float32", "float16"] = "float32"
     replay_on_device: bool = False
-    """Keep a copy of the replay's observations in the device's memory, and gather minibatches there: for accelerators."""
+    """Keep a copy of the observations in the memory of the accelerator, and gather minibatches there."""
 
     def __post_init__(self):
         for name in _POSITIVE:
@@ -286,7 +286,8 @@ OMNISAFE = {
 }
 """OmniSafe's defaults: one environment, and one update (`update_iters`) and one step of the multiplier after each step
 of it (`update_cycle`). With N environments there, a minibatch has 256 N rows, and the buffer is per environment: here
-`num_envs=N, sequences=256 * N`, and `replay_rows` as it is."""
+`num_envs=N, sequences=256 * N`, and `replay_rows` as it is. Costs are normalised when they are replayed, by moving
+averages; there when they are stored, by the statistics of all before."""
 
 NAVIGATION = {
     "learning_rate": 1e-3,

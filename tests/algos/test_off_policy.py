@@ -182,16 +182,6 @@ def test_the_episodic_constraint(quick_compiles):
         assert (float(state.rule.parameter[0]) > float(before[0])) == (16 * (i + 1) > 48 and mean > 25)
 
 
-def test_a_fixed_temperature_stays(quick_compiles):
-    options = {**SMALL, "preset": "textbook", "initial_temperature": 0.3}
-    for kind, moves in (("fixed", False), ("learned", True)):
-        learner = jsafe.make("sac_lag", jsafe.EnvSpec(5, 2), **options, temperature=kind)
-        state = jax.jit(learner.init)(jax.random.key(0))
-        after, metrics = jax.jit(learner.update)(state, random_batch(learner, jax.random.key(1)), jax.random.key(2))
-        assert (float(after.params["log_alpha"]["actor"]) != float(state.params["log_alpha"]["actor"])) == moves
-        assert float(metrics["temperature/actor"]) == pytest.approx(0.3)
-
-
 def test_the_replay_on_the_device_changes_nothing(quick_compiles):
     ends = []
     for on_device in (False, True):
