@@ -30,6 +30,8 @@ from jsafe.types import Key, Learner, ReplayData
 
 HEARTBEAT_SECONDS = 20
 """A process that has not been heard of for so long ends the job."""
+JOIN_SECONDS = 300
+"""How long a process waits for the others at the beginning."""
 _BLOCK = 1 << 26
 
 
@@ -65,26 +67,37 @@ class JobConfig:
 def connect(job: JobConfig) -> Team | None:
     """Joins the job; None where `job` is not distributed. To be called before JAX is used.
 
+    If the processes do not find each other within `JOIN_SECONDS`, JAX aborts them; a message is printed then.
+
     Raises:
       ValueError: If the address, the number of processes or the number of this one is not known.
-      RuntimeError: If the processes do not find each other.
     """
     if not job.distributed:
         return None
 
     def number(given, name):
-        return int(os.environ[name]) if given is None and name in os.environ else given
+        if given is not None or name not in os.environ:
+            return given
+        if not os.environ[name].isdigit():
+            raise ValueError(f"{name} must be a whole number, got {os.environ[name]!r}")
+        return int(os.environ[name])
 
     count = number(job.num_processes, "JAX_NUM_PROCESSES")
     if count != 1:
+        message = (
+            f"error: this process ended before all processes of the job were there (they have {JOIN_SECONDS} s). Start "
+            "each with the same --coordinator (the address of process 0) and --num-processes, and its own --process-id"
+        )
         try:
-            jax.distributed.initialize(
-                job.coordinator,
-                count,
-                number(job.process_id, "JAX_PROCESS_ID"),
-                heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
-                shutdown_timeout_seconds=10,
-            )
+            with _last_words(message):
+                jax.distributed.initialize(
+                    job.coordinator,
+                    count,
+                    number(job.process_id, "JAX_PROCESS_ID"),
+                    initialization_timeout=JOIN_SECONDS,
+                    heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
+                    shutdown_timeout_seconds=10,
+                )
         except ValueError as error:
             raise ValueError(
                 f"--distributed needs --coordinator HOST:PORT, --num-processes and --process-id where no cluster "
@@ -110,8 +123,7 @@ def lost_process(team: Team | None, folder: Path) -> Iterator[None]:
     here = f"process {team.index} of {team.count}"
     again = f"continue with: jsafe train --resume {folder} --distributed"
     message = f"error: {here} was killed, or aborted because another one died (see what the others printed); {again}"
-    watch = [sys.executable, "-S", "-c", _WATCH, message]
-    with subprocess.Popen(watch, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True) as watcher:
+    with _last_words(message):
         try:
             yield
         except jax.errors.JaxRuntimeError as error:
@@ -119,6 +131,15 @@ def lost_process(team: Team | None, folder: Path) -> Iterator[None]:
             kept = f"the last checkpoint is of iteration {saved[-1]}" if saved else "there is no checkpoint yet"
             reason = str(error).splitlines()[0]
             raise LostProcessError(f"{here} lost contact with another one ({reason}); {kept}; {again}") from error
+
+
+@contextlib.contextmanager
+def _last_words(message: str) -> Iterator[None]:
+    """Has a small process beside this one print a message if this one is gone before the end of the block."""
+    watch = [sys.executable, "-S", "-c", _WATCH, message]
+    with subprocess.Popen(watch, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True) as watcher:
+        try:
+            yield
         finally:
             with contextlib.suppress(OSError):
                 watcher.stdin.write(b".")

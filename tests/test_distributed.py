@@ -294,7 +294,7 @@ def test_state_that_cannot_be_divided():
         partition.split(state, 0, 3)
 
 
-def test_flags(environment):
+def test_flags(environment, monkeypatch):
     assert connect(JobConfig()) is None
     for given, message in (
         ({"coordinator": "a:1"}, "coordinator has a meaning with --distributed only"),
@@ -308,6 +308,18 @@ def test_flags(environment):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "error: --distributed needs --coordinator HOST:PORT, --num-processes and --process-id" in done.stderr
+    monkeypatch.setenv("JAX_NUM_PROCESSES", "two")
+    with pytest.raises(ValueError, match="JAX_NUM_PROCESSES must be a whole number, got 'two'"):
+        connect(JobConfig(distributed=True))
+
+
+def test_a_process_that_stays_alone_says_so(environment):
+    script = "from jsafe import distributed as d; d.JOIN_SECONDS = 2; d.connect(d.JobConfig({}))"
+    given = f"distributed=True, coordinator='localhost:{free_port()}', num_processes=2, process_id=0"
+    command = [sys.executable, "-c", script.format(given)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode != 0
+    assert "error: this process ended before all processes of the job were there (they have 2 s)" in done.stderr
 
 
 def test_one_process_may_use_all_its_devices(tmp_path):
