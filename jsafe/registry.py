@@ -152,7 +152,7 @@ def make(name: str, spec: EnvSpec, *, preset: str | None = None, axis_name: str 
 
     Example:
       >>> spec = jsafe.EnvSpec(obs_dim=60, act_dim=2)
-      >>> learner = jsafe.make("seditor", spec, cost_limit=5e-4)
+      >>> learner = jsafe.make("seditor", spec, cost_limit_per_step=5e-4)
       >>> state = learner.init(jax.random.key(0))
     """
     algorithm = get(name)
