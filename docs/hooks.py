@@ -24,11 +24,11 @@ from mkdocs.structure.files import File, Files
 
 import jsafe
 from jsafe import plot, registry
-from jsafe.algos._off_policy import OffPolicyConfig
+from jsafe.algos._off_policy_config import OffPolicyConfig, TextbookConfig
 from jsafe.algos._on_policy_config import OnPolicyConfig, SecondOrderConfig
 
 ROOT = Path(__file__).parents[1]
-SHARED = (OnPolicyConfig, SecondOrderConfig, OffPolicyConfig)
+SHARED = (OnPolicyConfig, SecondOrderConfig, OffPolicyConfig, TextbookConfig)
 """Option types that several algorithms share: pages show where an algorithm departs from the nearest of them."""
 FAMILIES = {"on_policy": "On-policy", "off_policy": "Off-policy", "model_based": "Model-based", "offline": "Offline"}
 THEORY = {
