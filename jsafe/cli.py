@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import math
 import os
+import signal
 import sys
 import typing
 from collections.abc import Callable, Sequence
@@ -60,7 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from jsafe.train import RunError
 
     try:
-        return commands[name](rest)
+        status = commands[name](rest)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # the reader of our output, `head` say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except ValueError as error:
         return _fail(str(error))
     except (RunError, CheckpointError) as error:
@@ -183,8 +189,8 @@ def _train_many(
 
     names = [field.name for field in dataclasses.fields(options) if field.name.startswith("cost_limit")]
     limit = next((name for name in names if getattr(options, name) is not None), None)
-    if many.limits() and limit is None:
-        raise ValueError(f"{algorithm.name} has no cost limit")
+    if many.limits() and (limit is None or not getattr(options, "constrained", True)):
+        raise ValueError(f"--cost-limits: {algorithm.name} has no cost limit to keep")
     planned = []
     for value in many.limits() or [None]:
         chosen = options if value is None else dataclasses.replace(options, **{limit: value})
@@ -380,6 +386,7 @@ def _evaluate(arguments: list[str]) -> int:
         seed=given.seed,
         num_threads=given.num_threads,
         env=given.env,
+        console=Console(stderr=True),
     )
     pairs = [("trained for", f"{count(report['env_steps'])} steps"), ("episodes", str(report["episodes"]))]
     for name in ("return", "cost", "length"):

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def evaluate(
     seed: int | None = None,
     num_threads: int | None = None,
     env: str | None = None,
+    console: Console | None = None,
 ) -> dict[str, Any]:
     """Runs the policy of the newest checkpoint and writes RUN/evaluation.json.
 
@@ -37,6 +39,7 @@ def evaluate(
       seed: Seed of the environments and of sampled actions; by default one that the training never used.
       num_threads: Threads that step the environments.
       env: Another task with the same observations and actions.
+      console: Where to show progress; nowhere by default.
 
     Returns:
       What the file holds: mean and standard deviation (`std`, over episodes) of `return`, `cost` (summed over the cost
@@ -53,10 +56,11 @@ def evaluate(
     learner, loaded = restore(folder)
     seed = env_seed(config.seed, 1) if seed is None else seed
     made = train.make_env(env or config.env, min(episodes, 16), seed, num_threads, config.costs)
-    try:
-        result = _rollout(made, learner, loaded.state, episodes, seed, deterministic)
-    finally:
-        made.close()
+    each = -(-episodes // made.num_envs)  # at most, and of at most `horizon` steps
+    with contextlib.ExitStack() as stack:
+        stack.callback(made.close)
+        on_step = _progress(stack, console, each * made.num_envs * made.spec.horizon)
+        result = _rollout(made, learner, loaded.state, episodes, seed, deterministic, on_step)
     report = {
         "algorithm": algorithm,
         "env": env or config.env,
@@ -150,11 +154,7 @@ def play(
         stack.callback(made.close)
         if policy != "random" and env != config.env:
             _check_fit(made, config)
-        on_step = None
-        if console is not None:
-            progress = logging.Progress(console, total, plain_seconds=5.0)
-            stack.callback(progress.close)
-            on_step = functools.partial(progress.update, values={})
+        on_step = _progress(stack, console, total)
         try:
             return video.record(made, output, rollout, steps=steps, on_step=on_step, **view)
         except video.VideoError as error:
@@ -170,7 +170,24 @@ def _check_fit(made: Any, config: Any) -> None:
             raise train.RunError(f"{made.spec.id} has {name} {have}, but the policy was trained with {want}")
 
 
-def _rollout(env: Any, learner: Learner, state: Any, episodes: int, seed: int, deterministic: bool) -> dict[str, Any]:
+def _progress(stack: contextlib.ExitStack, console: Console | None, total: int) -> Callable[[int], None] | None:
+    """Shows environment steps on a console until the stack is left."""
+    if console is None:
+        return None
+    progress = logging.Progress(console, total, plain_seconds=5.0)
+    stack.callback(progress.close)
+    return functools.partial(progress.update, values={})
+
+
+def _rollout(
+    env: Any,
+    learner: Learner,
+    state: Any,
+    episodes: int,
+    seed: int,
+    deterministic: bool,
+    on_step: Callable[[int], None] | None = None,
+) -> dict[str, Any]:
     from jsafe import collect
 
     return collect.evaluate(
@@ -183,6 +200,7 @@ def _rollout(env: Any, learner: Learner, state: Any, episodes: int, seed: int, d
         frame_stack=getattr(learner.data, "frame_stack", 1),
         transform=getattr(learner.data, "transform", None),
         seed=seed,
+        on_step=on_step,
     )
 
 

@@ -240,9 +240,19 @@ def test_help_is_there(capsys):
         assert text in output
 
 
+def test_a_reader_that_has_gone_is_no_traceback(environment):
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as pipe:
+        ended = subprocess.run(command("train"), env=environment, stdout=pipe, stderr=subprocess.PIPE, text=True)
+    assert ended.returncode == 128 + signal.SIGPIPE
+    assert ended.stderr == ""
+
+
 def test_evaluate_writes_what_it_prints(capsys, fake_run):
-    status, output, _ = run(capsys, "evaluate", fake_run, "--episodes", 5)
+    status, output, progress = run(capsys, "evaluate", fake_run, "--episodes", 5)
     assert status == 0
+    assert " steps" in progress
     report = json.loads((fake_run / "evaluation.json").read_text())
     assert report["episodes"] == 5
     assert report["deterministic"] is True

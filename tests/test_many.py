@@ -173,6 +173,7 @@ def test_the_command_line(tmp_path, capsys):
         ("--cost-limits 1,x", "cost_limits must be numbers separated by commas, got '1,x'"),
         ("--cost-limits 1,2,1.0", "cost_limits names a limit twice: 1,2,1.0"),
         ("--cost-limits 1,-2", "cost_limit must be at least 0, got -2.0"),
+        ("--cost-limits 1,2 --rule none", "ppo_lag has no cost limit to keep"),
         ("--seeds 2 --depth 1", "--depth 1 is for a run by itself"),
         ("--seeds 2 --distributed --num-processes 1", "leave --distributed out"),
     ],

@@ -201,6 +201,11 @@ class OffPolicyConfig:
             raise ValueError(f"{self.limit_name} must be at least 0, got {smallest!r}")
 
     @property
+    def constrained(self) -> bool:
+        """Whether costs have a say in what is learnt."""
+        return self.rule != "none"
+
+    @property
     def limit_name(self) -> str:
         """The field that holds the limit: `cost_limit_per_step`, or `cost_limit` per episode."""
         return "cost_limit_per_step" if self.cost_limit is None else "cost_limit"

@@ -154,6 +154,11 @@ class OnPolicyConfig:
         if not limits or min(limits) < low:
             raise ValueError(f"cost_limit must be at least {low:g}, got {self.cost_limit!r}")
 
+    @property
+    def constrained(self) -> bool:
+        """Whether costs have a say in what is learnt."""
+        return self.rule != "none" or self.step in CONSTRAINED or self.transform != "identity"
+
     def cost_limits(self, num_costs: int) -> tuple[float, ...]:
         """One limit per cost; a single number serves all.
 

@@ -23,6 +23,7 @@ def evaluate(
     frame_stack: int = 1,
     transform: CMDPTransform | None = None,
     seed: int | None = None,
+    on_step: Callable[[int], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Runs whole episodes, each environment its own fixed number of them.
 
@@ -40,6 +41,7 @@ def evaluate(
       transform: What the policy expects its observations to be augmented by (`learner.data.transform`). Episodes
         end, and reward and cost are counted, as in the environment.
       seed: Seed of the reset; without one the environment's own random streams continue.
+      on_step: Told the number of environment steps so far after each step of all environments.
 
     Returns:
       `return [E]`, `cost [E, M]` (undiscounted sums), `length [E]` (integers), `success [E]` (booleans), ordered by
@@ -81,4 +83,6 @@ def evaluate(
             slot[finished.env[counts]] += 1
         frames.push(out.obs, ended)
         step += 1
+        if on_step is not None:
+            on_step(step * n)
     return result
