@@ -307,6 +307,31 @@ NAVIGATION = {
 """OmniSafe's overrides for PointGoal1, CarGoal1, PointCircle1 and CarCircle1."""
 
 
+JSAFE = {
+    "td_lambda": 0.9,
+    "learning_rate": 3e-4,
+    "hidden": (128, 128),
+    "initial_temperature": 0.01,
+    "multiplier_learning_rate": 3e-5,
+    "cost_window": 50,
+    "num_envs": 16,
+    "unroll": 4,
+    "sequences": 48,
+    "sequence_length": 6,
+    "replay_rows": 62_500,
+    "updates": 8,
+}
+"""What learns the stock navigation tasks; every choice is measured in experiments/off_policy. The temperature is learned
+from 0.01, for a step there earns some 0.02. Returns over up to five steps, and the larger of two critics per cost, for
+one bootstrapped critic underestimates the costs of the very actions that the actor prefers. The multiplier moves at the
+pace at which costs fall. An update per eight environment steps, on smaller networks, for the time it takes."""
+
+
+def jsafe_preset(rule: str, **family) -> dict[str, dict]:
+    """The preset `jsafe` for a rule; `family` are the fields of an actor family."""
+    return {"jsafe": JSAFE | family | ({} if rule == "none" else {"cost_replicas": 2})}
+
+
 def omnisafe_presets(rule: str, **family) -> dict[str, dict]:
     """The presets `omnisafe` and `omnisafe_navigation` for a rule; `family` are the fields of an actor family."""
     changes = OMNISAFE | family | {"normalize_cost": rule != "none"}

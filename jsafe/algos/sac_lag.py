@@ -18,7 +18,8 @@ What sets the presets apart:
 | Adam step of it | 0.01 per 160 steps | 0.001 per 64 steps | 1e-5 per step |
 | updates per environment step | 1/160 of 1024 windows | 1 of 256 | 1 of 256, actor and targets every second |
 
-`omnisafe_navigation` has OmniSafe's overrides for the Goal1 and Circle1 tasks.
+`omnisafe_navigation` has OmniSafe's overrides for the Goal1 and Circle1 tasks. `jsafe` is `textbook` with the sizes,
+rates and bias corrections that learn those tasks (`jsafe.algos._off_policy_config.JSAFE`; experiments/off_policy).
 """
 
 from __future__ import annotations
@@ -27,7 +28,14 @@ import dataclasses
 from typing import Any
 
 from jsafe.algos._off_policy import assemble
-from jsafe.algos._off_policy_config import ActorName, OffPolicyConfig, RuleName, TextbookConfig, omnisafe_presets
+from jsafe.algos._off_policy_config import (
+    ActorName,
+    OffPolicyConfig,
+    RuleName,
+    TextbookConfig,
+    jsafe_preset,
+    omnisafe_presets,
+)
 from jsafe.algos.seditor import LAPTOP, STEPS
 from jsafe.registry import Algorithm, register
 from jsafe.types import EnvSpec, Learner
@@ -97,7 +105,7 @@ def presets(kind: type[SACLagConfig]) -> dict[str, dict[str, Any]]:
         "seditor_paper": {},
         "laptop": LAPTOP,
         "textbook": textbook,
-        **{name: textbook | changes for name, changes in released.items()},
+        **{name: textbook | changes for name, changes in (released | jsafe_preset(kind.rule, **wider)).items()},
     }
 
 
@@ -116,6 +124,6 @@ for _name, _config, _summary in (
             presets=presets(_config),
             paper="Haarnoja et al. 2018, arXiv 1801.01290; Yu, Xu & Zhang 2022, arXiv 2201.12427",
             summary=_summary,
-            total_steps=STEPS,
+            total_steps=STEPS | {"jsafe": 3_000_000},
         )
     )

@@ -20,7 +20,7 @@ import dataclasses
 from typing import Literal
 
 from jsafe.algos._off_policy import define
-from jsafe.algos._off_policy_config import ActorName, RuleName, TextbookConfig, omnisafe_presets
+from jsafe.algos._off_policy_config import ActorName, RuleName, TextbookConfig, jsafe_preset, omnisafe_presets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +77,10 @@ for _name, _config, _summary in (
         _config,
         paper="Fujimoto et al. 2018, arXiv 1802.09477; Ray et al. 2019; Stooke et al. 2020, arXiv 2007.03964",
         summary=_summary,
-        presets={"laptop": LAPTOP, **omnisafe_presets(_config.rule, initial_rows=25_000, random_steps=25_000)},
-        total_steps={},
+        presets={
+            "laptop": LAPTOP,
+            **jsafe_preset(_config.rule),
+            **omnisafe_presets(_config.rule, initial_rows=25_000, random_steps=25_000),
+        },
+        total_steps={"jsafe": 3_000_000},
     )
