@@ -321,10 +321,10 @@ JSAFE = {
     "replay_rows": 62_500,
     "updates": 8,
 }
-"""What learns the stock navigation tasks; every choice is measured in experiments/off_policy. The temperature is learned
-from 0.01, for a step there earns some 0.02. Returns over up to five steps, and the larger of two critics per cost, for
-one bootstrapped critic underestimates the costs of the very actions that the actor prefers. The multiplier moves at the
-pace at which costs fall. An update per eight environment steps, on smaller networks, for the time it takes."""
+"""What learns the stock navigation tasks; experiments/off_policy measures it choice by choice. The temperature is
+learned from 0.01, for a step there earns some 0.02. Returns over up to five steps, and the larger of two critics per
+cost: one bootstrapped critic underestimates the costs of the very actions that the actor prefers. The multiplier moves
+at the pace at which costs fall. An update per eight environment steps, on smaller networks, for the time it takes."""
 
 
 def jsafe_preset(rule: str, **family) -> dict[str, dict]:
