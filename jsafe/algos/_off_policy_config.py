@@ -113,7 +113,10 @@ class OffPolicyConfig:
     """How the rule `lagrange` keeps its multiplier from falling below 0."""
     initial_multiplier: float = 1.0
     multiplier_learning_rate: float = 0.01
-    """Adam step of the Lagrange multiplier."""
+    """Step of the Lagrange multiplier."""
+    multiplier_optimizer: Literal["adam", "sgd"] = "adam"
+    """Adam's steps hardly depend on the size of the violation, so that the multiplier swings around its optimum; plain
+    dual ascent (`sgd`: rate times violation) comes to rest there."""
     multiplier_bound: float | None = None
     """Largest multiplier (rules `lagrange`, `pid`, `augmented`)."""
     rule_steps: int = 1
