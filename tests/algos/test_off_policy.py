@@ -10,6 +10,7 @@ import pytest
 
 import jsafe
 from jsafe import registry
+from jsafe.algos._off_policy_parts import make_rule
 from jsafe.collect import make_collector
 from jsafe.components import rules
 from jsafe.components.actors import deterministic_actor
@@ -131,6 +132,15 @@ def test_any_rule_weighs_any_actor(actor, rule, options, quick_compiles):
         assert seen[0] > 1e6  # costs alone
     else:
         assert seen[0] < seen[1] < seen[2]
+
+
+def test_plain_dual_ascent_moves_by_rate_times_violation():
+    rate = {"multiplier_optimizer": "sgd", "multiplier_learning_rate": 0.01, "initial_multiplier": 0.2}
+    rule = make_rule(jsafe.off_policy(jsafe.EnvSpec(5, 2), **rate).config, 1)
+    state = rule.update(rule.init(), np.float32([35]), np.float32([25]))
+    np.testing.assert_allclose(state.parameter, [0.2 + 0.01 * 10], rtol=1e-6)
+    state = rule.update(state, np.float32([24]), np.float32([25]))
+    np.testing.assert_allclose(state.parameter, [0.3 - 0.01], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
