@@ -124,6 +124,6 @@ for _name, _config, _summary in (
             presets=presets(_config),
             paper="Haarnoja et al. 2018, arXiv 1801.01290; Yu, Xu & Zhang 2022, arXiv 2201.12427",
             summary=_summary,
-            total_steps=STEPS | {"jsafe": 3_000_000},
+            total_steps=STEPS,
         )
     )
