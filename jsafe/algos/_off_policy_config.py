@@ -311,23 +311,24 @@ NAVIGATION = {
 
 
 JSAFE = {
-    "td_lambda": 0.9,
+    "td_lambda": 0.95,
     "learning_rate": 3e-4,
     "hidden": (128, 128),
     "initial_temperature": 0.01,
-    "multiplier_learning_rate": 3e-5,
+    "multiplier_optimizer": "sgd",
+    "multiplier_learning_rate": 7e-7,
     "cost_window": 50,
     "num_envs": 16,
     "unroll": 4,
-    "sequences": 48,
-    "sequence_length": 6,
+    "sequences": 32,
+    "sequence_length": 8,
     "replay_rows": 62_500,
     "updates": 8,
 }
 """What learns the stock navigation tasks; experiments/off_policy measures it choice by choice. The temperature is
-learned from 0.01, for a step there earns some 0.02. Returns over up to five steps, and the larger of two critics per
-cost: one bootstrapped critic underestimates the costs of the very actions that the actor prefers. The multiplier moves
-at the pace at which costs fall. An update per eight environment steps, on smaller networks, for the time it takes."""
+learned from 0.01, for a step there earns some 0.02. Returns over up to seven steps, and the larger of two critics per
+cost: one bootstrapped critic underestimates the costs of the very actions that the actor prefers. Plain dual ascent at
+the pace at which costs fall. An update per eight environment steps, on smaller networks, for the time it takes."""
 
 
 def jsafe_preset(rule: str, **family) -> dict[str, dict]:
