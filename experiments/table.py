@@ -1,0 +1,60 @@
+"""Sets runs beside published means: `python experiments/table.py experiments/on_policy [RUN ...]`.
+
+Ours: mean over the seeds of the return and cost of training episodes (sampled actions) in the last 5 % of each run.
+"As good" means that the cost is within the published standard deviation of the limit (or below it), and the return not
+lower than the published mean by more than one published standard deviation. FOLDER/published.csv holds the published
+figures; runs are named VARIANT-sSEED.
+"""
+
+import csv
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from jsafe import registry
+from jsafe.plot import Run, load
+
+
+def published(folder: Path) -> dict[tuple[str, str], list[float]]:
+    """Task and algorithm: return, its standard deviation, cost, its standard deviation."""
+    with open(folder / "published.csv") as file:
+        return {(row[0], row[1]): list(map(float, row[2:])) for row in list(csv.reader(file))[1:]}
+
+
+def tail(run: Run) -> tuple[float, float, float, float]:
+    """Return and cost at the end, steps, and minutes of wall time."""
+    steps, data = run.columns["env_steps"], run.columns
+    last = steps > 0.95 * steps[-1]
+    minutes = data["time/wall_seconds"][-1] / 60
+    return data["episode/return"][last].mean(), data["episode/cost"][last].mean(), steps[-1], minutes
+
+
+def main(folder: Path, chosen: list[Path]) -> None:
+    """Prints a row for each variant."""
+    runs = defaultdict(list)
+    for path in chosen or sorted(path.parent for path in folder.glob("*/progress.csv")):
+        run = load(path)
+        runs[run.folder.name.rsplit("-s", 1)[0]].append(run)
+    known = published(folder)
+    print("| run | task | seeds | steps | minutes | return | cost | published return | published cost | as good |")
+    print("|" + "---|" * 10)
+    for variant, seeds in runs.items():
+        name, env = seeds[0].algorithm, seeds[0].env
+        ours = np.array([tail(run) for run in seeds]).mean(axis=0)
+        cells = [variant, env, len(seeds), f"{ours[2] / 1e6:.1f} M", f"{ours[3]:.0f}"]
+        cells += [f"{ours[0]:.2f}", f"{ours[1]:.1f}"]
+        if (env, name) in known:
+            mean, spread, cost, cost_spread = known[env, name]
+            options = registry.get(name).config(**seeds[0].options)
+            bound = np.sum(seeds[0].options["cost_limit"]) + cost_spread if options.constrained else np.inf
+            good = ours[0] >= mean - spread and ours[1] <= bound
+            cells += [f"{mean:.2f} ± {spread:.2f}", f"{cost:.1f} ± {cost_spread:.1f}", "yes" if good else "no"]
+        else:
+            cells += ["-", "-", "-"]
+        print("| " + " | ".join(map(str, cells)) + " |")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(word) for word in sys.argv[2:]])
