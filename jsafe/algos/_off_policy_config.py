@@ -316,7 +316,7 @@ JSAFE = {
     "hidden": (128, 128),
     "initial_temperature": 0.01,
     "multiplier_optimizer": "sgd",
-    "multiplier_learning_rate": 7e-7,
+    "multiplier_learning_rate": 1.5e-6,
     "cost_window": 50,
     "num_envs": 16,
     "unroll": 4,
