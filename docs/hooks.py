@@ -35,6 +35,7 @@ THEORY = {
     "rule": ("theory/multipliers.md", "multipliers and other constraint rules"),
     "step": ("theory/steps.md", "policy steps"),
     "transform": ("theory/transforms.md", "changing the problem"),
+    "actor": ("theory/off_policy.md", "actor-critics on replayed data"),
 }
 
 
@@ -79,7 +80,7 @@ def algorithm_page(algorithm: registry.Algorithm) -> str:
 def theory(algorithm: registry.Algorithm) -> list[tuple[str, str]]:
     """Theory pages that matter for an algorithm, by what it is put together from."""
     if algorithm.name == "seditor":
-        return [("theory/seditor.md", "SEditor"), THEORY["rule"]]
+        return [("theory/seditor.md", "SEditor"), THEORY["actor"], THEORY["rule"]]
     idle = ("none", "identity")
     pages = [page for field, page in THEORY.items() if getattr(algorithm.config, field, "none") not in idle]
     return pages or [("theory/problem.md", "the problem")]
