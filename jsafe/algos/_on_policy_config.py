@@ -45,7 +45,10 @@ class OnPolicyConfig:
     """Episodes over which the cost is averaged (whole batches, newest first). 1: those of the newest batch."""
     multiplier_init: float = 0.001
     multiplier_lr: float = 0.035
-    """Adam step of the Lagrange multiplier, once per iteration."""
+    """Step of the Lagrange multiplier, once per iteration."""
+    multiplier_optimizer: Literal["adam", "sgd"] = "adam"
+    """`sgd` is plain dual ascent, rate times violation. Adam's steps remember the violations of the first epochs and
+    shrink with that memory, and they bring a multiplier that has overshot down slowly."""
     multiplier_bound: float | None = None
     pid_kp: float = 0.1
     pid_ki: float = 0.01

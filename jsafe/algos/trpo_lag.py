@@ -5,6 +5,7 @@
 
 Source: Ray, Achiam & Amodei 2019, Benchmarking safe exploration in deep RL, section 5; TRPO: arXiv 1502.05477.
 OmniSafe: KL averaged over action components, cost averaged over 100 episodes (preset `omnisafe`).
+Preset `jsafe`: plain dual ascent instead of Adam.
 """
 
 from __future__ import annotations
@@ -28,4 +29,5 @@ define(
     TRPOLagConfig,
     paper="Ray, Achiam & Amodei 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning",
     summary="TRPO with a Lagrange multiplier on the episodic cost.",
+    jsafe={"multiplier_optimizer": "sgd", "multiplier_lr": 0.002},
 )

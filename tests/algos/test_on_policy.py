@@ -10,6 +10,7 @@ import pytest
 
 import jsafe
 from jsafe import registry
+from jsafe.algos._on_policy import _rule
 from jsafe.algos._on_policy_config import SECOND_ORDER
 from jsafe.config import from_json, to_json
 from jsafe.ops import stats
@@ -135,6 +136,13 @@ def test_the_multiplier_moves_before_the_policy_and_with_the_cost():
         assert after.rule.parameter == pytest.approx([expected], rel=1e-3, abs=1e-6)
         assert metrics["rule/multiplier_0"] == pytest.approx(expected, rel=1e-3, abs=1e-6)
         assert metrics["cost/episodic_0"] == cost
+
+
+def test_plain_dual_ascent_moves_by_rate_times_violation():
+    learner = jsafe.make("ppo_lag", SPEC, **TINY, preset="jsafe")
+    rule = _rule(learner.config, 1)
+    state = rule.update(rule.init(), np.float32([40]), np.float32([25]))
+    np.testing.assert_allclose(state.parameter, [0.001 + 0.002 * 15], rtol=1e-5)
 
 
 def test_a_batch_without_finished_episodes_is_measured_by_its_rate():
