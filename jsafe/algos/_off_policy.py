@@ -318,7 +318,8 @@ def assemble(
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         rate, cost, window = measure(state, batch)
         limit = state.hyper.cost_limit
-        weights = rule.weights(state.rule, cost, limit)
+        aim = (1 - config.limit_margin) * limit
+        weights = rule.weights(state.rule, cost, aim)
         used = weights._replace(cost=weights.cost[: num_rewards - 1])
         minibatch = batch._replace(fresh=(), episodes=(), learn=())
 
@@ -346,7 +347,7 @@ def assemble(
         )
         moved = state.rule
         for _ in range(config.rule_steps):
-            moved = rule.update(moved, cost, limit)
+            moved = rule.update(moved, cost, aim)
         iteration = state.iteration + 1
         if config.rule_warmup_steps > 0:
             begun = iteration * (config.num_envs * config.unroll) > config.rule_warmup_steps

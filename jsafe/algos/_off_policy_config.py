@@ -63,6 +63,9 @@ class OffPolicyConfig:
     """Largest mean cost per environment step, one number or one per cost. 25 per 1000-step episode is 0.025."""
     cost_limit: float | tuple[float, ...] | None = None
     """Largest undiscounted cost of an episode instead, one number or one per cost; the other limit is then None."""
+    limit_margin: float = 0.0
+    """Share of the limit that the constraint rule keeps in reserve: at 0.1 it aims at nine tenths of the limit. A rule that
+    settles on the limit itself is above it half of the time."""
     cost_window: int = 10
     """Finished episodes over which the cost of an episode is averaged."""
     gamma: float = 0.99
@@ -183,6 +186,8 @@ class OffPolicyConfig:
             raise ValueError(f"pid_smoothing must be in [0, 1), got {self.pid_smoothing!r}")
         if self.sequence_length < 2:
             raise ValueError(f"sequence_length must be at least 2, got {self.sequence_length!r}")
+        if not 0 <= self.limit_margin < 1:
+            raise ValueError(f"limit_margin must be in [0, 1), got {self.limit_margin!r}")
         if not 0 < self.target_min_prob <= 1:
             raise ValueError(f"target_min_prob must be in (0, 1], got {self.target_min_prob!r}")
         if self.sequences % self.num_envs and self.num_envs % self.sequences:
@@ -318,6 +323,7 @@ JSAFE = {
     "multiplier_optimizer": "sgd",
     "multiplier_learning_rate": 1.5e-6,
     "cost_window": 50,
+    "limit_margin": 0.1,
     "num_envs": 16,
     "unroll": 4,
     "sequences": 32,

@@ -86,6 +86,7 @@ def test_bad_options(options, message):
         ({"policy_delay": 0}, "policy_delay must be positive, got 0"),
         ({"max_grad_norm": 0.0}, "max_grad_norm must be positive or None"),
         ({"pid_smoothing": 1.0}, r"pid_smoothing must be in \[0, 1\)"),
+        ({"limit_margin": 1.0}, r"limit_margin must be in \[0, 1\)"),
         ({"rule_warmup_steps": -1}, "rule_warmup_steps must be at least 0"),
     ],
 )
@@ -161,13 +162,13 @@ def test_actors_and_rules_of_ones_own(quick_compiles):
     spec = jsafe.EnvSpec(5, 2)
     actor = deterministic_actor(5, 2, hidden=(4,), exploration_noise=0.0, slow=False)
     rule = rules.lagrange(1, learning_rate=0.1, init=2.0, transform="clamp", optimizer=optax.identity())
-    learner = jsafe.off_policy(spec, actor=actor, rule=rule, **SMALL, rule_warmup_steps=0)
+    learner = jsafe.off_policy(spec, actor=actor, rule=rule, **SMALL, rule_warmup_steps=0, limit_margin=0.2)
     state = jax.jit(learner.init)(jax.random.key(0))
     batch = random_batch(learner, jax.random.key(1))
     stats = batch.episodes._replace(cost=np.float32([60]), count=np.float32(2))
     after, metrics = jax.jit(learner.update)(state, batch._replace(episodes=stats), jax.random.key(2))
     assert float(metrics["rule/multiplier"]) == 2.0
-    np.testing.assert_allclose(after.rule.parameter, [2 + 0.1 * (30 - 25)])
+    np.testing.assert_allclose(after.rule.parameter, [2 + 0.1 * (30 - 0.8 * 25)])
     assert after.target_actor == ()
     assert after.params["log_alpha"] == {}
     assert after.params["actor"]["kernel_0"].shape == (5, 4)
