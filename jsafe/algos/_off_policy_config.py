@@ -64,8 +64,8 @@ class OffPolicyConfig:
     cost_limit: float | tuple[float, ...] | None = None
     """Largest undiscounted cost of an episode instead, one number or one per cost; the other limit is then None."""
     limit_margin: float = 0.0
-    """Share of the limit that the constraint rule keeps in reserve: at 0.1 it aims at nine tenths of the limit. A rule that
-    settles on the limit itself is above it half of the time."""
+    """Share of the limit that the constraint rule keeps in reserve: at 0.1 it aims at nine tenths of the limit. A rule
+    that settles on the limit itself is above it half of the time."""
     cost_window: int = 10
     """Finished episodes over which the cost of an episode is averaged."""
     gamma: float = 0.99
