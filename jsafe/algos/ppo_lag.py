@@ -8,7 +8,6 @@
 Source: Ray, Achiam & Amodei 2019, Benchmarking safe exploration in deep RL, section 5.
 OmniSafe: `J_c` is the mean over the last 100 episodes, across iterations (preset `omnisafe`); here over those that
 ended in the newest batch, so that the multiplier does not lag five iterations behind the policy.
-Preset `jsafe`: plain dual ascent instead of Adam.
 """
 
 from __future__ import annotations
@@ -32,5 +31,4 @@ define(
     PPOLagConfig,
     paper="Ray, Achiam & Amodei 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning",
     summary="PPO with a Lagrange multiplier on the episodic cost.",
-    jsafe={"multiplier_optimizer": "sgd", "multiplier_lr": 0.002},
 )

@@ -139,7 +139,7 @@ def test_the_multiplier_moves_before_the_policy_and_with_the_cost():
 
 
 def test_plain_dual_ascent_moves_by_rate_times_violation():
-    learner = jsafe.make("ppo_lag", SPEC, **TINY, preset="jsafe")
+    learner = jsafe.make("trpo_lag", SPEC, **TINY, preset="jsafe")
     rule = _rule(learner.config, 1)
     state = rule.update(rule.init(), np.float32([40]), np.float32([25]))
     np.testing.assert_allclose(state.parameter, [0.001 + 0.002 * 15], rtol=1e-5)
