@@ -12,7 +12,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from jsafe.config import difference
+from jsafe import registry
+from jsafe.config import difference, to_json
 from jsafe.logging import limits as limits_of
 from jsafe.logging import read_progress
 
@@ -32,6 +33,7 @@ class Run(NamedTuple):
     algorithm: str
     env: str
     seed: int
+    preset: str | None
     options: dict[str, Any]
     columns: dict[str, np.ndarray]
 
@@ -55,7 +57,9 @@ def load(folder: str | os.PathLike) -> Run:
     try:
         data = json.loads((folder / "config.json").read_text())
         columns = read_progress(folder / "progress.csv")
-        return Run(folder, data["algorithm"], data["run"]["env"], data["run"]["seed"], data["config"], columns)
+        name, about = data["algorithm"], data["run"]
+        options = _defaults(name) | data["config"]  # an option that is younger than the run
+        return Run(folder, name, about["env"], about["seed"], about.get("preset"), options, columns)
     except (OSError, KeyError) as error:
         raise ValueError(f"{folder} is not a run folder with a learning curve: {error}") from error
 
@@ -63,16 +67,31 @@ def load(folder: str | os.PathLike) -> Run:
 def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
     """Runs by task and by label; runs that differ in their seed only share one.
 
-    The label is the algorithm's name, followed by the options that differ where an algorithm comes in several forms.
+    The label is the algorithm's name. Where an algorithm comes in several forms the preset follows, or the options that
+    differ where presets do not tell them apart.
     """
     grouped: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
-        forms = [other.options for other in runs if other.algorithm == run.algorithm]
-        differing = {line.split(":")[0] for a in forms for b in forms for line in difference(a, b)}
-        shown = [f"{name}={_option(run.options, name)}" for name in sorted(differing)]
-        label = f"{run.algorithm} ({', '.join(shown)})" if shown else run.algorithm
+        label = _label(run, [other for other in runs if other.algorithm == run.algorithm])
         grouped.setdefault(run.env, {}).setdefault(label, []).append(run)
     return grouped
+
+
+def _label(run: Run, forms: Sequence[Run]) -> str:
+    differing = {line.split(":")[0] for a in forms for b in forms for line in difference(a.options, b.options)}
+    if not differing:
+        return run.algorithm
+    if not any(a.preset == b.preset and difference(a.options, b.options) for a in forms for b in forms):
+        return f"{run.algorithm} ({run.preset})" if run.preset else run.algorithm
+    shown = [f"{name}={_option(run.options, name)}" for name in sorted(differing)]
+    return f"{run.algorithm} ({', '.join(shown)})"
+
+
+def _defaults(name: str) -> dict[str, Any]:
+    try:
+        return to_json(registry.get(name).config())
+    except ValueError:  # an algorithm that is not registered here
+        return {}
 
 
 def curve(runs: Sequence[Run], column: str) -> Curve | None:
@@ -141,10 +160,14 @@ def figure(folders: Sequence[str | os.PathLike]) -> Figure:
             elif column != "episode/return":
                 top = axis.get_ylim()[1]
                 axis.set_ylim(-0.03 * top, 1.05 * top)
-            drawn_limits = [line for line in axis.lines if line.get_label().startswith("limit")]
-            handles = axis.lines if column == panels[0] else drawn_limits
-            if handles:
-                axis.legend(handles=list(handles), fontsize="small")
+            if drawn_limits := [line for line in axis.lines if line.get_label().startswith("limit")]:
+                axis.legend(handles=drawn_limits, fontsize="small")
+    named = {
+        line.get_label(): line for row in axes for line in row[0].lines if not line.get_label().startswith("limit")
+    }
+    if named:
+        columns = max(1, min(len(named), 4, 40 * len(panels) // max(map(len, named))))
+        fig.legend(handles=list(named.values()), loc="outside lower center", ncols=columns, fontsize="small")
     return fig
 
 
