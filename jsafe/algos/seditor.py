@@ -31,7 +31,7 @@ STOCK = LAPTOP | {
 """The preset `jsafe`, for the stock tasks: 25 per episode of 1000 steps. Their costs are common, and a multiplier that
 starts at 1 and runs ahead of the policy drives it into corners that it leaves slowly."""
 
-STEPS = {"paper": 5_000_000, "laptop": 1_000_000, "jsafe": 2_500_000}
+STEPS = {"paper": 5_000_000, "laptop": 1_000_000, "jsafe": 3_000_000}
 """Environment steps of a full run."""
 
 

@@ -82,5 +82,5 @@ for _name, _config, _summary in (
             **jsafe_preset(_config.rule),
             **omnisafe_presets(_config.rule, initial_rows=25_000, random_steps=25_000),
         },
-        total_steps={"jsafe": 2_500_000},
+        total_steps={"jsafe": 3_000_000},
     )
