@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import optax
-
 from jsafe.algos._off_policy_config import OffPolicyConfig
 from jsafe.components import actors, rules
 from jsafe.components.actors import Actor
@@ -36,8 +34,7 @@ def make_rule(config: OffPolicyConfig, num_costs: int) -> ConstraintRule:
     bound, init = config.multiplier_bound, config.initial_multiplier
     if config.rule == "lagrange":
         rate = config.multiplier_learning_rate
-        optimizer = optax.identity() if config.multiplier_optimizer == "sgd" else None
-        form = {"transform": config.multiplier, "upper_bound": bound, "optimizer": optimizer}
+        form = {"transform": config.multiplier, "upper_bound": bound, "optimizer": config.multiplier_optimizer}
         return rules.lagrange(num_costs, init=init, learning_rate=rate, **form)
     if config.rule == "pid":
         gains = {"kp": config.pid_kp, "ki": config.pid_ki, "kd": config.pid_kd}

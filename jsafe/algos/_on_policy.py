@@ -28,7 +28,6 @@ from typing import Any, NamedTuple
 import chex
 import jax
 import jax.numpy as jnp
-import optax
 
 from jsafe.algos._on_policy_config import CONSTRAINED, SECOND_ORDER, OnPolicyConfig, SecondOrderConfig
 from jsafe.components import normalize, objectives, rules, steps, transforms
@@ -103,7 +102,7 @@ def _rule(config: OnPolicyConfig, num_costs: int) -> ConstraintRule:
             transform="clamp",
             init=config.multiplier_init,
             learning_rate=config.multiplier_lr,
-            optimizer=optax.identity() if config.multiplier_optimizer == "sgd" else None,
+            optimizer=config.multiplier_optimizer,
             upper_bound=config.multiplier_bound,
         ),
         "pid": functools.partial(

@@ -76,7 +76,7 @@ def lagrange(
     learning_rate: float,
     init: float | None = None,
     transform: Literal["softplus", "clamp"] = "softplus",
-    optimizer: optax.GradientTransformation | None = None,
+    optimizer: Literal["adam", "sgd"] | optax.GradientTransformation = "adam",
     upper_bound: float | None = None,
     normalize: Normalize = "sum",
     axis_name: str | None = None,
@@ -85,16 +85,16 @@ def lagrange(
 
     `softplus`: `lam = softplus(rho)`, loss `softplus(rho) * (limit - J)`, Adam in TensorFlow's form (SEditor).
     `clamp`: raw `lam >= 0`, loss `-lam * (J - limit)`, Adam, then clipped to `[0, upper_bound]` (OmniSafe and the
-    Safety-Gym baselines). With Adam a step has the size of the learning rate however large the violation is; pass
-    `optax.identity()` for plain dual ascent.
+    Safety-Gym baselines). With Adam a step has the size of the learning rate however large the violation is; `sgd`
+    is plain dual ascent.
 
     Args:
       num_costs: M.
       learning_rate: Step size of the multiplier (kept in the state as a traced scalar).
       init: Initial multiplier, each cost; default 1 for `softplus` and 0.001 for `clamp`.
       transform: How the multiplier is kept non-negative.
-      optimizer: Direction of the step *without* a learning rate. Default: `scale_by_adam_epsilon_hat(eps=1e-7)` for
-        `softplus`, `optax.scale_by_adam()` for `clamp`.
+      optimizer: Direction of the step *without* a learning rate: `adam` (`scale_by_adam_epsilon_hat(eps=1e-7)` for
+        `softplus`, `optax.scale_by_adam()` for `clamp`), `sgd` (plain dual ascent), or a transformation of one's own.
       upper_bound: Largest multiplier.
       normalize: How the weights are formed, see `mix`.
       axis_name: Averages the dual gradient over this axis. Needed only when `J_cost` differs between devices, and
@@ -120,8 +120,12 @@ def lagrange(
         raise ValueError("init must be positive with transform='softplus', got 0")
     if upper_bound is not None and upper_bound < initial:
         raise ValueError(f"upper_bound must be at least init ({initial!r}), got {upper_bound!r}")
-    if optimizer is None:
+    if optimizer == "adam":
         optimizer = optim.scale_by_adam_epsilon_hat() if soft else optax.scale_by_adam()
+    elif optimizer == "sgd":
+        optimizer = optax.identity()
+    elif isinstance(optimizer, str):
+        raise ValueError(f"optimizer must be 'adam', 'sgd' or a transformation, got {optimizer!r}")
 
     def inverse(multiplier):
         return jnp.log(jnp.expm1(multiplier)) if soft else multiplier

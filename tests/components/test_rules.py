@@ -160,6 +160,7 @@ def test_none():
         (lambda: rules.lagrange(0, learning_rate=0.1), "num_costs"),
         (lambda: rules.lagrange(1, learning_rate=-0.1), "learning_rate"),
         (lambda: rules.lagrange(1, learning_rate=0.1, init=0.0), "init"),
+        (lambda: rules.lagrange(1, learning_rate=0.1, optimizer="rmsprop"), "optimizer must be 'adam', 'sgd' or"),
         (lambda: rules.lagrange(1, learning_rate=0.1, transform="relu"), "transform"),
         (lambda: rules.lagrange(1, learning_rate=0.1, init=2.0, upper_bound=1.0), "upper_bound"),
         (lambda: rules.lagrange(1, learning_rate=0.1, normalize="max"), "normalize"),
