@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from jsafe import registry
+from jsafe.config import from_json
 from jsafe.plot import Run, load
 
 
@@ -47,8 +48,8 @@ def main(folder: Path, chosen: list[Path]) -> None:
         cells += [f"{ours[0]:.2f}", f"{ours[1]:.1f}"]
         if (env, name) in known:
             mean, spread, cost, cost_spread = known[env, name]
-            options = registry.get(name).config(**seeds[0].options)
-            bound = np.sum(seeds[0].options["cost_limit"]) + cost_spread if options.constrained else np.inf
+            options = from_json(registry.get(name).config, seeds[0].options)
+            bound = np.sum(options.cost_limit) + cost_spread if options.constrained else np.inf
             good = ours[0] >= mean - spread and ours[1] <= bound
             cells += [f"{mean:.2f} ± {spread:.2f}", f"{cost:.1f} ± {cost_spread:.1f}", "yes" if good else "no"]
         else:

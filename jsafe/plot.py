@@ -78,10 +78,11 @@ def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
 
 
 def _label(run: Run, forms: Sequence[Run]) -> str:
-    differing = {line.split(":")[0] for a in forms for b in forms for line in difference(a.options, b.options)}
+    differing = {line.split(":")[0] for other in forms for line in difference(forms[0].options, other.options)}
     if not differing:
         return run.algorithm
-    if not any(a.preset == b.preset and difference(a.options, b.options) for a in forms for b in forms):
+    first = {other.preset: other for other in reversed(forms)}
+    if not any(difference(first[other.preset].options, other.options) for other in forms):
         return f"{run.algorithm} ({run.preset})" if run.preset else run.algorithm
     shown = [f"{name}={_option(run.options, name)}" for name in sorted(differing)]
     return f"{run.algorithm} ({', '.join(shown)})"
