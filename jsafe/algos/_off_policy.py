@@ -104,7 +104,7 @@ def assemble(
       spec: Sizes of the environment.
       actor: Policy and its loss; that of the config by default.
       rule: Constraint rule; that of the config by default. It sees the mean cost per step and `cost_limit_per_step`,
-        or the mean cost of episodes and `cost_limit`.
+        or the mean cost of episodes and `cost_limit`, each limit less its `limit_margin`.
       axis_name: Mapped axis to reduce over.
 
     Returns:

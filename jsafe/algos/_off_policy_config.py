@@ -338,7 +338,7 @@ the pace at which costs fall. An update per eight environment steps, on smaller 
 
 
 def jsafe_preset(rule: str, **family) -> dict[str, dict]:
-    """The preset `jsafe` for a rule; `family` are the fields of an actor family."""
+    """The preset `jsafe` for a rule; `family` are the fields of an actor family. Tuned with `lagrange` alone."""
     return {"jsafe": JSAFE | family | ({} if rule == "none" else {"cost_replicas": 2})}
 
 

@@ -20,7 +20,7 @@ class SEditorConfig(OffPolicyConfig):
 LAPTOP = {"hidden": (128, 128), "sequences": 32, "updates": 8, "initial_temperature": 0.1}
 """What the preset `laptop` changes: smaller networks and minibatches pay for eight updates per iteration instead of
 one, and temperatures start where the paper's are after some 7 000 updates (0.1 instead of 1). The algorithm is the
-same. It needs a quarter of the environment steps of the paper's sizes (experiments/seditor)."""
+same. It needs a quarter of the environment steps of the paper's networks with one update (experiments/seditor)."""
 
 STOCK = LAPTOP | {
     "initial_temperature": 0.01,
