@@ -33,7 +33,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.config import difference
+from jsafe.config import difference, merge
 
 FORMAT = 1
 _BROKEN = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
@@ -58,12 +58,21 @@ class Checkpoints:
       folder: The run folder; `checkpoints` and `journal` are made in it when needed.
       keep: Number of checkpoints to keep; the replay rows that any of them needs are kept with them.
       config: JSON-able description of the run, stored in each checkpoint and compared when loading.
+      defaults: What `config` held, in effect, before it had some of its fields: checkpoints of earlier versions lack
+        the options that were added since.
     """
 
-    def __init__(self, folder: str | os.PathLike, *, keep: int = 2, config: dict[str, Any] | None = None):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        *,
+        keep: int = 2,
+        config: dict[str, Any] | None = None,
+        defaults: dict[str, Any] | None = None,
+    ):
         self.folder = Path(folder)
         self.keep = keep
-        self.config = json.loads(json.dumps(config or {}))
+        self.config, self.defaults = json.loads(json.dumps([config or {}, defaults or {}]))
         self._journal: list[str] = []  # chunks on the disk, oldest first
         self._unwritten: list[dict[str, np.ndarray]] = []  # chunks that failed to reach it
         self._next_chunk = 0
@@ -140,7 +149,7 @@ class Checkpoints:
             except _Unreadable as error:
                 problems.append(str(error))
                 continue
-            lines = difference(stored.manifest["config"], self.config)
+            lines = difference(merge(self.defaults, stored.manifest["config"]), self.config)
             if lines:
                 raise CheckpointError(f"{stored.path} belongs to another configuration:\n  " + "\n  ".join(lines))
             state = stored.state(template)

@@ -116,6 +116,12 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
+def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """Two JSON trees in one; where both hold a value, that of `over` stays."""
+    trees = {n for n in under.keys() & over.keys() if isinstance(under[n], dict) and isinstance(over[n], dict)}
+    return {**under, **over, **{name: merge(under[name], over[name]) for name in trees}}
+
+
 def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:
     """One line for each field in which two JSON trees differ, both values named."""
     lines = []

@@ -219,7 +219,8 @@ class Trainer:
             "options": configs.to_json(options),
             "prng": str(jax.random.key_impl(self.key)),
         }
-        self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description)
+        defaults = {"options": configs.to_json(type(options)())}
+        self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description, defaults=defaults)
         self.interval = logging.Interval()
         self.table = logging.CsvTable(folder / "progress.csv")
         self.values: dict[str, float] = {}

@@ -222,6 +222,16 @@ def test_another_config_or_format_is_named(tmp_path):
         Checkpoints(tmp_path).load({}, Rows())
 
 
+def test_a_checkpoint_from_before_an_option_had_its_default(tmp_path):
+    Checkpoints(tmp_path, config={"options": {"tau": 0.1}}).save(1, {}, Rows())
+    defaults = {"options": {"tau": 0.5, "margin": 0.0}}
+    now = Checkpoints(tmp_path, config={"options": {"tau": 0.1, "margin": 0.0}}, defaults=defaults)
+    assert now.load({}, Rows()).iteration == 1
+    other = Checkpoints(tmp_path, config={"options": {"tau": 0.1, "margin": 0.2}}, defaults=defaults)
+    with pytest.raises(CheckpointError, match=r"options\.margin: 0\.0 there, 0\.2 here"):
+        other.load({}, Rows())
+
+
 def test_environments_that_do_not_fit_are_an_error(tmp_path):
     class Refuses(Rows):
         def load_state_dict(self, state, journal=()):
