@@ -322,6 +322,9 @@ JSAFE = {
     "initial_temperature": 0.01,
     "multiplier_optimizer": "sgd",
     "multiplier_learning_rate": 1.5e-6,
+    "pid_kp": 1e-3,
+    "pid_ki": 1.5e-6,
+    "pid_kd": 0.0,
     "cost_window": 50,
     "limit_margin": 0.1,
     "num_envs": 16,
@@ -334,11 +337,13 @@ JSAFE = {
 """What learns the stock navigation tasks; experiments/off_policy measures it choice by choice. The temperature is
 learned from 0.01, for a step there earns some 0.02. Returns over up to seven steps, and the larger of two critics per
 cost: one bootstrapped critic underestimates the costs of the very actions that the actor prefers. Plain dual ascent at
-the pace at which costs fall. An update per eight environment steps, on smaller networks, for the time it takes."""
+the pace at which costs fall, which is the controller's integral part, too; its derivative is off, because an average
+over 50 episodes says nothing of the last iterations. An update per eight environment steps, on smaller networks, for
+the time it takes."""
 
 
 def jsafe_preset(rule: str, **family) -> dict[str, dict]:
-    """The preset `jsafe` for a rule; `family` are the fields of an actor family. Tuned with `lagrange` alone."""
+    """The preset `jsafe` for a rule; `family` are the fields of an actor family."""
     return {"jsafe": JSAFE | family | ({} if rule == "none" else {"cost_replicas": 2})}
 
 
