@@ -386,9 +386,16 @@ def on_policy(
 
 
 def define(
-    name: str, config: type, *, paper: str, summary: str, omnisafe: dict | None = None, jsafe: dict | None = None
+    name: str,
+    config: type,
+    *,
+    paper: str,
+    summary: str,
+    omnisafe: dict | None = None,
+    navigation: dict | None = None,
+    jsafe: dict | None = None,
 ) -> Algorithm:
-    """Registers a preset of the assembly; `omnisafe` adds fields to the preset of that name.
+    """Registers a preset of the assembly.
 
     Args:
       name: Name of the algorithm.
@@ -396,9 +403,12 @@ def define(
       paper: Citation with the arXiv number.
       summary: One line.
       omnisafe: What the released configuration changes beyond `compat` and the window of 100 episodes.
+      navigation: What it changes further on the Goal tasks: the preset `omnisafe_navigation`.
       jsafe: The preset of that name, where other settings than the published ones do better.
     """
     presets = {"omnisafe": {"compat": "omnisafe", "cost_window": 100, **(omnisafe or {})}}
+    if navigation is not None:
+        presets["omnisafe_navigation"] = presets["omnisafe"] | navigation
     if jsafe is not None:
         presets["jsafe"] = jsafe
     return register(Algorithm(name, "on_policy", config, assemble, presets, paper, summary))

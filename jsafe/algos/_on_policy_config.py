@@ -188,3 +188,9 @@ class SecondOrderConfig(OnPolicyConfig):
     critic_lr: float = 1e-3
     target_kl: float = 0.01
     early_stop: bool = False
+
+
+_MILD = {"saute_gamma": 0.9999, "unsafe_reward": -0.2}
+BUDGET_NAVIGATION = {"ppo": _MILD | {"passes": 80, "normalize_obs": False}, "trpo": _MILD}
+"""OmniSafe's overrides for the algorithms with a budget on the Goal and Circle tasks, by step (its observations on the
+Circle tasks are normalised all the same)."""

@@ -7,7 +7,8 @@ As Saute, with a budget that is moved once per iteration (`components.transforms
 bound.
 
 Source: Sootla et al. 2022 (arXiv 2206.02675), section 4.
-OmniSafe: a cost takes `c / budget_k` and only the first episode of an epoch starts below 1 (`compat="omnisafe"`).
+OmniSafe: a cost takes `c / budget_k` and only the first episode of an epoch starts below 1 (`compat="omnisafe"`);
+preset `omnisafe_navigation` for its overrides on the Goal tasks.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 
 from jsafe.algos._on_policy import define
-from jsafe.algos._on_policy_config import OnPolicyConfig, SecondOrderConfig, StepName, TransformName
+from jsafe.algos._on_policy_config import BUDGET_NAVIGATION, OnPolicyConfig, SecondOrderConfig, StepName, TransformName
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,4 +41,5 @@ for _name, _config in (("ppo_simmer_pid", PPOSimmerPIDConfig), ("trpo_simmer_pid
         _config,
         paper="Sootla et al. 2022, Enhancing Safe Exploration Using Safety State Augmentation, arXiv 2206.02675",
         summary=f"{_config.step.upper()} with a safety budget moved by a PI controller.",
+        navigation=BUDGET_NAVIGATION[_config.step],
     )
