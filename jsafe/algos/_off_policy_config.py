@@ -342,9 +342,16 @@ over 50 episodes says nothing of the last iterations. An update per eight enviro
 the time it takes."""
 
 
-def jsafe_preset(rule: str, **family) -> dict[str, dict]:
-    """The preset `jsafe` for a rule; `family` are the fields of an actor family."""
-    return {"jsafe": JSAFE | family | ({} if rule == "none" else {"cost_replicas": 2})}
+JSAFE_VELOCITY = {"updates": 16, "rule_warmup_steps": 100_000, "multiplier_learning_rate": 3e-6}
+"""What the velocity tasks take besides: a gait first, then a limit on it."""
+
+
+def jsafe_presets(rule: str, **family) -> dict[str, dict]:
+    """The presets `jsafe` and `jsafe_velocity` for a rule; `family` are the fields of an actor family."""
+    presets = {"jsafe": JSAFE | family | ({} if rule == "none" else {"cost_replicas": 2})}
+    if rule == "lagrange":
+        presets["jsafe_velocity"] = presets["jsafe"] | JSAFE_VELOCITY
+    return presets
 
 
 def omnisafe_presets(rule: str, **family) -> dict[str, dict]:

@@ -19,7 +19,8 @@ What sets the presets apart:
 | updates per environment step | 1/160 of 1024 windows | 1 of 256 | 1 of 256, actor and targets every second |
 
 `omnisafe_navigation` has OmniSafe's overrides for the Goal1 and Circle1 tasks. `jsafe` is `textbook` with the sizes,
-rates and bias corrections that learn those tasks (`jsafe.algos._off_policy_config.JSAFE`; experiments/off_policy).
+rates and bias corrections that learn those tasks (`jsafe.algos._off_policy_config.JSAFE`; experiments/off_policy), and
+`jsafe_velocity` what the velocity tasks take besides.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from jsafe.algos._off_policy_config import (
     OffPolicyConfig,
     RuleName,
     TextbookConfig,
-    jsafe_preset,
+    jsafe_presets,
     omnisafe_presets,
 )
 from jsafe.algos.seditor import LAPTOP, STEPS
@@ -105,7 +106,7 @@ def presets(kind: type[SACLagConfig]) -> dict[str, dict[str, Any]]:
         "seditor_paper": {},
         "laptop": LAPTOP,
         "textbook": textbook,
-        **{name: textbook | changes for name, changes in (released | jsafe_preset(kind.rule, **wider)).items()},
+        **{name: textbook | changes for name, changes in (released | jsafe_presets(kind.rule, **wider)).items()},
     }
 
 

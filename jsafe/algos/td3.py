@@ -20,7 +20,7 @@ import dataclasses
 from typing import Literal
 
 from jsafe.algos._off_policy import define
-from jsafe.algos._off_policy_config import ActorName, RuleName, TextbookConfig, jsafe_preset, omnisafe_presets
+from jsafe.algos._off_policy_config import ActorName, RuleName, TextbookConfig, jsafe_presets, omnisafe_presets
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +79,7 @@ for _name, _config, _summary in (
         summary=_summary,
         presets={
             "laptop": LAPTOP,
-            **jsafe_preset(_config.rule),
+            **jsafe_presets(_config.rule),
             **omnisafe_presets(_config.rule, initial_rows=25_000, random_steps=25_000),
         },
         total_steps={"jsafe": 3_000_000},
