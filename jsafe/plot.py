@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.colors import hsv_to_rgb, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
@@ -132,14 +133,16 @@ def figure(folders: Sequence[str | os.PathLike]) -> Figure:
         raise ValueError("name at least one run folder")
     grouped = group(runs)
     labels = sorted({label for lines in grouped.values() for label in lines})
+    colors_of = dict(zip(labels, _colors(len(labels))))
     panels = [name for name in _PANELS if _wanted(name, runs)]
-    fig = Figure(figsize=(4.2 * len(panels), 3.3 * len(grouped)), layout="constrained")
+    width, height = 4.2 * len(panels), 3.3 * len(grouped)
+    fig = Figure(figsize=(width, height), layout="constrained")
     axes = fig.subplots(len(grouped), len(panels), squeeze=False)
     for row, (env, lines) in zip(axes, sorted(grouped.items())):
         for axis, column in zip(row, panels):
             limits: dict[float, set[str]] = {}
             for label in sorted(lines):
-                color = f"C{labels.index(label)}"
+                color = colors_of[label]
                 for limit in {_limit(run, column) for run in lines[label]} - {None}:
                     limits.setdefault(limit, set()).add(color)
                 if (drawn := curve(lines[label], column)) is None:
@@ -169,7 +172,16 @@ def figure(folders: Sequence[str | os.PathLike]) -> Figure:
     if named:
         columns = max(1, min(len(named), 4, 40 * len(panels) // max(map(len, named))))
         fig.legend(handles=list(named.values()), loc="outside lower center", ncols=columns, fontsize="small")
+        fig.set_size_inches(width, height + 0.2 * -(-len(named) // columns))  # the panels keep their size
     return fig
+
+
+def _colors(count: int) -> list[str]:
+    """Distinct colours: matplotlib's ten, or as many as are needed from around the colour circle."""
+    if count <= 10:
+        return [f"C{k}" for k in range(count)]
+    shades = ((0.9, 0.8), (0.6, 0.95), (1.0, 0.5))
+    return [to_hex(hsv_to_rgb((k / count, *shades[k % len(shades)]))) for k in range(count)]
 
 
 def save(folders: Sequence[str | os.PathLike], output: str | os.PathLike) -> Path:

@@ -91,6 +91,18 @@ def test_limits_per_episode_are_drawn_in_their_own_panel(tmp_path):
     assert lines(fig.axes[-1])["limit 35"] == [35, 35]  # the panel shows the sum of both costs
 
 
+def test_many_lines_have_colours_of_their_own_and_leave_room_for_the_panels(tmp_path):
+    curve = columns([10, 20], [1.0, 2.0])
+    runs = [write_run(tmp_path / str(k), options={"tau": 0.01 * k}, columns=curve) for k in range(14)]
+    few, many = plot.figure(runs[:2]), plot.figure(runs)
+    assert len({line.get_color() for line in many.axes[0].lines}) == 14
+    inches = []
+    for fig in (few, many):
+        fig.draw_without_rendering()
+        inches.append(fig.axes[0].get_position().height * fig.get_size_inches()[1])
+    assert inches[1] == pytest.approx(inches[0], rel=0.1)
+
+
 def test_a_picture_is_written(tmp_path):
     a = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0]))
     for name, magic in {"x.png": b"\x89PNG", "deep/x.pdf": b"%PDF"}.items():
