@@ -23,9 +23,10 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import jsafe
-from jsafe import plot, registry
-from jsafe.algos._off_policy_config import OffPolicyConfig, TextbookConfig
-from jsafe.algos._on_policy_config import OnPolicyConfig, SecondOrderConfig
+from jsafe import registry
+from jsafe.algos.off_policy.config import OffPolicyConfig, TextbookConfig
+from jsafe.algos.on_policy.config import OnPolicyConfig, SecondOrderConfig
+from jsafe.report import plot
 
 ROOT = Path(__file__).parents[1]
 SHARED = (OnPolicyConfig, SecondOrderConfig, OffPolicyConfig, TextbookConfig)

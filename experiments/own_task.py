@@ -8,7 +8,7 @@ import numpy as np
 
 import jsafe
 from jsafe.envs import Task, place, register
-from jsafe.envs.tasks import hazard_cost, planar
+from jsafe.envs.safety_gym.tasks import hazard_cost, planar
 
 
 class Tour(Task):
@@ -53,7 +53,7 @@ class Tour(Task):
 if __name__ == "__main__":
     register("PointTour-v0", Tour, "Point")
     env = jsafe.envs.make("PointTour-v0", num_envs=20, costs="separate", limit=0.5)
-    learner = jsafe.make("ppo_lag", jsafe.testing.env_spec(env), cost_limit=(25.0, 100.0))
-    collector = jsafe.collect.make_collector(env, learner, seed=0)
+    learner = jsafe.make("ppo_lag", jsafe.env_spec(env), cost_limit=(25.0, 100.0))
+    collector = jsafe.data.make_collector(env, learner, seed=0)
     for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=int((*sys.argv, 2_000_000)[1])):
         print(step.env_steps, step.episodes["episode/return"], *(step.metrics[f"cost/episodic_{m}"] for m in range(2)))

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from jsafe import registry
-from jsafe.config import from_json
-from jsafe.plot import Run, load
+from jsafe.options import from_json
+from jsafe.report.plot import Run, load
 
 
 def published(folder: Path) -> dict[tuple[str, str], list[float]]:

@@ -3,34 +3,30 @@
 import importlib
 
 from jsafe import algos as algos
-from jsafe.algos._off_policy import off_policy as off_policy
-from jsafe.algos._on_policy import on_policy as on_policy
+from jsafe.algos.off_policy.assembly import off_policy as off_policy
+from jsafe.algos.on_policy.assembly import on_policy as on_policy
 from jsafe.registry import make as make
 from jsafe.registry import names as names
 from jsafe.types import EnvSpec as EnvSpec
 from jsafe.types import Learner as Learner
+from jsafe.types import env_spec as env_spec
 
 __version__ = "0.1.0"
 
 _LAZY = (
-    "checkpoint",
-    "collect",
     "components",
-    "config",
-    "distributed",
+    "curves",
+    "data",
+    "distributions",
     "envs",
-    "evaluation",
-    "grid",
-    "logging",
-    "many",
     "nets",
     "ops",
-    "parallel",
-    "plot",
-    "sweep",
+    "report",
+    "runs",
+    "scale",
+    "sweeps",
     "testing",
     "train",
-    "video",
 )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import types
-import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from jsafe.errors import unknown
+from jsafe.options import check_fields
 from jsafe.types import EnvSpec, Learner
 
 
@@ -64,14 +63,6 @@ def get(name: str) -> Algorithm:
     return _ALGORITHMS[name]
 
 
-def unknown(what: str, value: str, allowed) -> str:
-    """The message for an unknown name: the value, the closest match, and what is allowed."""
-    allowed = list(allowed)
-    close = difflib.get_close_matches(str(value), allowed, n=1, cutoff=0.4)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"unknown {what} {value!r}{hint} Allowed: {', '.join(allowed)}"
-
-
 def make_config(algorithm: Algorithm, preset: str | None = None, **options: Any) -> Any:
     """Builds a config from defaults, then a preset, then options.
 
@@ -85,53 +76,6 @@ def make_config(algorithm: Algorithm, preset: str | None = None, **options: Any)
         values.update(algorithm.presets[preset])
     values.update(options)
     return algorithm.config(**check_fields(algorithm.config, algorithm.name, values))
-
-
-def check_fields(config: type, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for fields of a dataclass type, with int widened to float and lists to tuples.
-
-    Raises:
-      ValueError: For an unknown field (with the closest match), or a value of the wrong type; it names `owner`.
-    """
-    hints = typing.get_type_hints(config)
-    names = sorted(field.name for field in dataclasses.fields(config))
-    for name in values:
-        if name not in names:
-            raise ValueError(unknown(f"option of {owner}", name, names))
-    return {name: _check(f"{owner}.{name}", value, hints[name]) for name, value in values.items()}
-
-
-def _check(name: str, value: Any, hint: Any) -> Any:
-    """Returns `value` as `hint`, widening int to float and list to tuple; anything else is an error."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        errors = []
-        for option in args:
-            try:
-                return _check(name, value, option)
-            except ValueError as error:
-                errors.append(error)
-        raise errors[0]
-    if origin is typing.Literal:
-        if value not in args:
-            raise ValueError(unknown(name, value, map(str, args)))
-        return value
-    if origin is tuple:
-        if not isinstance(value, (tuple, list)):
-            raise ValueError(f"{name} must be a sequence, got {value!r}")
-        inner = args[0] if args else Any
-        return tuple(_check(name, item, inner) for item in value)
-    if hint is Any:
-        return value
-    if hint is type(None):
-        if value is not None:
-            raise ValueError(f"{name} must be None, got {value!r}")
-        return None
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if (hint is not bool and isinstance(value, bool)) or not isinstance(value, hint):
-        raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, got {value!r} ({type(value).__name__})")
-    return value
 
 
 def make(name: str, spec: EnvSpec, *, preset: str | None = None, axis_name: str | None = None, **options) -> Learner:

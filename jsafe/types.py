@@ -40,6 +40,12 @@ class EnvSpec:
                 raise ValueError(f"EnvSpec.{field.name} must be an integer of at least 1, got {value!r}")
 
 
+def env_spec(env: Any) -> EnvSpec:
+    """The part of an environment's `spec` that a learner is built from."""
+    spec = env.spec
+    return EnvSpec(spec.obs_dim, spec.act_dim, spec.num_costs, spec.horizon)
+
+
 class ActOutput(NamedTuple):
     """What a policy returns for a batch of observations `[N, O]`.
 

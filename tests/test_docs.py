@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 import jsafe
-from jsafe import cli, grid, registry, sweep
+from jsafe import cli, registry
+from jsafe.sweeps import grid
+from jsafe.sweeps import session as sweep
 
 pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
 ROOT = Path(__file__).parents[1]
@@ -40,7 +42,7 @@ def test_every_algorithm_and_module_has_its_page(site):
     assert {p.stem for p in (site / "algorithms").glob("*.html")} == {"index", *hooks.names()}
     modules = {name for names in hooks.modules().values() for name in names}
     assert {p.stem for p in (site / "reference").glob("*.html")} == modules
-    assert "jsafe.algos.seditor" in modules
+    assert "jsafe.algos.off_policy.seditor" in modules
     assert {"seditor", "ppo_lag"} <= set(hooks.names()) <= set(jsafe.names())
     lagrange = (site / "reference" / "jsafe.components.rules.html").read_text()
     assert "jsafe.components.rules.lagrange" in lagrange

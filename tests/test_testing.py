@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe.testing import ToyEnv, check_learner, env_spec, random_batch
-from jsafe.types import ActOutput, EnvSpec, Learner, ReplayData, RolloutBatch, RolloutData, SequenceBatch
+from jsafe.envs.toy import ToyEnv
+from jsafe.testing import check_learner, random_batch
+from jsafe.types import ActOutput, EnvSpec, Learner, ReplayData, RolloutBatch, RolloutData, SequenceBatch, env_spec
 
 
 def constant_speed(env, speed, episodes):

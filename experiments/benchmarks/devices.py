@@ -37,7 +37,8 @@ import numpy as np  # noqa: E402
 from jax.sharding import PartitionSpec  # noqa: E402
 
 import jsafe  # noqa: E402
-from jsafe import parallel, testing  # noqa: E402
+from jsafe import testing  # noqa: E402
+from jsafe.scale import devices as parallel  # noqa: E402
 from jsafe.types import CostStats, EpisodeStats, Learner, SequenceBatch  # noqa: E402
 
 OPTIONS = {

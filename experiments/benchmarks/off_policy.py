@@ -24,8 +24,8 @@ import jax
 import numpy as np
 
 import jsafe
-from jsafe.collect import PrefetchCollector, make_collector
-from jsafe.testing import env_spec
+from jsafe.data import PrefetchCollector, make_collector
+from jsafe.types import env_spec
 
 SIZES = {"hidden": (256, 256), "sequences": 256, "num_envs": 16, "unroll": 4}
 STEPS = SIZES["num_envs"] * SIZES["unroll"]

@@ -45,14 +45,14 @@ def main() -> None:
     if args.passes is not None:
         options["passes"] = args.passes
     env = None if args.update_only else jsafe.envs.make(args.env, num_envs=args.num_envs, seed=0)
-    spec = jsafe.EnvSpec(60, 2) if env is None else testing.env_spec(env)
+    spec = jsafe.EnvSpec(60, 2) if env is None else jsafe.env_spec(env)
     learner = jsafe.make(args.algorithm, spec, **options)
     key = jax.random.key(0)
     state = learner.init(key)
     if env is None:
         batch = testing.random_batch(learner, key)
     else:
-        collector = jsafe.collect.make_collector(env, learner, seed=0)
+        collector = jsafe.data.make_collector(env, learner, seed=0)
         batch = collector.collect(learner.policy(state), key)
 
     start = time.perf_counter()

@@ -9,10 +9,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jsafe.nets.mlp import FeedForward, fan_in_uniform, mlp, uniform
-from jsafe.ops import beta, tanh_gaussian
+from jsafe.distributions import beta
+from jsafe.distributions import squashed_gaussian as tanh_gaussian
+from jsafe.errors import unknown
+from jsafe.nets.perceptron import FeedForward, fan_in_uniform, mlp, uniform
 from jsafe.ops.editing import DISTANCES, EDITS, clip_row_gradient, edit_action, edit_distance
-from jsafe.registry import unknown
 from jsafe.types import ActOutput, Array, Key, Params, Weights
 
 CONCENTRATION_GRADIENT_NORM = 0.01

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.nets.mlp import ensemble, fan_in_uniform, mlp, uniform
+from jsafe.nets.perceptron import ensemble, fan_in_uniform, mlp, uniform
 from jsafe.types import Array, Key, Params
 
 

@@ -7,7 +7,8 @@ that P3O's penalty or IPO's barrier also combine with a multiplier.
 from __future__ import annotations
 
 from jsafe.components.steps import Objective
-from jsafe.ops import distributions, policy_losses
+from jsafe.distributions import gaussian as distributions
+from jsafe.ops import policy_losses
 
 
 def policy_gradient() -> Objective:

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from jsafe.components.steps import ActorCritic, PolicyStep, Trainer, fit_critics
-from jsafe.ops import distributions as gaussian
+from jsafe.distributions import gaussian as gaussian
+from jsafe.distributions.gaussian import Gaussian
 from jsafe.ops import second_order as algebra
-from jsafe.ops.distributions import Gaussian
 from jsafe.ops.stats import pmean
 from jsafe.types import Array
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jsafe.nets.gaussian import GaussianActor, ValueFunctions
-from jsafe.ops import distributions as gaussian
-from jsafe.ops.distributions import Gaussian
+from jsafe.distributions import gaussian as gaussian
+from jsafe.distributions.gaussian import Gaussian
+from jsafe.nets.heads import GaussianActor, ValueFunctions
 from jsafe.ops.stats import pmean
 from jsafe.types import Array, Key, Metrics, Params, Weights
 

@@ -1,13 +1,15 @@
 """The batched Safety-Gymnasium engine: numpy and MuJoCo only."""
 
-from jsafe.envs.adapters import ProcessEnv, WorkerError, as_gymnasium
-from jsafe.envs.engine import VectorEnv
-from jsafe.envs.layout import LayoutError
-from jsafe.envs.objects import KINDS, Objects, place
+from jsafe.envs.api import Spec, Step
+from jsafe.envs.export import as_gymnasium
+from jsafe.envs.outside import ProcessEnv, WorkerError
 from jsafe.envs.registry import list_ids, make, register
-from jsafe.envs.robots import ROBOTS, Part, Robot
-from jsafe.envs.spec import Spec, Step
-from jsafe.envs.tasks import Lidar, Scene, Task
+from jsafe.envs.safety_gym.engine import VectorEnv
+from jsafe.envs.safety_gym.layout import LayoutError
+from jsafe.envs.safety_gym.objects import KINDS, Objects, place
+from jsafe.envs.safety_gym.robots import ROBOTS, Part, Robot
+from jsafe.envs.safety_gym.tasks import Lidar, Scene, Task
+from jsafe.envs.toy import ToyEnv
 from jsafe.envs.velocity import VelocityEnv
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "Spec",
     "Step",
     "Task",
+    "ToyEnv",
     "VectorEnv",
     "VelocityEnv",
     "WorkerError",

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 
-from jsafe.envs.adapters import ProcessEnv
-from jsafe.envs.engine import VectorEnv
-from jsafe.envs.robots import ROBOTS, Robot
-from jsafe.envs.tasks import SAFEXP, TASKS, Task
-from jsafe.envs.tasks.validate import validate
+from jsafe.envs.outside.process import ProcessEnv
+from jsafe.envs.safety_gym.engine import VectorEnv
+from jsafe.envs.safety_gym.robots import ROBOTS, Robot
+from jsafe.envs.safety_gym.tasks import SAFEXP, TASKS, Task
+from jsafe.envs.safety_gym.tasks.validate import validate
+from jsafe.envs.toy import SPEED_LIMIT, ToyEnv
 from jsafe.envs.velocity import VELOCITY_IDS, VelocityEnv
+from jsafe.errors import closest
 
 _OUTSIDE = ("gymnasium", "safety_gymnasium")
 
 _LEVELS = dict((*TASKS.values(), *SAFEXP.values()))
 """Levels of the stock tasks."""
+
+TOYS = {SPEED_LIMIT: ToyEnv}
+"""Toy tasks: numpy alone, known optimum."""
 
 _IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
 
@@ -35,13 +39,13 @@ def register(id: str, task: Callable[..., Task], robot: Robot | str, **options) 
     """
     if not isinstance(id, str) or not id or any(c.isspace() or c == ":" for c in id):
         raise ValueError(f"id must be a string without spaces and colons, got {id!r}")
-    if id in _IDS or id in VELOCITY_IDS:
+    if id in list_ids():
         raise ValueError(f"id {id!r} is registered already")
     if not callable(task):
         raise ValueError(f"task must be callable, got {task!r}")
     if isinstance(robot, str):
         if robot not in ROBOTS:
-            raise ValueError(f"unknown robot {robot!r}{_close(robot, ROBOTS)}")
+            raise ValueError(f"unknown robot {robot!r}{closest(robot, ROBOTS)}")
         robot = ROBOTS[robot]
     if not isinstance(robot, Robot):
         raise ValueError(f"robot must be a Robot or the name of one, got {robot!r}")
@@ -50,7 +54,7 @@ def register(id: str, task: Callable[..., Task], robot: Robot | str, **options) 
 
 def list_ids() -> list[str]:
     """All ids that `make` knows, sorted."""
-    return sorted([*_IDS, *VELOCITY_IDS])
+    return sorted([*_IDS, *VELOCITY_IDS, *TOYS])
 
 
 def make(
@@ -61,7 +65,7 @@ def make(
     costs: str = "sum",
     sleep: bool = True,
     **task_options,
-) -> VectorEnv | VelocityEnv | ProcessEnv:
+) -> VectorEnv | VelocityEnv | ProcessEnv | ToyEnv:
     """Makes a batch of environments.
 
     Args:
@@ -89,13 +93,21 @@ def make(
     else:
         kind, _, name = id.partition(":") if isinstance(id, str) and ":" in id else ("", "", "")
         if kind and (kind not in _OUTSIDE or not name):
-            raise ValueError(f"id must be 'gymnasium:ID' or 'safety_gymnasium:ID', got {id!r}{_close(kind, _OUTSIDE)}")
+            raise ValueError(f"id must be 'gymnasium:ID' or 'safety_gymnasium:ID', got {id!r}{closest(kind, _OUTSIDE)}")
     if kind:
         own = {name: task_options.pop(name) for name in ("horizon", "python") if name in task_options}
         own |= {"num_envs": num_envs, "seed": seed, "num_threads": num_threads, "costs": costs}
         return ProcessEnv(kind, name, task_options, factory=id if kind == "factory" else None, **own)
-    if not isinstance(id, str) or (id not in _IDS and id not in VELOCITY_IDS):
-        raise ValueError(f"unknown environment {id!r}{_close(id, list_ids())}")
+    if not isinstance(id, str) or id not in list_ids():
+        raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
+    if id in TOYS:
+        if costs != "sum":
+            raise ValueError(f"costs must be 'sum' on {id}, which has a single cost: {costs!r}")
+        try:
+            inspect.signature(TOYS[id]).bind(num_envs, seed, **task_options)
+        except TypeError as error:
+            raise ValueError(f"options of {id!r}: {error}") from None
+        return TOYS[id](num_envs, seed, **task_options)
     if id in VELOCITY_IDS:
         if task_options:
             raise ValueError(f"options of {id!r}: it has none, got {', '.join(task_options)}")
@@ -113,11 +125,6 @@ def make(
     task = factory(robot, **options)
     validate(task)
     return VectorEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep)
-
-
-def _close(name, known) -> str:
-    close = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.4)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 for _family, _tasks, _robots in (("Safety", TASKS, ROBOTS), ("Safexp-", SAFEXP, ("Point", "Car"))):

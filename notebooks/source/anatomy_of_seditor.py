@@ -107,10 +107,10 @@ env = Lake(num_envs=16)
 options = {"num_envs": 16, "frame_stack": 1, "hidden": (64, 64), "sequences": 64, "updates": 4}
 options |= {"initial_rows": 500, "replay_rows": 5000}
 learner = jsafe.make(
-    "seditor", jsafe.testing.env_spec(env), cost_limit_per_step=0.02, learning_rate=1e-3, initial_temperature=0.1,
+    "seditor", jsafe.env_spec(env), cost_limit_per_step=0.02, learning_rate=1e-3, initial_temperature=0.1,
     multiplier_learning_rate=0.03, gamma=0.95, **options,
 )  # fmt: skip
-collector = jsafe.collect.make_collector(env, learner, seed=0)
+collector = jsafe.data.make_collector(env, learner, seed=0)
 
 total = 1_920 if TEST else 36_000
 snapshots, curve = {}, []
@@ -187,7 +187,7 @@ def propose_only(policy_state, obs, key, deterministic):
 
 policy = learner.policy(state)
 for name, function in (("maximiser alone", propose_only), ("with its editor", learner.act)):
-    found = jsafe.collect.evaluate(Lake(64), function, policy, 64 if TEST else 512, jax.random.key(1), False, seed=1)
+    found = jsafe.data.evaluate(Lake(64), function, policy, 64 if TEST else 512, jax.random.key(1), False, seed=1)
     wet_share = found["cost"].sum() / found["length"].sum()
     print(f"{name}: success {found['success'].mean():.2f}, cost per step {wet_share:.3f}")
 

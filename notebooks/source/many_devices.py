@@ -19,7 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jsafe
-from jsafe import parallel
+from jsafe.scale import devices as parallel
 
 TEST = os.environ.get("JSAFE_NOTEBOOK_SCALE") == "test"  # the tests run this notebook on a tiny scale
 plt.rcParams["figure.dpi"] = 80
@@ -46,7 +46,7 @@ print("mean of the devices' means:", (cost / count).mean(), "| mean cost of an e
 # devices: the state is on all of them, the batch is split by environments.
 
 # %%
-spec = jsafe.testing.env_spec(jsafe.testing.ToyEnv(1))
+spec = jsafe.env_spec(jsafe.envs.ToyEnv(1))
 options = {"num_envs": 20, "steps_per_epoch": 1000, "passes": 5, "minibatch": 1000, "cost_limit": 8.0}
 options |= {"actor_lr": 3e-3, "critic_lr": 3e-3, "multiplier_lr": 0.1, "decay_iterations": 0, "normalize_obs": True}
 
@@ -133,7 +133,7 @@ plt.show()
 # %%
 def train(learner, update, state, iterations):
     """Mean return, cost and multiplier of each iteration."""
-    collector = jsafe.collect.make_collector(jsafe.testing.ToyEnv(20), learner, seed=0)
+    collector = jsafe.data.make_collector(jsafe.envs.ToyEnv(20), learner, seed=0)
     rows = []
     for i in range(iterations):
         collect_key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(3), i))

@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jsafe
-from jsafe.envs.render import available
+from jsafe.envs.safety_gym.drawing.render import available
 
 TEST = os.environ.get("JSAFE_NOTEBOOK_SCALE") == "test"  # the tests run this notebook on a tiny scale
 plt.rcParams["figure.dpi"] = 80
@@ -58,8 +58,8 @@ options |= {"actor_lr": 1e-3, "critic_lr": 1e-3, "decay_iterations": 0}
 
 def train(name, total_steps, **more):
     """Returns the learner, its trained policy and the learning curve."""
-    learner = jsafe.make(name, jsafe.testing.env_spec(env), **options, **more)
-    collector = jsafe.collect.make_collector(env, learner, seed=0)
+    learner = jsafe.make(name, jsafe.env_spec(env), **options, **more)
+    collector = jsafe.data.make_collector(env, learner, seed=0)
     curve = []
     for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=total_steps):
         price = float(step.metrics["rule/multiplier_0"])
@@ -137,7 +137,7 @@ if available():
 
 # %%
 for name, (learner, policy, _) in trained.items():
-    found = jsafe.collect.evaluate(env, learner.act, policy, N, jax.random.key(1), deterministic=False, seed=1000)
+    found = jsafe.data.evaluate(env, learner.act, policy, N, jax.random.key(1), deterministic=False, seed=1000)
     print(f"{name:>8}: return {found['return'].mean():5.1f}, cost {found['cost'].mean():5.1f} per episode")
 env.close()
 

@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jsafe
-from jsafe.envs.render import available
+from jsafe.envs.safety_gym.drawing.render import available
 
 TEST = os.environ.get("JSAFE_NOTEBOOK_SCALE") == "test"  # the tests run this notebook on a tiny scale
 plt.rcParams["figure.dpi"] = 80
@@ -25,7 +25,7 @@ plt.rcParams["figure.dpi"] = 80
 # %% [markdown]
 # ## Two speed limits
 #
-# `jsafe.testing.ToyEnv` is made for tests: run in a direction that is shown anew in every step, and pay for speed. Here
+# `jsafe.envs.ToyEnv` is made for tests: run in a direction that is shown anew in every step, and pay for speed. Here
 # there are two motors with speeds $v_1, v_2 \in [-1, 1]$; the reward is their mean, and each has its own cost:
 #
 # $$r = \tfrac12 (v_1 + v_2), \qquad c_1 = v_1^2, \qquad c_2 = v_2^2 .$$
@@ -35,7 +35,7 @@ plt.rcParams["figure.dpi"] = 80
 
 # %%
 limits = np.array([5.0, 20.0])  # per episode of 50 steps: 0.1 and 0.4 per step
-env = jsafe.testing.ToyEnv(20, act_dim=2, num_costs=2, horizon=50)
+env = jsafe.envs.ToyEnv(20, act_dim=2, num_costs=2, horizon=50)
 best = env.optimum(limits, episodic=True)
 print(
     "best speeds",
@@ -53,8 +53,8 @@ print(
 options = {"steps_per_epoch": 1000, "minibatch": 250, "passes": 10, "actor_lr": 1e-3, "critic_lr": 3e-3}
 options |= {"gamma": 0.9, "cost_gamma": 0.9, "decay_iterations": 0, "multiplier_init": 1.0, "multiplier_lr": 0.03}
 options |= {"standardize": "mix"}  # by default, prices are in units of the advantages' deviation, which shrinks
-learner = jsafe.make("ppo_lag", jsafe.testing.env_spec(env), cost_limit=tuple(limits), **options)
-collector = jsafe.collect.make_collector(env, learner, seed=0)
+learner = jsafe.make("ppo_lag", jsafe.env_spec(env), cost_limit=tuple(limits), **options)
+collector = jsafe.data.make_collector(env, learner, seed=0)
 
 total = 3_000 if TEST else 250_000
 rows = []
@@ -102,9 +102,7 @@ frontier = []
 for limit in (2.0, 10.0, 30.0):
     state = jax.jit(learner.init)(jax.random.key(1))
     state = state._replace(hyper=state.hyper._replace(cost_limit=jnp.array([limit, 10.0])))
-    collector = jsafe.collect.make_collector(
-        jsafe.testing.ToyEnv(20, act_dim=2, num_costs=2, horizon=50), learner, seed=1
-    )
+    collector = jsafe.data.make_collector(jsafe.envs.ToyEnv(20, act_dim=2, num_costs=2, horizon=50), learner, seed=1)
     tail = []
     for i, key in enumerate(jax.random.split(jax.random.key(2), 4 if TEST else 200)):
         collect_key, update_key = jax.random.split(key)
@@ -159,7 +157,7 @@ else:
 # A learner for it takes two limits, and everything else is as before:
 
 # %%
-spec = jsafe.testing.env_spec(env)
+spec = jsafe.env_spec(env)
 learner = jsafe.make("ppo_lag", spec, cost_limit=(25.0, 10.0))
 state = learner.init(jax.random.key(0))
 print(spec)

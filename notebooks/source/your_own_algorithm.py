@@ -18,8 +18,8 @@ import optax
 
 import jsafe
 from jsafe.components import rules
-from jsafe.nets.gaussian import gaussian_actor, value_functions
-from jsafe.ops import distributions
+from jsafe.distributions import gaussian as distributions
+from jsafe.nets.heads import gaussian_actor, value_functions
 from jsafe.ops.advantages import gae
 from jsafe.registry import Algorithm, register
 from jsafe.types import ActOutput, ConstraintRule, Learner, RolloutData
@@ -218,10 +218,10 @@ print("passes the checks of every learner")
 # episode of 50 steps the best speed is $\sqrt{8/50} = 0.4$, and the price of cost $1 / (2 \cdot 0.4) = 1.25$.
 
 # %%
-env = jsafe.testing.ToyEnv(20, horizon=50)
+env = jsafe.envs.ToyEnv(20, horizon=50)
 best = env.optimum(8.0, episodic=True)
-learner = jsafe.make("cawr", jsafe.testing.env_spec(env), cost_limit=8.0)
-collector = jsafe.collect.make_collector(env, learner, seed=0)
+learner = jsafe.make("cawr", jsafe.env_spec(env), cost_limit=8.0)
+collector = jsafe.data.make_collector(env, learner, seed=0)
 curve = []
 for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=3_000 if TEST else 200_000):
     metrics = (float(step.metrics[name]) for name in ("cost/episodic_0", "rule/multiplier_0"))

@@ -15,8 +15,8 @@ import numpy as np
 
 import jsafe
 from jsafe.envs import Task, place, register
-from jsafe.envs.render import available
-from jsafe.envs.tasks import hazard_cost, planar
+from jsafe.envs.safety_gym.drawing.render import available
+from jsafe.envs.safety_gym.tasks import hazard_cost, planar
 
 TEST = os.environ.get("JSAFE_NOTEBOOK_SCALE") == "test"  # the tests run this notebook on a tiny scale
 plt.rcParams["figure.dpi"] = 80
@@ -139,7 +139,7 @@ N = 20
 env = jsafe.envs.make("PointCourier-v0", num_envs=N, seed=0, costs="separate")
 learner = jsafe.make(
     "ppo_lag",
-    jsafe.testing.env_spec(env),
+    jsafe.env_spec(env),
     cost_limit=(25.0, 50.0),
     multiplier_lr=0.03,
     num_envs=N,
@@ -150,7 +150,7 @@ learner = jsafe.make(
     critic_lr=1e-3,
     decay_iterations=0,
 )
-collector = jsafe.collect.make_collector(env, learner, seed=0)
+collector = jsafe.data.make_collector(env, learner, seed=0)
 curve = []
 for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=4_000 if TEST else 400_000):
     names = ("cost/episodic_0", "cost/episodic_1", "rule/multiplier_0", "rule/multiplier_1")
@@ -216,6 +216,6 @@ env.close()
 # - `register("CarCourier-v0", Courier, "Car", speed_limit=0.5)`: another robot, another limit.
 # - A robot of your own is a `jsafe.envs.Robot`: a MuJoCo model and what it senses.
 # - For the command line, put the class into a module that registers it, and import that module before
-#   `jsafe.cli.main()`.
+#   `jsafe.cli.main.main()`.
 # - An environment that is not a robot among objects needs none of this: any object with `num_envs`, `spec`, `reset` and
 #   `step` will do. [Anatomy of SEditor](anatomy_of_seditor.ipynb) writes one in thirty lines of numpy.

@@ -10,12 +10,14 @@ import pytest
 
 import jsafe
 from jsafe import registry
-from jsafe.algos._off_policy_parts import make_rule
-from jsafe.collect import make_collector
+from jsafe.algos.off_policy.parts import make_rule
 from jsafe.components import rules
 from jsafe.components.actors import deterministic_actor
-from jsafe.testing import ToyEnv, check_learner, env_spec, random_batch
-from jsafe.train import run
+from jsafe.data import make_collector
+from jsafe.envs.toy import ToyEnv
+from jsafe.runs.session import run
+from jsafe.testing import check_learner, random_batch
+from jsafe.types import env_spec
 
 TINY = {"hidden": (8, 8), "sequences": 4, "num_envs": 4, "sequence_length": 4, "frame_stack": 2}
 NAMES = [name for name in registry.names() if registry.get(name).family == "off_policy"]

@@ -10,10 +10,10 @@ import pytest
 
 import jsafe
 from jsafe import registry
-from jsafe.algos._on_policy import _rule
-from jsafe.algos._on_policy_config import SECOND_ORDER
-from jsafe.config import from_json, to_json
+from jsafe.algos.on_policy.assembly import _rule
+from jsafe.algos.on_policy.config import SECOND_ORDER
 from jsafe.ops import stats
+from jsafe.options import from_json, to_json
 from jsafe.testing import check_learner, random_batch
 from jsafe.types import EpisodeStats
 

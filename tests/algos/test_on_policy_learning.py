@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import jsafe
-from jsafe.collect import make_collector
-from jsafe.testing import ToyEnv, env_spec
+from jsafe.data import make_collector
+from jsafe.envs.toy import ToyEnv
+from jsafe.types import env_spec
 
 HORIZON = 10
 COMMON = {

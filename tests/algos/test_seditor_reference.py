@@ -11,11 +11,11 @@ from plain import assert_close, average, critic_values, first_gradients, forward
 from scipy import special, stats
 
 import jsafe
-from jsafe.algos._off_policy import assemble
-from jsafe.algos._off_policy_config import OffPolicyConfig
+from jsafe.algos.off_policy.assembly import assemble
+from jsafe.algos.off_policy.config import OffPolicyConfig
 from jsafe.components.actors import FrozenQ, beta_actor, beta_network, editor_actor
 from jsafe.components.rules import lagrange
-from jsafe.ops import beta
+from jsafe.distributions import beta
 from jsafe.ops.editing import edit_action
 from jsafe.testing import random_batch
 

@@ -5,7 +5,7 @@ import numpy as np
 from jsafe.components.critics import polyak, q_critics
 from jsafe.components.reward_normalizer import ema_reward_normalizer
 from jsafe.components.temperature import default_target_entropy, temperature_loss
-from jsafe.nets.mlp import mlp
+from jsafe.nets.perceptron import mlp
 
 
 def test_normalizer_rates_and_clip():

@@ -12,8 +12,8 @@ from jax.flatten_util import ravel_pytree
 
 from jsafe.components import objectives, steps
 from jsafe.components.second_order_steps import second_order
-from jsafe.nets.gaussian import gaussian_actor, value_functions
-from jsafe.ops import distributions as gaussian
+from jsafe.distributions import gaussian as gaussian
+from jsafe.nets.heads import gaussian_actor, value_functions
 from jsafe.ops import policy_losses
 from jsafe.types import Weights
 

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe.nets.gaussian import gaussian_actor, value_functions
+from jsafe.nets.heads import gaussian_actor, value_functions
 
 
 def test_actor():

@@ -9,9 +9,9 @@ import mujoco
 import numpy as np
 
 from jsafe.envs import checks
-from jsafe.envs.engine import DIVERGED_REWARD
-from jsafe.envs.physics import Workers, _on_warning
-from jsafe.envs.spec import Spec, Step
+from jsafe.envs.api import Spec, Step
+from jsafe.envs.safety_gym.engine import DIVERGED_REWARD
+from jsafe.envs.safety_gym.physics import Workers, _on_warning
 from jsafe.envs.velocity.state import load_state_dict, set_state, state_dict
 from jsafe.envs.velocity.tasks import Runner
 
@@ -203,7 +203,7 @@ class VelocityEnv:
         The sphere above the body is green, fades as the speed nears the limit, and is dark red in steps that exceed it.
         """
         self._usable()
-        from jsafe.envs.render import Painter, model_of, speedometer  # physics needs no GL library
+        from jsafe.envs.safety_gym.drawing.render import Painter, model_of, speedometer
 
         i = checks.index(i, self.num_envs)
         if self._painter is None:

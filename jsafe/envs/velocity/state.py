@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 
 from jsafe.envs import checks
-from jsafe.envs.state import _fits, _mapping, _number, _only, _vector
+from jsafe.envs.safety_gym.state import _fits, _mapping, _number, _only, _vector
 
 if TYPE_CHECKING:
     from jsafe.envs.velocity.env import VelocityEnv

@@ -1,0 +1,1 @@
+"""Off-policy learners: an assembly, and a short file per paper."""

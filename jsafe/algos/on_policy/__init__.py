@@ -1,0 +1,1 @@
+"""On-policy learners: an assembly, and a short file per paper."""

@@ -1,0 +1,38 @@
+"""Constrained policy optimisation.
+
+    maximise g'x   subject to   b_i'x + c_i <= 0,   x'Hx / 2 <= delta
+
+solved exactly for any number of constraints (`ops.second_order.cpo_program`); where no step satisfies them, the
+recovery step along `-H^-1 b`. Then a line search: cost within its slack, KL within `delta`, and, where the
+constraints hold already, no loss of reward. `c_i = (J_c,i - d_i) / episode length`: the surrogate `mean(ratio A_c)`
+whose gradient is `b` changes the cost per step.
+
+Source: Achiam, Held, Tamar & Abbeel 2017 (arXiv 1705.10528), equations 11 to 14.
+OmniSafe: takes the episodic gap for `c`, which is larger by the length of an episode, so that the program is nearly
+always slack or infeasible: TRPO when safe, pure cost descent when not (`compat="omnisafe"`).
+Preset `jsafe` learns a safety margin (`margin_lr`, an option of Ray et al. 2019, "Benchmarking safe exploration"):
+with estimates from one batch the program as published leaves the cost above the limit, as they found, too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.algos.on_policy.assembly import define
+from jsafe.algos.on_policy.config import SecondOrderConfig, StepName
+
+
+@dataclasses.dataclass(frozen=True)
+class CPOConfig(SecondOrderConfig):
+    """Options of cpo."""
+
+    step: StepName = "cpo"
+
+
+define(
+    "cpo",
+    CPOConfig,
+    paper="Achiam et al. 2017, Constrained Policy Optimization, arXiv 1705.10528",
+    summary="Trust region with linearised cost constraints.",
+    jsafe={"margin_lr": 0.05},
+)

@@ -1,0 +1,33 @@
+"""First-order constrained optimisation in policy space.
+
+    A = (A_r - nu A_c) / (1 + nu),     L = mean(1[KL_s <= eta] (KL_s(pi || pi_old) - ratio A / lam))
+
+`nu` is a Lagrange multiplier in [0, 2], moved once per iteration.
+
+Source: Zhang, Vuong & Ross 2020 (arXiv 2002.06506), algorithm 1. The paper does not divide by `1 + nu`.
+OmniSafe: its arrays broadcast to [B, B], pairing every row's KL with every row's advantage (`compat="omnisafe"`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.algos.on_policy.assembly import define
+from jsafe.algos.on_policy.config import OnPolicyConfig, RuleName, StepName
+
+
+@dataclasses.dataclass(frozen=True)
+class FOCOPSConfig(OnPolicyConfig):
+    """Options of focops."""
+
+    step: StepName = "focops"
+    rule: RuleName = "lagrange"
+    multiplier_bound: float | None = 2.0
+
+
+define(
+    "focops",
+    FOCOPSConfig,
+    paper="Zhang, Vuong & Ross 2020, First Order Constrained Optimization in Policy Space, arXiv 2002.06506",
+    summary="First-order projection of the optimal constrained policy.",
+)

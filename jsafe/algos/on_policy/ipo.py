@@ -1,0 +1,35 @@
+"""Interior-point policy optimisation.
+
+    L = L_PPO(A_r) - kappa log(d - J_c - mean(ratio A_c))        in costs per step
+
+The barrier stays on the surrogate during the passes. It is steepest at the limit: from slope `ipo_slope` on it
+continues as a straight line, so that an infeasible policy is pushed back.
+
+Source: Liu, Ding & Liu 2020 (arXiv 1910.09615), section 4 (there only for feasible policies).
+OmniSafe: linearises the barrier at the batch: `A = (A_r - w A_c) / (1 + w)`, `w = kappa / (d - J_c)` episodic, capped
+at 1, with normalised rewards and costs (`compat="omnisafe"`, preset `omnisafe`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.algos.on_policy.assembly import define
+from jsafe.algos.on_policy.config import OnPolicyConfig, StepName
+
+
+@dataclasses.dataclass(frozen=True)
+class IPOConfig(OnPolicyConfig):
+    """Options of ipo."""
+
+    step: StepName = "ipo"
+    passes: int = 10
+
+
+define(
+    "ipo",
+    IPOConfig,
+    paper="Liu, Ding & Liu 2020, IPO: Interior-point Policy Optimization under Constraints, arXiv 1910.09615",
+    summary="PPO with a logarithmic barrier on the cost.",
+    omnisafe={"normalize_reward": True, "normalize_cost": True},
+)

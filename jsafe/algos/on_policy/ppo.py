@@ -1,0 +1,29 @@
+"""Proximal policy optimisation.
+
+    L = -mean(min(ratio A_r, clip(ratio, 1 - eps, 1 + eps) A_r)) - entropy_coef * entropy
+
+Source: Schulman et al. 2017 (arXiv 1707.06347), equation 7.
+OmniSafe: the same, with an early stop after the pass in which `KL(old || new)` exceeds `target_kl`, as here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.algos.on_policy.assembly import define
+from jsafe.algos.on_policy.config import OnPolicyConfig, StepName
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOConfig(OnPolicyConfig):
+    """Options of ppo."""
+
+    step: StepName = "ppo"
+
+
+define(
+    "ppo",
+    PPOConfig,
+    paper="Schulman et al. 2017, Proximal Policy Optimization Algorithms, arXiv 1707.06347",
+    summary="Clipped surrogate; ignores costs.",
+)

@@ -1,0 +1,34 @@
+"""PPO on a Lagrangian.
+
+    lam <- max(0, lam + Adam step of (J_c - d))         once per iteration, before the policy
+    A    = (A_r - lam A_c) / (1 + lam)                  then PPO
+
+`J_c` is the undiscounted cost of an episode. Several costs have a multiplier each.
+
+Source: Ray, Achiam & Amodei 2019, Benchmarking safe exploration in deep RL, section 5.
+OmniSafe: `J_c` is the mean over the last 100 episodes, across iterations (preset `omnisafe`); here over those that
+ended in the newest batch, so that the multiplier does not lag five iterations behind the policy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.algos.on_policy.assembly import define
+from jsafe.algos.on_policy.config import OnPolicyConfig, RuleName, StepName
+
+
+@dataclasses.dataclass(frozen=True)
+class PPOLagConfig(OnPolicyConfig):
+    """Options of ppo_lag."""
+
+    step: StepName = "ppo"
+    rule: RuleName = "lagrange"
+
+
+define(
+    "ppo_lag",
+    PPOLagConfig,
+    paper="Ray, Achiam & Amodei 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning",
+    summary="PPO with a Lagrange multiplier on the episodic cost.",
+)

@@ -1,0 +1,1 @@
+"""Learning curves: what is kept, shown and written while something trains."""

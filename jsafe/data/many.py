@@ -1,0 +1,155 @@
+"""Collectors of several runs in lock-step: one policy call and one step of one engine for all of them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jsafe.data import coroutine as acting
+from jsafe.data import partition
+from jsafe.data.collectors import make_collector
+from jsafe.types import Key, Learner
+
+
+class ManyCollector:
+    """R runs of N environments each, side by side in one batched environment of R N.
+
+    Every run has a collector of its own (`collectors`), with its own replay, counters and statistics, which sees only
+    its environments; their random streams are those of a run by itself, and so is all that the collector draws.
+
+    Args:
+      make_env: `number of environments -> batched environment`; called with N and with R N. The engine's state has to
+        be restorable (`state_dict`), one entry per environment.
+      learners: One for each run, with equal `data` and `act`.
+      seeds: Seed of the environments of each run.
+
+    Raises:
+      ValueError: If the numbers differ, or the environment does not fit.
+    """
+
+    def __init__(self, make_env: Callable[[int], Any], learners: Sequence[Learner], seeds: Sequence[int]):
+        if len(learners) != len(seeds) or not seeds:
+            raise ValueError(
+                f"there must be one seed for each run, got {len(learners)} learners and {len(seeds)} seeds"
+            )
+        self._act, n = learners[0].act, learners[0].data.num_envs
+        one = make_env(n)
+        self._env = make_env(n * len(seeds))
+        self._slices = [slice(r * n, (r + 1) * n) for r in range(len(seeds))]
+        views = [_View(one, self._env, rows) for rows in self._slices]
+        self.collectors = [make_collector(*each) for each in zip(views, learners, seeds)]
+        started = [view.started for view in views]
+        one.close()
+        self._env.load_state_dict(partition.merge_envs(started, n))
+        if any(not _equal(state, view.state_dict()) for state, view in zip(started, views)):
+            raise ValueError(
+                f"{self._env.spec.id} cannot be put into the state of another engine, as many runs need it"
+            )
+
+    @property
+    def env_steps(self) -> int:
+        """Environment steps so far, of each run."""
+        return self.collectors[0].env_steps
+
+    def collect(self, policy_states: Any, keys: Sequence[Key]) -> Any:
+        """One batch for each run, stacked: every leaf has a leading axis R.
+
+        Args:
+          policy_states: What `learner.policy` returned, stacked likewise.
+          keys: Typed keys `[R]`.
+        """
+        transforms = acting.transform_params(policy_states)
+        runs = [
+            collector.collecting(jax.tree.map(lambda x, r=r: x[r], transforms), keys[r])
+            for r, collector in enumerate(self.collectors)
+        ]
+        requests: list[Any] = [next(run) for run in runs]
+        batches: list[Any] = [None] * len(runs)
+        while any(request is not None for request in requests):
+            answers = self._answer(requests, policy_states, keys)
+            for r, (run, answer) in enumerate(zip(runs, answers)):
+                if answer is None:
+                    continue
+                try:
+                    requests[r] = run.send(answer)
+                except StopIteration as done:
+                    requests[r], batches[r] = None, done.value
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+
+    def episodes(self) -> list[dict[str, float]]:
+        """The statistics of each run; see `EpisodeTracker.pop`."""
+        return [collector.episodes() for collector in self.collectors]
+
+    def load(self, states: Sequence[dict[str, Any]], journals: Sequence[Iterable[dict[str, np.ndarray]]]) -> None:
+        """Restores all runs from the states and journals of their collectors."""
+        for collector, state, journal in zip(self.collectors, states, journals, strict=True):
+            collector.load_state_dict(state, journal)
+        n = self._slices[0].stop
+        self._env.load_state_dict(partition.merge_envs([state["env"] for state in states], n))
+
+    def close(self) -> None:
+        """Closes the environments."""
+        self._env.close()
+
+    def _answer(self, requests: list[Any], policy_states: Any, keys: Any) -> list[Any]:
+        """What the runs asked for; None for those that have to wait, because others want a reset first, or are done.
+
+        Without resets all runs ask for the same, since they make the same number of steps.
+        """
+        if any(isinstance(request, acting.Restart) for request in requests):
+            asking = [request if isinstance(request, acting.Restart) else None for request in requests]
+            mask = np.zeros(self._env.num_envs, bool)
+            for rows, request in zip(self._slices, asking):
+                if request is not None:
+                    mask[rows] = True if request.mask is None else request.mask
+            obs = self._env.reset() if mask.all() else self._env.reset(mask=mask)
+            return [None if request is None else obs[rows] for rows, request in zip(self._slices, asking)]
+        if isinstance(requests[0], acting.Act):
+            obs = np.stack([request.obs for request in requests])
+            out = _act(self._act, policy_states, obs, keys, np.int32(requests[0].step))
+            return list(zip(*map(np.asarray, out)))
+        step = self._env.step(np.concatenate([request.actions for request in requests]))
+        return [jax.tree.map(lambda x, rows=rows: x[rows], step) for rows in self._slices]
+
+
+class _View:
+    """What one run sees of the environments: those of its own."""
+
+    def __init__(self, one: Any, env: Any, rows: slice):
+        self.num_envs, self.spec = one.num_envs, one.spec
+        self.started: dict[str, Any] = {}
+        self._one, self._env, self._rows = one, env, rows
+
+    def reset(self, seed: int) -> np.ndarray:
+        """The first observations of a run by itself, and the state it starts from."""
+        obs = self._one.reset(seed=seed)
+        self.started = self._one.state_dict()
+        return obs
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state of an engine with these environments alone."""
+        return partition.cut_env(self._env.state_dict(), self._rows, self._env.num_envs)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Nothing: `ManyCollector.load` restores all environments at once."""
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _act(function: Callable, policy_states: Any, obs: np.ndarray, keys: Any, step: int) -> tuple[jax.Array, jax.Array]:
+    def act(policy_state, obs, key):
+        out = function(policy_state, obs, jax.random.fold_in(key, step), False)
+        return out.action, out.log_prob
+
+    return jax.vmap(act)(policy_states, obs, keys)
+
+
+def _equal(a: Any, b: Any) -> bool:
+    leaves, structure = jax.tree.flatten(a)
+    others, other = jax.tree.flatten(b)
+    return structure == other and all(
+        np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(leaves, others)
+    )

@@ -1,0 +1,1 @@
+"""Replay: stored rows, on the host or on the device."""

@@ -1,0 +1,289 @@
+"""Replay of whole sequences: one ring of rows per environment, on the host, each observation stored once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jsafe.data.replay.device_ring import DeviceRing
+
+FIRST, MID, LAST = 0, 1, 2
+"""Kinds of rows: the start of an episode, a step in it, its end."""
+
+
+class Sequences(NamedTuple):
+    """Sampled rows, `[T, B, ...]` or `[K, T, B, ...]`, float32; fields as in `jsafe.types.SequenceBatch`.
+
+    `obs` is a `jax.Array` where the replay has a copy on the device.
+    """
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    cost: np.ndarray
+    discount: np.ndarray
+    first: np.ndarray
+    last: np.ndarray
+
+
+class SequenceReplay:
+    """The newest rows of N environments, from which sequences of consecutive rows are drawn.
+
+    A row holds an observation, the reward, cost and discount that were received on arriving there, the kind of row
+    and the action taken from it. An episode is a FIRST row, MID rows and a LAST row; the next row is the FIRST one of
+    the next episode. So the environments have different numbers of rows after the same number of steps.
+
+    Memory is reserved at once but taken from the system only as rows are written.
+
+    Args:
+      num_envs: Number of environments N.
+      capacity: Rows kept per environment.
+      obs_dim: Width O of one observation.
+      act_dim: Number of action components A.
+      num_costs: Number of cost signals M.
+      frame_stack: Observations S that are concatenated at sampling, oldest first.
+      dtype: Storage type of observations, `"float32"` or `"float16"`; sampled observations are float32.
+      on_device: Keep a copy of the observations in the device's memory, and gather them there. Samples are the same.
+
+    Raises:
+      ValueError: If a number is less than one, or the storage type is another.
+
+    Source: the replay of SEditor (Yu et al. 2022, arXiv 2201.12427) as ALF implements it. Ours keeps each ring dense
+    and clamps frames by the stored distance to the FIRST row; the distribution of samples is the same.
+    """
+
+    def __init__(
+        self,
+        num_envs: int,
+        capacity: int,
+        obs_dim: int,
+        act_dim: int,
+        num_costs: int = 1,
+        *,
+        frame_stack: int = 1,
+        dtype: str = "float32",
+        on_device: bool = False,
+    ):
+        sizes = {"num_envs": num_envs, "capacity": capacity, "obs_dim": obs_dim, "act_dim": act_dim}
+        for name, value in {**sizes, "num_costs": num_costs, "frame_stack": frame_stack}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        if dtype not in ("float32", "float16"):
+            raise ValueError(f"dtype must be 'float32' or 'float16', got {dtype!r}")
+        self.num_envs, self.capacity, self.frame_stack = num_envs, capacity, frame_stack
+        self._splits = np.cumsum([act_dim, 1, num_costs, 1, 1])  # then one column: frames back to the FIRST row
+        self._obs = np.zeros((num_envs * capacity, obs_dim), dtype)
+        self._ring = DeviceRing(self._obs) if on_device else None
+        self._rows = np.zeros((num_envs * capacity, int(self._splits[-1]) + 1), np.float32)
+        self._total = np.zeros(num_envs, np.int64)  # rows ever appended
+        self._age = np.zeros(num_envs, np.float32)  # of the newest row: min(rows since FIRST, S - 1)
+        self._journaled = np.zeros(num_envs, np.int64)
+        self._chunk_ends: list[np.ndarray] = []  # `_total` at each journal call that is still needed
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Rows held per environment, `[N]`."""
+        return np.minimum(self._total, self.capacity)
+
+    @property
+    def rows(self) -> int:
+        """Rows held in total."""
+        return int(self.sizes.sum())
+
+    @property
+    def total_rows(self) -> int:
+        """Rows ever appended, the overwritten ones included."""
+        return int(self._total.sum())
+
+    def append(
+        self,
+        obs: np.ndarray,
+        action: np.ndarray,
+        reward: np.ndarray,
+        cost: np.ndarray,
+        discount: np.ndarray,
+        kind: np.ndarray,
+        envs: np.ndarray | None = None,
+    ) -> None:
+        """Appends one row to each environment in `envs` (distinct indices; all by default).
+
+        Args:
+          obs: `[n, O]`.
+          action: `[n, A]`; any finite numbers in LAST rows.
+          reward: `[n]`, received on arriving at `obs`; zero in FIRST rows.
+          cost: `[n, M]`, likewise.
+          discount: `[n]`: 0 if the episode terminated here, else 1.
+          kind: `[n]`: FIRST, MID or LAST.
+          envs: `[n]` integers.
+        """
+        envs = np.arange(self.num_envs) if envs is None else envs
+        age = np.where(kind == FIRST, 0, np.minimum(self._age[envs] + 1, self.frame_stack - 1))
+        at = envs * self.capacity + self._total[envs] % self.capacity
+        self._obs[at] = obs
+        if self._ring is not None:
+            self._ring.changed(at)
+        self._rows[at] = np.column_stack([action, reward, cost, discount, kind, age])
+        self._age[envs] = age
+        self._total[envs] += 1
+
+    def can_sample(self, sequence_length: int) -> bool:
+        """Whether every environment has a start for a sequence of that many rows."""
+        return bool((self._starts(sequence_length) > 0).all())
+
+    def sample(
+        self, rng: np.random.Generator, sequences: int, sequence_length: int, minibatches: int | None = None
+    ) -> Sequences:
+        """Draws sequences of consecutive rows, stratified over environments and over the age of rows.
+
+        Environment e has `n_e = size_e - (S - 1) - (T - 1)` starts: its oldest S - 1 rows only serve as frames. Of its
+        k sequences, the i-th starts at position `floor((i + U) / k * n_e)`. Each environment has `k = B / N` of them;
+        if N does not divide B, a random choice of environments has one more.
+
+        Args:
+          rng: Numpy generator; the only source of randomness.
+          sequences: Sequences B per minibatch.
+          sequence_length: Rows T per sequence.
+          minibatches: Number K of minibatches, drawn independently; adds a leading axis. None for no such axis.
+
+        Returns:
+          `Sequences` of fresh arrays, `obs` of width `S * O` (before an episode's start, its first observation).
+
+        Raises:
+          ValueError: If an environment has too few rows.
+        """
+        starts = self._starts(sequence_length)
+        if not (starts > 0).all():
+            need = sequence_length + self.frame_stack - 1
+            raise ValueError(f"sampling needs {need} rows in each environment, got {self.sizes.min()} in one")
+        draws = [self._draw(rng, sequences, starts) for _ in range(1 if minibatches is None else minibatches)]
+        env, start = (np.stack(part) for part in zip(*draws))  # [K, B]
+        if minibatches is None:
+            env, start = env[0], start[0]
+        begin = (self._total - self.sizes)[env] + start  # number of the oldest frame of each sequence
+        number = (begin + self.frame_stack - 1)[..., None, :] + np.arange(sequence_length)[:, None]  # [..., T, B]
+        at = (env * self.capacity)[..., None, :] + number % self.capacity
+        rows = self._rows.take(at, axis=0, mode="clip")
+        action, reward, cost, discount, kind, age = np.split(rows, self._splits, axis=-1)
+        return Sequences(
+            obs=self._stacked(env, begin, age[..., 0].astype(np.int64)),
+            action=np.ascontiguousarray(action),
+            reward=np.ascontiguousarray(reward[..., 0]),
+            cost=np.ascontiguousarray(cost),
+            discount=np.ascontiguousarray(discount[..., 0]),
+            first=kind[..., 0] == FIRST,
+            last=kind[..., 0] == LAST,
+        )
+
+    def journal(self) -> dict[str, np.ndarray] | None:
+        """The rows appended since the last call, as an append-only chunk; None if there are none.
+
+        Environment e's `count[e]` rows are consecutive in `obs` and `rows`, starting with its `start[e]`-th ever.
+        """
+        if (self._journaled == self._total).all():
+            return None
+        chunk = self._chunk(np.maximum(self._journaled, self._total - self.capacity))
+        self._journaled = self._total.copy()
+        self._chunk_ends.append(self._journaled)
+        return chunk
+
+    def journal_keep(self) -> int:
+        """How many of the newest chunks hold rows that have not been overwritten."""
+        oldest = self._total - self.sizes
+        self._chunk_ends = [end for end in self._chunk_ends if (end > oldest).any()]
+        return len(self._chunk_ends)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Counters, and those rows that no `journal` call has returned yet (with no such call: all rows)."""
+        self.journal_keep()
+        ends = np.array(self._chunk_ends, np.int64).reshape(-1, self.num_envs)
+        tail = self._chunk(np.maximum(self._journaled, self._total - self.capacity))
+        counters = {"total": self._total.copy(), "age": self._age.copy(), "journaled": self._journaled.copy()}
+        return {**counters, "chunk_ends": ends, "tail": tail}
+
+    def load_state_dict(self, state: dict[str, Any], journal: Iterable[dict[str, np.ndarray]] = ()) -> None:
+        """Rebuilds the replay bit for bit.
+
+        Args:
+          state: What `state_dict` returned.
+          journal: The newest `journal_keep()` chunks at that time, oldest first; more do no harm.
+
+        Raises:
+          ValueError: If the state is of another size, or rows are missing.
+        """
+        total = np.array(state["total"], np.int64)
+        if total.shape != (self.num_envs,):
+            raise ValueError(f"the state is of {total.size} environments, this replay has {self.num_envs}")
+        self._total = total
+        self._age = np.array(state["age"], np.float32)
+        self._journaled = np.array(state["journaled"], np.int64)
+        self._chunk_ends = [np.array(end, np.int64) for end in state["chunk_ends"]]
+        covered = total - self.sizes  # rows before this one are there, or not needed
+        for chunk in (*journal, state["tail"]):
+            covered = self._write(chunk, covered)
+        if (covered < total).any():
+            env = int(np.argmax(covered < total))
+            raise ValueError(f"rows {covered[env]} to {total[env]} of environment {env} are missing in the journal")
+
+    def _starts(self, sequence_length: int) -> np.ndarray:
+        return self.sizes - (self.frame_stack - 1) - (sequence_length - 1)
+
+    def _draw(self, rng: np.random.Generator, sequences: int, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Environment and start position of each sequence, `[B]`, ordered by environment."""
+        per_env = np.full(self.num_envs, sequences // self.num_envs)
+        if sequences % self.num_envs:
+            per_env[rng.permutation(self.num_envs)[: sequences % self.num_envs]] += 1
+        env = np.repeat(np.arange(self.num_envs), per_env)
+        stratum = np.arange(sequences) - np.repeat(np.cumsum(per_env) - per_env, per_env)
+        start = np.floor((stratum + rng.random(sequences)) / per_env[env] * starts[env]).astype(np.int64)
+        return env, np.minimum(start, starts[env] - 1)  # the minimum only guards against rounding
+
+    def _stacked(self, env: np.ndarray, begin: np.ndarray, age: np.ndarray) -> np.ndarray:
+        """Observations with the frames before them, clamped to the FIRST row.
+
+        `env` and `begin` are `[..., B]`, `age` (rows since the FIRST one) is `[..., T, B]`; gives `[..., T, B, S * O]`.
+        """
+        stack, (length, lanes) = self.frame_stack, age.shape[-2:]
+        back = np.minimum(np.arange(stack - 1, -1, -1), age[..., None])
+        frame = np.arange(stack - 1, stack - 1 + length)[:, None, None] - back  # [..., T, B, S], 0 is the oldest
+        base = env * self.capacity
+        if self._ring is not None or self._obs.dtype == np.float32:
+            at = base[..., None, :, None] + (begin[..., None, :, None] + frame) % self.capacity
+            if self._ring is not None:
+                return self._ring.take(at)
+            return self._obs.take(at, axis=0, mode="clip").reshape(*age.shape, -1)
+        # Converting is slow: do it once for each row of a window rather than for each of its S copies.
+        width = stack - 1 + length
+        at = base[..., None, :] + (begin[..., None, :] + np.arange(width)[:, None]) % self.capacity
+        window = self._obs.take(at, axis=0, mode="clip").astype(np.float32).reshape(-1, self._obs.shape[1])
+        lane = (np.arange(env.size) // lanes * width * lanes + np.arange(env.size) % lanes).reshape(env.shape)
+        return window.take(frame * lanes + lane[..., None, :, None], axis=0, mode="clip").reshape(*age.shape, -1)
+
+    def _chunk(self, start: np.ndarray) -> dict[str, np.ndarray]:
+        """Rows `start` up to the newest, environment by environment."""
+        count = self._total - start
+        env, number = _enumerate(start, count)
+        at = env * self.capacity + number % self.capacity
+        return {"start": start, "count": count, "obs": self._obs[at], "rows": self._rows[at]}
+
+    def _write(self, chunk: dict[str, np.ndarray], covered: np.ndarray) -> np.ndarray:
+        """Writes the rows of a chunk that are still held; returns up to which row everything is there."""
+        start, count = (np.asarray(chunk[name], np.int64) for name in ("start", "count"))
+        if start.shape != covered.shape or chunk["obs"].shape[1:] != self._obs.shape[1:]:
+            raise ValueError(f"journal chunk of shape {chunk['obs'].shape} does not fit a replay of {self._obs.shape}")
+        env, number = _enumerate(start, count)
+        held = (number >= (self._total - self.sizes)[env]) & (number < self._total[env])
+        at = env[held] * self.capacity + number[held] % self.capacity
+        self._obs[at] = chunk["obs"][held]
+        if self._ring is not None:
+            self._ring.changed(at)
+        self._rows[at] = chunk["rows"][held]
+        return np.where(start <= covered, np.maximum(covered, start + count), covered)
+
+
+def _enumerate(start: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Environment and running number of each of `count[e]` rows from `start[e]` on, environment by environment."""
+    env = np.repeat(np.arange(len(count)), count)
+    number = np.repeat(start - np.cumsum(count) + count, count) + np.arange(count.sum())
+    return env, number

@@ -1,0 +1,5 @@
+"""Environments of others, stepped here in worker processes."""
+
+from jsafe.envs.outside.process import ProcessEnv, WorkerError
+
+__all__ = ["ProcessEnv", "WorkerError"]

@@ -1,0 +1,1 @@
+"""The Safety-Gymnasium tasks, batched on MuJoCo."""

@@ -1,0 +1,1 @@
+"""Pictures of the Safety-Gymnasium tasks."""

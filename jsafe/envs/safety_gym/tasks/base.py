@@ -1,0 +1,181 @@
+"""What a task is: objects, goals, reward and cost, all as functions of arrays of poses and contacts.
+
+Nothing here knows MuJoCo. A task sees a `Scene` (arrays over the batch) in its per-step functions and an `Episode`
+(one environment, with its random stream) where an episode begins or a goal is reached.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from jsafe.envs.safety_gym.objects import Objects
+from jsafe.envs.safety_gym.rng import RandomStream
+from jsafe.envs.safety_gym.robots import Robot
+
+
+@dataclasses.dataclass
+class Scene:
+    """What a task can see, for n environments; dictionaries are keyed by group of objects.
+
+    Attributes:
+      agent_pos: Origin of the robot `[n, 3]`, metres.
+      agent_rot: Its rotation matrix `[n, 3, 3]`.
+      pos: Positions of the objects `[n, K, 3]`.
+      rot: Rotation matrices `[n, K, 3, 3]` of box-shaped groups that a natural lidar sees.
+      vel: World linear velocities, m/s: `[n, K, 3]` for groups, `[n, 1, 3]` for `agent`; the task's `moving` groups.
+      touch: Number of contacts with the robot `[n, K]`, for the task's `touching` groups.
+      memory: What the task remembers, `[n]` each: its `memory` entries.
+    """
+
+    agent_pos: np.ndarray
+    agent_rot: np.ndarray
+    pos: dict[str, np.ndarray]
+    rot: dict[str, np.ndarray]
+    vel: dict[str, np.ndarray]
+    touch: dict[str, np.ndarray]
+    memory: dict[str, np.ndarray]
+
+    def rows(self, index) -> Scene:
+        """Copies of some environments' rows."""
+
+        def pick(value):
+            return {k: v[index] for k, v in value.items()} if isinstance(value, dict) else value[index]
+
+        return Scene(**{f.name: pick(getattr(self, f.name)) for f in dataclasses.fields(self)})
+
+
+class Episode(Protocol):
+    """One environment while its episode begins or its goal changes.
+
+    Attributes:
+      stream: Its random stream.
+      memory: The task's memory: scalars to read and write.
+    """
+
+    stream: RandomStream
+    memory: dict[str, float]
+
+    def xy(self, group: str, index: int = 0) -> np.ndarray:
+        """Where object `index` of a group stands `[2]`."""
+
+    def move(self, group: str, xy: Sequence[float], index: int = 0) -> None:
+        """Puts a passive object somewhere else."""
+
+    def resample(self, group: str, index: int = 0) -> bool:
+        """Draws a new free place for a passive object; False if none was found."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lidar:
+    """How objects are sensed: `pseudo` (bins of closeness, max over objects) or `natural` (rays, exp(-distance))."""
+
+    kind: str = "pseudo"
+    bins: int = 16
+    max_dist: float = 3.0
+
+    def __post_init__(self):
+        if self.kind not in ("pseudo", "natural"):
+            raise ValueError(f"Lidar.kind must be pseudo or natural, got {self.kind!r}")
+        if self.bins < 1:
+            raise ValueError(f"Lidar.bins must be at least 1, got {self.bins!r}")
+
+
+class Task:
+    """Base of all tasks: set the attributes, override the functions.
+
+    Attributes:
+      objects: Groups of objects, in order of addition.
+      extent: Half width of the square in which things are placed, metres.
+      agent_keepout: Keepout of the robot in the layout, metres.
+      agent_box: Rectangle (xmin, ymin, xmax, ymax) for the robot instead of the square.
+      horizon: Steps until truncation.
+      lidar: How objects are sensed.
+      memory: Names of what is remembered between steps (numbers, 0 at first).
+      touching: Groups whose contacts with the robot matter.
+      cost_groups: Columns of the cost with `costs="separate"`, and the keys of `costs` in each.
+      moving: Groups (or `agent`) whose velocities matter.
+      reward_clip: Bound of |reward|, or None.
+      success_ends: The episode is truncated when the goal is reached.
+      indicator: Every cost becomes 1 where positive, as officially; otherwise raw values are returned.
+      margin, tries, layouts: Of the layout sampler.
+      by_keepout: Place in order of falling keepout instead of robot, static, free, driven.
+      alphabetical: Sort the parts of the observation by name.
+      floor: Half width of the drawn floor, metres.
+    """
+
+    objects: tuple[Objects, ...] = ()
+    extent: float = 1.0
+    agent_keepout: float = 0.4
+    agent_box: tuple[float, float, float, float] | None = None
+    horizon: int = 1000
+    lidar: Lidar = Lidar()
+    memory: tuple[str, ...] = ()
+    touching: tuple[str, ...] = ()
+    cost_groups: Mapping[str, tuple[str, ...]] = {}
+    moving: tuple[str, ...] = ()
+    reward_clip: float | None = 10.0
+    success_ends: bool = False
+    indicator: bool = True
+    margin: float = 0.0
+    tries: int = 100
+    layouts: int = 10_000
+    by_keepout: bool = False
+    alphabetical: bool = False
+    floor: float = 3.5
+
+    def __init__(self, robot: Robot):
+        self.robot = robot
+
+    def begin(self, episode: Episode) -> bool:
+        """Sets the first goal; False if there is no room for it."""
+        return self.next_goal(episode)
+
+    def next_goal(self, episode: Episode) -> bool:
+        """Sets the next goal after the old one was reached; False if there is no room for it."""
+        return True
+
+    def measure(self, scene: Scene) -> dict[str, np.ndarray]:
+        """Quantities that the next step's reward compares with; stored in `memory` under the same names."""
+        return {}
+
+    def met(self, scene: Scene, now: dict[str, np.ndarray]) -> np.ndarray:
+        """Whether the goal is reached, bool `[n]`; `now` is what `measure` returned."""
+        return np.zeros(len(scene.agent_pos), bool)
+
+    def reward(self, scene: Scene, now: dict[str, np.ndarray], met: np.ndarray) -> np.ndarray:
+        """Reward of the step `[n]`; `scene.memory` still holds the values of the step before."""
+        raise NotImplementedError
+
+    def costs(self, scene: Scene) -> dict[str, np.ndarray]:
+        """Raw costs `[n]` by key; positive means violated."""
+        return {}
+
+    def tick(self, scene: Scene) -> dict[str, np.ndarray]:
+        """Memory that changes with time, after the costs and before a new goal."""
+        return {}
+
+    def sense(self, scene: Scene, group: str, values: np.ndarray) -> np.ndarray:
+        """What the robot gets of a group's lidar values `[n, bins]`."""
+        return values
+
+
+def planar(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Horizontal distance of points `[..., 2 or 3]`."""
+    dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
+    return np.sqrt(dx * dx + dy * dy)
+
+
+def length(vector: np.ndarray) -> np.ndarray:
+    """Length of vectors `[..., 3]`."""
+    x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
+    return np.sqrt(x * x + y * y + z * z)
+
+
+def hazard_cost(scene: Scene, radius: float) -> np.ndarray:
+    """How deep the robot's origin is inside hazards, summed `[n]`."""
+    depth = radius - planar(scene.agent_pos[:, None], scene.pos["hazards"])
+    return np.maximum(depth, 0.0).sum(axis=1)

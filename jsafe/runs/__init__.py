@@ -1,0 +1,1 @@
+"""A run: its config, folder, loop, checkpoints and evaluation."""

@@ -1,0 +1,410 @@
+"""Checkpoints from which a run continues bit for bit, written so that a kill at any moment leaves a good one.
+
+    RUN/checkpoints/00000120/arrays.npz     every array of the learner, the engine and the counters
+    RUN/checkpoints/00000120/manifest.json  trees, shapes, dtypes, plain values, the list of journal chunks
+    RUN/journal/00000003.npz                rows of the replay, stored once and shared by the checkpoints
+
+A checkpoint is made in a hidden folder, each file is flushed to the disk, the manifest comes last, and one rename
+gives the folder its name: a folder with a name is complete. Journal chunks are renamed into place before the
+checkpoint that lists them. Whatever a kill leaves behind (hidden files, chunks that no checkpoint lists) is ignored
+when reading and removed by the next save.
+
+Why not orbax: half of what an exact resume needs is host state (engine, replay, streams with 128-bit integers), the
+replay must be stored incrementally, and the order of flushes and renames has to be known to be tested. Here they are
+numpy files, readable without this library, and about as many lines as the adapter would have.
+
+A write that fails (full disk) raises `OSError` and leaves earlier checkpoints as they are; the rows that did not reach
+the disk are kept in memory for the next attempt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import shutil
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsafe.options import difference, merge
+
+FORMAT = 1
+_BROKEN = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be read, or that belongs to something else; the message names the file or the field."""
+
+
+class Loaded(NamedTuple):
+    """What `Checkpoints.load` returns: where the run stood, the learner's state, and what was given as `extra`."""
+
+    iteration: int
+    state: Any
+    extra: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run folder.
+
+    Args:
+      folder: The run folder; `checkpoints` and `journal` are made in it when needed.
+      keep: Number of checkpoints to keep; the replay rows that any of them needs are kept with them.
+      config: JSON-able description of the run, stored in each checkpoint and compared when loading.
+      defaults: What `config` held, in effect, before it had some of its fields: checkpoints of earlier versions lack
+        the options that were added since.
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        *,
+        keep: int = 2,
+        config: dict[str, Any] | None = None,
+        defaults: dict[str, Any] | None = None,
+    ):
+        self.folder = Path(folder)
+        self.keep = keep
+        self.config, self.defaults = json.loads(json.dumps([config or {}, defaults or {}]))
+        self._journal: list[str] = []  # chunks on the disk, oldest first
+        self._unwritten: list[dict[str, np.ndarray]] = []  # chunks that failed to reach it
+        self._next_chunk = 0
+
+    def list(self) -> list[int]:
+        """Iterations of the complete checkpoints, oldest first."""
+        folder = self.folder / "checkpoints"
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def save(self, iteration: int, state: Any, collector: Any, extra: dict[str, Any] | None = None) -> Path:
+        """Writes a checkpoint and removes the ones that are no longer kept.
+
+        Args:
+          iteration: Iterations done so far; names the checkpoint.
+          state: The learner's state, any tree of arrays (typed keys included).
+          collector: Gives `journal`, `journal_keep` and `state_dict`.
+          extra: Counters and other small state of the caller: plain values, arrays, nested dicts, lists and tuples.
+
+        Raises:
+          OSError: If something could not be written; earlier checkpoints are untouched, and a later call may succeed.
+        """
+        chunk = collector.journal()
+        if chunk is not None:
+            self._unwritten.append(chunk)
+        keep = collector.journal_keep()
+        arrays: list[np.ndarray] = []
+        manifest = {
+            "format": FORMAT,
+            "iteration": iteration,
+            "config": self.config,
+            "learner": _encode_state(state, arrays),
+            "collector": _encode(collector.state_dict(), arrays),
+            "extra": _encode(extra or {}, arrays),
+        }
+        (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+        self._write_journal(keep)
+        manifest["journal"] = self._journal
+        path = self.folder / "checkpoints" / f"{iteration:08d}"
+        temporary = path.with_name(f".{path.name}.new")
+        _remove(temporary)
+        temporary.mkdir()
+        try:
+            _write(temporary / "arrays.npz", _npz(arrays))
+            _write(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
+            _sync_folder(temporary)
+            if path.exists():  # only one that could not be read is ever written again
+                _remove(path)
+            os.replace(temporary, path)
+            _sync_folder(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                _remove(temporary)
+            raise
+        self._clean()
+        return path
+
+    def load(self, template: Any, collector: Any) -> Loaded | None:
+        """Restores the newest readable checkpoint into `collector` and returns the rest; None if there is none.
+
+        Args:
+          template: A state of the learner, or its `jax.eval_shape`: what the stored one must agree with.
+          collector: A fresh collector, restored in place.
+
+        Raises:
+          CheckpointError: If the checkpoint belongs to another configuration or tree, naming each difference, or if
+            there are checkpoints and none can be read.
+        """
+        problems = []
+        for iteration in reversed(self.list()):
+            try:
+                stored = _Stored(self.folder, iteration)
+                chunks = [_read_chunk(self.folder, name) for name in stored.manifest["journal"]]
+            except _Unreadable as error:
+                problems.append(str(error))
+                continue
+            lines = difference(merge(self.defaults, stored.manifest["config"]), self.config)
+            if lines:
+                raise CheckpointError(f"{stored.path} belongs to another configuration:\n  " + "\n  ".join(lines))
+            state = stored.state(template)
+            try:
+                collector.load_state_dict(stored.decode("collector"), journal=chunks)
+            except (ValueError, KeyError) as error:
+                raise CheckpointError(f"{stored.path}: environments or replay do not fit: {error}") from error
+            for newer in self.list():
+                if newer > iteration:  # its journal is about to be written anew
+                    path = self.folder / "checkpoints" / f"{newer:08d}"
+                    os.replace(path, path.with_name(f".{path.name}.unreadable"))
+            self._journal = list(stored.manifest["journal"])
+            self._next_chunk = 1 + max((int(Path(name).stem) for name in self._journal), default=-1)
+            for problem in problems:
+                print(f"warning: {problem}; continuing from iteration {iteration} instead")
+            return Loaded(iteration, state, stored.decode("extra"))
+        if problems:
+            raise CheckpointError("no checkpoint can be read:\n  " + "\n  ".join(problems))
+        return None
+
+    def _write_journal(self, keep: int) -> None:
+        folder = self.folder / "journal"
+        while self._unwritten:
+            if len(self._unwritten) > keep:  # overwritten in the replay before it could be stored
+                self._unwritten.pop(0)
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            arrays: list[np.ndarray] = []
+            tree = _encode(self._unwritten[0], arrays)
+            name = f"{self._next_chunk:08d}.npz"
+            temporary = folder / f".{name}.new"
+            _write(temporary, _npz(arrays, header=np.frombuffer(json.dumps(tree).encode(), np.uint8)))
+            os.replace(temporary, folder / name)
+            _sync_folder(folder)
+            self._journal = [*self._journal, name]
+            self._next_chunk += 1
+            self._unwritten.pop(0)
+        self._journal = self._journal[max(len(self._journal) - keep, 0) :]
+
+    def _clean(self) -> None:
+        """Removes old checkpoints, chunks that none of the kept ones lists, and what a kill left behind."""
+        kept = self.list()[-self.keep :]
+        needed = set(self._journal)
+        for iteration in kept:
+            with contextlib.suppress(_Unreadable):
+                needed.update(_Stored(self.folder, iteration, arrays=False).manifest["journal"])
+        with contextlib.suppress(OSError):  # a file that cannot be removed now is tried again after the next save
+            for path in (self.folder / "checkpoints").iterdir():
+                if not (path.name.isdigit() and int(path.name) in kept):
+                    _remove(path)
+            journal = self.folder / "journal"
+            for path in journal.iterdir() if journal.is_dir() else ():
+                if path.name not in needed:
+                    path.unlink()
+
+
+def load_state(folder: str | os.PathLike, template: Any) -> Loaded:
+    """The learner's part of the newest readable checkpoint of a run, without its environments and replay.
+
+    Raises:
+      CheckpointError: If there is none, or it does not agree with `template`.
+    """
+    problems = []
+    for iteration in reversed(Checkpoints(folder).list()):
+        try:
+            stored = _Stored(Path(folder), iteration)
+        except _Unreadable as error:
+            problems.append(str(error))
+            continue
+        return Loaded(iteration, stored.state(template), stored.decode("extra"))
+    raise CheckpointError("\n  ".join([f"no readable checkpoint in {folder}", *problems]))
+
+
+def free_bytes(folder: str | os.PathLike) -> int:
+    """Free bytes on the disk that holds `folder`, which need not exist yet."""
+    path = Path(folder).absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def tree_bytes(tree: Any) -> int:
+    """Bytes that the arrays of a tree take in a file."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if isinstance(leaf, (np.ndarray, jax.Array)))
+
+
+class _Unreadable(Exception):
+    """A damaged file: the next older checkpoint may do."""
+
+
+class _Stored:
+    """One checkpoint on the disk."""
+
+    def __init__(self, folder: Path, iteration: int, *, arrays: bool = True):
+        self.path = folder / "checkpoints" / f"{iteration:08d}"
+        try:
+            self.manifest = json.loads((self.path / "manifest.json").read_text())
+            found = self.manifest["format"]
+            if not isinstance(self.manifest["journal"], list):
+                raise ValueError("manifest without a journal")
+            if arrays:
+                self.arrays = _load_npz(self.path / "arrays.npz")
+        except _BROKEN as error:
+            raise _Unreadable(f"{self.path} is unreadable ({type(error).__name__}: {error})") from error
+        if found != FORMAT:
+            raise CheckpointError(f"{self.path} has format {found}; this version of jsafe reads format {FORMAT}")
+
+    def decode(self, part: str) -> Any:
+        return _decode(self.manifest[part], self.arrays)
+
+    def state(self, template: Any) -> Any:
+        """The learner's state in the tree of `template`; a difference in any leaf is an error that names it."""
+        expected, structure = _described(template)
+        stored = {entry["path"]: entry for entry in self.manifest["learner"]}
+        lines = [f"{path}: not in the checkpoint" for path in expected if path not in stored]
+        lines += [f"{path}: in the checkpoint only" for path in stored if path not in expected]
+        for path in expected.keys() & stored.keys():
+            here, there = expected[path], (tuple(stored[path]["shape"]), stored[path]["dtype"])
+            if here != there:
+                lines.append(f"{path}: {there[1]}{list(there[0])} in the checkpoint, {here[1]}{list(here[0])} here")
+        if lines:
+            more = [f"... and {len(lines) - 8} more"] if len(lines) > 8 else []
+            raise CheckpointError(
+                f"{self.path} does not fit this learner:\n  " + "\n  ".join([*sorted(lines)[:8], *more])
+            )
+        return jax.tree.unflatten(structure, [_decode(stored[path]["value"], self.arrays) for path in expected])
+
+
+def _described(state: Any) -> tuple[dict[str, tuple[tuple[int, ...], str]], Any]:
+    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
+    described = {jax.tree_util.keystr(path): (tuple(np.shape(leaf)), _dtype(leaf)) for path, leaf in leaves}
+    return described, structure
+
+
+def _dtype(leaf: Any) -> str:
+    return str(leaf.dtype) if hasattr(leaf, "dtype") else str(np.asarray(leaf).dtype)
+
+
+def _encode_state(state: Any, arrays: list[np.ndarray]) -> list[dict[str, Any]]:
+    described, _ = _described(state)
+    leaves = jax.device_get([_plain_key(leaf) for leaf in jax.tree.leaves(state)])
+    entries = []
+    for (path, (shape, dtype)), leaf, original in zip(described.items(), leaves, jax.tree.leaves(state)):
+        kind = "jax" if isinstance(original, jax.Array) else "scalar" if np.ndim(leaf) == 0 else "array"
+        value = {"$": kind, **_store(np.asarray(leaf), arrays)}
+        if _is_key(original):
+            value = {"$": "key", "impl": str(jax.random.key_impl(original)), **_store(np.asarray(leaf), arrays)}
+        entries.append({"path": path, "shape": list(shape), "dtype": dtype, "value": value})
+    return entries
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _plain_key(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _store(array: np.ndarray, arrays: list[np.ndarray]) -> dict[str, Any]:
+    """Puts an array into the file; types that numpy's format lacks (bfloat16 ...) travel as raw bytes."""
+    if array.dtype.hasobject:
+        raise TypeError("an array of Python objects cannot be stored in a checkpoint")
+    entry = {"i": len(arrays), "dtype": str(array.dtype), "shape": list(array.shape)}
+    if array.dtype.kind == "V" and array.dtype.names is None:
+        array = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
+    arrays.append(array)
+    return entry
+
+
+def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
+    """JSON form of nested dicts, lists, tuples and plain values, with arrays put into `arrays`."""
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if isinstance(value, dict):
+        return {"$": "dict", "items": [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
+    if type(value) in (list, tuple):
+        items = [_encode(item, arrays) for item in value]
+        return items if isinstance(value, list) else {"$": "tuple", "items": items}
+    if _is_key(value):
+        data = np.asarray(jax.random.key_data(value))
+        return {"$": "key", "impl": str(jax.random.key_impl(value)), **_store(data, arrays)}
+    if isinstance(value, np.ndarray):
+        return {"$": "array", **_store(value, arrays)}
+    if isinstance(value, (np.generic, jax.Array)):
+        return {"$": "scalar" if isinstance(value, np.generic) else "jax", **_store(np.asarray(value), arrays)}
+    raise TypeError(f"a checkpoint holds arrays, plain values, dicts, lists and tuples, got {type(value).__name__}")
+
+
+def _decode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
+    if isinstance(tree, list):
+        return [_decode(item, arrays) for item in tree]
+    if not isinstance(tree, dict):
+        return tree
+    kind = tree["$"]
+    if kind == "dict":
+        return {_decode(key, arrays): _decode(item, arrays) for key, item in tree["items"]}
+    if kind == "tuple":
+        return tuple(_decode(item, arrays) for item in tree["items"])
+    array = arrays[f"arr_{tree['i']}"]
+    if str(array.dtype) != tree["dtype"]:
+        array = np.frombuffer(array.tobytes(), jnp.dtype(tree["dtype"])).reshape(tree["shape"]).copy()
+    if kind == "array":
+        return array
+    if kind == "scalar":
+        return array[()]
+    # A copy, since a device array may share the memory of a numpy array, and the state will be donated.
+    device = jnp.array(array, copy=True)
+    return jax.random.wrap_key_data(device, impl=tree["impl"]) if kind == "key" else device
+
+
+def _read_chunk(folder: Path, name: str) -> dict[str, np.ndarray]:
+    try:
+        arrays = _load_npz(folder / "journal" / name)
+        return _decode(json.loads(arrays["header"].tobytes()), arrays)
+    except _BROKEN as error:
+        raise _Unreadable(f"{folder / 'journal' / name} is unreadable ({type(error).__name__}: {error})") from error
+
+
+def _load_npz(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}  # reading a member checks its CRC
+
+
+def _npz(arrays: list[np.ndarray], **named: np.ndarray) -> memoryview:
+    buffer = io.BytesIO()  # not straight into the file: a zip writer that meets a full disk leaves a mess of errors
+    np.savez(buffer, *arrays, **named)
+    return buffer.getbuffer()
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    """Makes a rename in `path` survive a power cut; a no-op where folders cannot be opened (Windows)."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: Path) -> None:
+    """Removes a file or folder; a folder loses its name first, so that no half of it is ever taken for a whole."""
+    if path.is_dir():
+        hidden = path.with_name(f".{path.name.lstrip('.')}.old")
+        if hidden != path:
+            shutil.rmtree(hidden, ignore_errors=True)
+            os.replace(path, hidden)
+        shutil.rmtree(hidden)
+    else:
+        path.unlink(missing_ok=True)

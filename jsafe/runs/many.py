@@ -1,0 +1,233 @@
+"""Several runs in one program: `vmap` over seeds and over the numbers that a learner keeps in its state."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from jsafe.curves import logging
+from jsafe.data.many import ManyCollector
+from jsafe.options import difference, to_json
+from jsafe.runs import config as configs
+from jsafe.runs import session as sessions
+from jsafe.runs.build import make_env as build_env
+from jsafe.runs.build import make_learner
+from jsafe.runs.folder import RunError, read
+from jsafe.runs.loop import INIT_FOLD
+from jsafe.types import Key, Learner, Metrics
+
+
+class ManyStep(NamedTuple):
+    """One iteration of `run_many`.
+
+    Attributes:
+      iteration: Iterations done so far, this one included.
+      env_steps: Environment steps done so far, in each run.
+      state: The learners' states, stacked: every leaf has a leading axis R. The next iteration donates them.
+      metrics: For each run its scalars, on the device.
+      episodes: For each run the statistics of finished episodes.
+    """
+
+    iteration: int
+    env_steps: int
+    state: Any
+    metrics: list[Metrics]
+    episodes: list[dict[str, float]]
+
+
+def run_many(
+    learners: Sequence[Learner], collector: ManyCollector, *, keys: Sequence[Key], total_steps: int
+) -> Iterator[ManyStep]:
+    """`run` for R runs at once: one compiled update under `vmap`, one policy call, one engine.
+
+    Run r equals `run(learners[r], its collector, key=keys[r])` by itself to float tolerance (a batched matrix product
+    rounds otherwise). A run that diverges does not disturb the others.
+
+    Args:
+      learners: One for each run. They may differ in what their states hold (cost limits, learning rates, discounts ...)
+        and in nothing else; the same object may come several times.
+      collector: Steps the environments of all runs.
+      keys: Typed root key of each run.
+      total_steps: Environment steps of each run at which to stop.
+
+    Yields:
+      A `ManyStep` after every iteration.
+
+    Raises:
+      ValueError: If the numbers of learners and keys differ, or the learners in more than their states.
+
+    Example:
+      >>> learners = [jsafe.make("ppo_lag", spec, cost_limit=limit) for limit in (10.0, 25.0) for seed in range(5)]
+      >>> make_env = functools.partial(jsafe.envs.make, "SafetyPointGoal1-v0")
+      >>> collector = jsafe.data.ManyCollector(make_env, learners, seeds=2 * [0, 100, 200, 300, 400])
+      >>> keys = 2 * [jax.random.key(seed) for seed in range(5)]
+      >>> for step in jsafe.train.run_many(learners, collector, keys=keys, total_steps=1_000_000):
+      ...     print([episodes["episode/cost"] for episodes in step.episodes])
+    """
+    if not len(learners) == len(keys) == len(collector.collectors):
+        raise ValueError(
+            f"there must be one learner and one key for each of {len(collector.collectors)} runs, "
+            f"got {len(learners)} and {len(keys)}"
+        )
+    inits = {id(learner): jax.jit(learner.init) for learner in learners}
+    states = [inits[id(learner)](jax.random.fold_in(key, INIT_FOLD)) for learner, key in zip(learners, keys)]
+    _check_shapes(learners, states)
+    state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    learner, keys = learners[0], jnp.stack(list(keys))
+
+    def step(state, batch, keys):
+        state, metrics = jax.vmap(learner.update)(state, batch, keys)
+        return state, [{name: values[r] for name, values in metrics.items()} for r in range(len(learners))]
+
+    update = jax.jit(step, donate_argnums=0)
+    policy = jax.jit(lambda state: jax.tree.map(jnp.copy, jax.vmap(learner.policy)(state)))
+    split = jax.jit(lambda keys, i: jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys))
+    iteration, checked = 0, False
+    while collector.env_steps < total_steps:
+        pairs = split(keys, np.uint32(iteration))
+        batch = collector.collect(policy(state), pairs[:, 0])
+        if not checked:
+            _check_programs(learners, states, batch)
+            states, checked = [], True
+        state, metrics = update(state, batch, pairs[:, 1])
+        iteration += 1
+        yield ManyStep(iteration, collector.env_steps, state, metrics, collector.episodes())
+
+
+def train_many(
+    folders: Sequence[str | os.PathLike], *, num_threads: int | None = None, console: Console | None = None
+) -> list[Any]:
+    """Trains the new runs of several folders (made by `start`) in one program.
+
+    Each folder gets what `train` would write, and is continued by itself (`jsafe train --resume FOLDER`), exactly but
+    for rounding. The runs may differ in their seeds and in what their learners keep in the state.
+
+    Args:
+      folders: Run folders without checkpoints.
+      num_threads: Replaces the stored number of threads.
+      console: Where to report; standard error by default.
+
+    Returns:
+      An `Outcome` for each run.
+
+    Raises:
+      RunError: If a folder cannot be written or holds a checkpoint, or the runs differ in more than they may.
+    """
+
+    folders = [Path(folder) for folder in folders]
+    described = [read(folder) for folder in folders]
+    config, algorithm, _ = described[0]
+    if config.depth:
+        raise RunError("depth must be 0 in runs that share a program, got 1")
+    for folder, (other, name, _) in zip(folders, described):
+        lines = difference(to_json(config), to_json(other) | {"seed": config.seed})
+        if name != algorithm:
+            lines.append(f"algorithm: {algorithm!r} there, {name!r} here")
+        if lines:
+            raise RunError(f"{folder} cannot share a program with {folders[0]}:\n  " + "\n  ".join(lines))
+    with sessions.Signals() as stop, contextlib.ExitStack() as stack:
+        quiet = Console(file=stack.enter_context(open(os.devnull, "w")))
+        built = {options: make_learner(algorithm, options, config.env, config.costs) for *_, options in described}
+        learners = [built[options] for *_, options in described]
+
+        def make_env(num_envs):
+            return build_env(config.env, num_envs, 0, num_threads or config.num_threads, config.costs)
+
+        collector = ManyCollector(make_env, learners, [configs.env_seed(each.seed) for each, *_ in described])
+        stack.callback(collector.close)
+        trainers = [
+            sessions.Trainer(*each, quiet, None)
+            for each in zip(folders, *map(list, zip(*described)), learners, collector.collectors)
+        ]
+        for folder, trainer in zip(folders, trainers):
+            stack.callback(trainer.close)
+            if trainer.iteration:
+                raise RunError(f"{folder} was trained already; continue it by itself: jsafe train --resume {folder}")
+        console = console or Console(stderr=True)
+        console.print(f"{algorithm} on {config.env}: {len(folders)} runs side by side", highlight=False, soft_wrap=True)
+        progress = logging.Progress(console, config.total_steps)
+        stack.callback(progress.close)
+        for trainer in trainers:
+            trainer.progress = _Shared(progress, trainer.folder)
+        keys = [trainer.key for trainer in trainers]
+        outcomes: list[Any] = [None] * len(trainers)
+        saved = time.monotonic()
+        for step in run_many(learners, collector, keys=keys, total_steps=config.total_steps):
+            due = time.monotonic() - saved >= config.checkpoint_seconds
+            number = stop.signal
+            for r, trainer in enumerate(trainers):
+                if outcomes[r] is None:
+                    outcomes[r] = trainer.take(_Slice(step, r), number, due)
+            saved = time.monotonic() if due else saved
+            known = [episodes for episodes in step.episodes if np.isfinite(episodes["episode/length"])]
+            progress.update(
+                step.env_steps,
+                {name: np.mean([each[name] for each in known]) for name in step.episodes[0]} if known else {},
+            )
+            if all(outcomes):
+                break
+        return [each or trainer.ended("finished", collector.env_steps) for each, trainer in zip(outcomes, trainers)]
+
+
+class _Slice:
+    """The `TrainStep` of one run; its state is cut out only where it is looked at."""
+
+    def __init__(self, step: ManyStep, run: int):
+        self.iteration, self.env_steps = step.iteration, step.env_steps
+        self.metrics, self.episodes = step.metrics[run], step.episodes[run]
+        self._state, self._run = step.state, run
+
+    @property
+    def state(self) -> Any:
+        return jax.tree.map(lambda leaf: leaf[self._run], self._state)
+
+
+class _Shared:
+    """The progress line of all runs, as one of them sees it: it may speak up, but not draw."""
+
+    def __init__(self, progress: logging.Progress, folder: Path):
+        self._progress, self._folder = progress, folder
+
+    def update(self, env_steps: int, values: Any) -> None:
+        """Nothing: the line shows the mean of the runs."""
+
+    def message(self, text: str) -> None:
+        """A line that names the run."""
+        self._progress.message(f"{self._folder}: {text}")
+
+    def close(self) -> None:
+        """Nothing: the line belongs to all."""
+
+
+def _check_shapes(learners: Sequence[Learner], states: Sequence[Any]) -> None:
+    shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) for state in states]
+    for learner, shape in zip(learners, shapes):
+        if jax.tree.structure(shape) != jax.tree.structure(shapes[0]) or shape != shapes[0]:
+            raise _differ(learners[0], learner)
+
+
+def _check_programs(learners: Sequence[Learner], states: Sequence[Any], batch: Any) -> None:
+    """What is not in the state is in the program, which has to be the same for all."""
+    batch = jax.tree.map(lambda x: x[0], batch)
+    first = None
+    for learner, state in {id(learner): (learner, state) for learner, state in zip(learners, states)}.values():
+        closed = jax.make_jaxpr(learner.update)(state, batch, jax.random.key(0))
+        program = (re.sub(r"0x[0-9a-f]+", "", str(closed)), [np.asarray(x).tobytes() for x in closed.consts])
+        first = first or program
+        if program != first:
+            raise _differ(learners[0], learner)
+
+
+def _differ(one: Learner, other: Learner) -> ValueError:
+    lines = difference(to_json(one.config), to_json(other.config))
+    return ValueError("runs in one program may differ only in what their states hold, got:\n  " + "\n  ".join(lines))

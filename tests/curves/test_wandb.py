@@ -1,0 +1,43 @@
+import sys
+import types
+
+import pytest
+
+from jsafe.curves.logging import WandbRun
+
+
+def test_missing_package_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ValueError, match=r"pip install 'jsafe\[wandb\]'"):
+        WandbRun(tmp_path, {})
+
+
+def test_rows_reach_one_run_that_resumes(monkeypatch, tmp_path):
+    """Stands in for the package: the same folder gets the same id, and rows carry their environment step."""
+    calls = []
+
+    class Run:
+        def log(self, values, step):
+            calls.append(("log", step, values))
+
+        def finish(self):
+            calls.append(("finish",))
+
+    def init(**options):
+        calls.append(("init", options))
+        return Run()
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    for step in (100, 200):
+        run = WandbRun(tmp_path, {"seed": 3})
+        run.write(step, {"episode/return": 1.5})
+        run.close()
+    options = [call[1] for call in calls if call[0] == "init"]
+    assert options[0] == options[1]
+    assert options[0]["resume"] == "allow"
+    assert options[0]["config"] == {"seed": 3}
+    assert [call[1:] for call in calls if call[0] == "log"] == [
+        (100, {"episode/return": 1.5}),
+        (200, {"episode/return": 1.5}),
+    ]
+    assert calls.count(("finish",)) == 2

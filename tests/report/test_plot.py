@@ -1,0 +1,145 @@
+"""Curves: the right lines, bands and limits."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import jsafe
+from jsafe import testing
+from jsafe.curves import logging
+from jsafe.report import plot
+
+
+def write_run(folder, *, algorithm="seditor", env="A-v0", seed=0, options=None, columns):
+    folder.mkdir(parents=True)
+    config = {"algorithm": algorithm, "config": options or {"tau": 0.1}, "run": {"env": env, "seed": seed}}
+    (folder / "config.json").write_text(json.dumps(config))
+    names = list(columns)
+    rows = [",".join(map(str, row)) for row in zip(*columns.values())]
+    (folder / "progress.csv").write_text("\n".join([",".join(names), *rows]) + "\n")
+    return folder
+
+
+def columns(steps, returns, limit="rule/limit", value=0.01, success=0.5):
+    n = len(steps)
+    return {
+        "iteration": range(n),
+        "env_steps": steps,
+        "episode/return": returns,
+        "episode/success": [success] * n,
+        "episode/cost": [20.0] * n,
+        "episode/cost_rate": [0.02] * n,
+        limit: [value] * n,
+    }
+
+
+def test_a_curve_is_the_mean_and_standard_deviation_over_seeds(tmp_path):
+    a = write_run(tmp_path / "a", columns=columns([10, 20, 30], [1.0, 2.0, 3.0]))
+    b = write_run(tmp_path / "b", seed=1, columns=columns([15, 20, 40], ["nan", 6.0, 8.0]))
+    runs = [plot.load(a), plot.load(b)]
+    drawn = plot.curve(runs, "episode/return")
+    np.testing.assert_array_equal(drawn.steps, [20, 30])
+    np.testing.assert_allclose(drawn.mean, [(2 + 6) / 2, (3 + 7) / 2])
+    np.testing.assert_allclose(drawn.std, [np.std([2, 6], ddof=1), np.std([3, 7], ddof=1)])
+    assert drawn.seeds == 2
+    assert plot.curve(runs, "no/such") is None
+    single = plot.curve(runs[:1], "episode/return")
+    np.testing.assert_array_equal(single.std, np.zeros(3))
+
+
+def lines(axis):
+    return {line.get_label(): line.get_ydata() for line in axis.lines}
+
+
+def test_seeds_share_a_line_and_limits_are_drawn(tmp_path):
+    folders = [
+        write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0])),
+        write_run(tmp_path / "b", seed=1, columns=columns([10, 20], [3.0, 4.0])),
+        write_run(tmp_path / "c", algorithm="sac", columns=columns([10, 20], [7.0, 8.0])),
+    ]
+    fig = plot.figure(folders)
+    assert [axis.get_ylabel() for axis in fig.axes] == ["return per episode", "success rate", "cost per step"]
+    assert set(lines(fig.axes[0])) == {"seditor (2 runs)", "sac"}
+    np.testing.assert_array_equal(lines(fig.axes[0])["seditor (2 runs)"], [2, 3])
+    assert len(fig.axes[0].collections) == 1
+    assert lines(fig.axes[2])["limit 0.01"] == [0.01, 0.01]
+    shown = [text.get_text() for text in fig.axes[2].get_legend().get_texts()]
+    assert shown == ["limit 0.01"]
+
+
+def test_other_options_and_tasks_get_lines_and_rows_of_their_own(tmp_path):
+    base = columns([10, 20], [1.0, 2.0], success=0.0)
+    folders = [
+        write_run(tmp_path / "a", options={"tau": 0.1, "net": {"width": 8}}, columns=base),
+        write_run(tmp_path / "b", options={"tau": 0.1, "net": {"width": 16}}, columns=base),
+        write_run(tmp_path / "c", options={"tau": 0.1, "net": {"width": 8}}, env="B-v0", columns=base),
+    ]
+    fig = plot.figure(folders)
+    assert [axis.get_title() for axis in fig.axes] == ["A-v0", "A-v0", "B-v0", "B-v0"]
+    assert set(lines(fig.axes[0])) == {"seditor (net.width=8)", "seditor (net.width=16)"}
+    assert set(lines(fig.axes[2])) == {"seditor (net.width=8)"}
+
+
+def test_limits_per_episode_are_drawn_in_their_own_panel(tmp_path):
+    a = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0], "rule/limit_episodic_0", 25.0))
+    fig = plot.figure([a])
+    assert [axis.get_ylabel() for axis in fig.axes][-1] == "cost per episode"
+    assert "cost per step" not in [axis.get_ylabel() for axis in fig.axes]
+    assert lines(fig.axes[-1])["limit 25"] == [25, 25]
+    two = columns([10, 20], [1.0, 2.0], "rule/limit_episodic_0", 25.0) | {"rule/limit_episodic_1": [10.0, 10.0]}
+    fig = plot.figure([write_run(tmp_path / "b", columns=two)])
+    assert lines(fig.axes[-1])["limit 35"] == [35, 35]  # the panel shows the sum of both costs
+
+
+def test_many_lines_have_colours_of_their_own_and_leave_room_for_the_panels(tmp_path):
+    curve = columns([10, 20], [1.0, 2.0])
+    runs = [write_run(tmp_path / str(k), options={"tau": 0.01 * k}, columns=curve) for k in range(14)]
+    few, many = plot.figure(runs[:2]), plot.figure(runs)
+    assert len({line.get_color() for line in many.axes[0].lines}) == 14
+    inches = []
+    for fig in (few, many):
+        fig.draw_without_rendering()
+        inches.append(fig.axes[0].get_position().height * fig.get_size_inches()[1])
+    assert inches[1] == pytest.approx(inches[0], rel=0.1)
+
+
+def test_a_picture_is_written(tmp_path):
+    a = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0]))
+    for name, magic in {"x.png": b"\x89PNG", "deep/x.pdf": b"%PDF"}.items():
+        assert plot.save([a], tmp_path / name).read_bytes().startswith(magic)
+
+
+def test_what_cannot_be_drawn_is_named(tmp_path):
+    a = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0]))
+    empty = write_run(tmp_path / "empty", columns=columns([], []))
+    with pytest.raises(ValueError, match="nowhere is not a run folder"):
+        plot.figure([tmp_path / "nowhere"])
+    with pytest.raises(ValueError, match="holds no rows"):
+        plot.figure([empty])
+    with pytest.raises(ValueError, match="at least one"):
+        plot.figure([])
+    with pytest.raises(ValueError, match="docx"):
+        plot.save([a], tmp_path / "x.docx")
+    with pytest.raises(ValueError, match="cannot write"):
+        plot.save([a], a / "config.json" / "x.png")
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "units"),
+    [
+        ("ppo_lag", None, (1, 0)),
+        ("seditor", None, (0, 1)),
+        ("sac_lag", None, (0, 1)),
+        ("sac_lag", "omnisafe", (1, 0)),
+        ("td3_lag", None, (1, 0)),
+    ],
+)
+def test_learners_report_limits_in_their_unit(name, preset, units):
+    """The names of the metrics say whether plots, tables and progress compare with costs per episode or per step."""
+    learner = jsafe.make(name, jsafe.EnvSpec(3, 2), preset=preset, num_envs=2)
+    batch = testing.random_batch(learner, jax.random.key(0))
+    state = jax.eval_shape(learner.init, jax.random.key(0))
+    _, metrics = jax.eval_shape(learner.update, state, batch, jax.random.key(0))
+    assert tuple(map(len, logging.limits(dict.fromkeys(metrics, 1.0)))) == units

@@ -1,0 +1,337 @@
+"""Sweeps: the grid of a file, its errors, its table; and a sweep that is interrupted, killed and continued."""
+
+import csv
+import fcntl
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from jsafe import cli
+from jsafe.runs.checkpoint import Checkpoints
+from jsafe.runs.folder import RunError
+from jsafe.sweeps import grid
+from jsafe.sweeps import session as sweep
+
+ENV = "Toy-SpeedLimit-v0"
+FILE = f"""
+algorithm = "ppo_lag"
+env = "{ENV}"
+total_steps = 2e4
+log_interval = 2000
+checkpoint_seconds = 0.05
+tensorboard = false
+num_envs = 2
+steps_per_epoch = 200
+hidden = [4]
+passes = 1
+actor_lr = [3e-4, 1e30]             # the second one diverges
+"""
+
+
+def test_a_file_is_a_grid(tmp_path):
+    (tmp_path / "a.toml").write_text(
+        f"""
+        algorithm = ["ppo_lag", "ppo", "sac_lag"]
+        env = "{ENV}"
+        seed = [3, 5]
+        total_steps = 1e5
+        num_threads = "none"
+        hidden = [[8, 8], [4]]
+
+        [ppo_lag]
+        cost_limit = [10, [5.0]]
+        [ppo]
+        passes = 2
+        [sac_lag]
+        preset = "laptop"
+        """
+    )
+    cells = grid.read(tmp_path / "a.toml")
+    names = [cell.name for cell in cells]
+    assert names[:8] == [
+        f"ppo_lag-{ENV}-hidden=8x8-cost_limit=10-s3",
+        f"ppo_lag-{ENV}-hidden=8x8-cost_limit=5-s3",
+        f"ppo_lag-{ENV}-hidden=4-cost_limit=10-s3",
+        f"ppo_lag-{ENV}-hidden=4-cost_limit=5-s3",
+        f"ppo-{ENV}-hidden=8x8-s3",
+        f"ppo-{ENV}-hidden=4-s3",
+        f"sac_lag-{ENV}-hidden=8x8-s3",
+        f"sac_lag-{ENV}-hidden=4-s3",
+    ]
+    assert names[8:] == [name.replace("-s3", "-s5") for name in names[:8]]
+    first = cells[0]
+    assert (first.config.seed, first.config.total_steps, first.config.num_threads) == (3, 100_000, None)
+    assert (first.options.hidden, first.options.cost_limit) == ((8, 8), 10.0)
+    assert cells[1].options.cost_limit == (5.0,)
+    assert (cells[4].options.passes, cells[0].options.passes) == (2, 40)
+    assert (cells[6].config.preset, cells[6].options.hidden) == ("laptop", (8, 8))
+    assert cells[6].config.total_steps == 100_000
+    assert first.group + "-s3" == first.name
+
+
+def test_seeds_are_a_number_or_a_list():
+    for given, seeds in (({}, [0]), ({"seeds": 3}, [0, 1, 2]), ({"seed": 4, "seeds": 2}, [4, 5]), ({"seed": [9]}, [9])):
+        cells = grid.expand({"algorithm": "ppo", "env": ENV, **given})
+        assert [cell.config.seed for cell in cells] == seeds
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"algorithm": "ppo_lg"}, r"unknown algorithm 'ppo_lg'; did you mean 'ppo_lag'\?"),
+        ({"algorithm": []}, "algorithm is an empty list"),
+        ({"algorithm": None}, "algorithm must be a name or a list of names, got None"),
+        ({"env": "Toy-SpedLimit-v0"}, f"did you mean '{ENV}'"),
+        ({"env": 3}, "env must be a name or a list of names, got 3"),
+        ({"env": "SafetyPointGaol1-v0"}, "did you mean 'SafetyPointGoal1-v0'"),
+        ({"cost_limt": 3.0}, r"unknown option 'cost_limt'; did you mean 'cost_limit'\? `jsafe train ppo_lag --help`"),
+        ({"cost_limit": []}, "cost_limit is an empty list"),
+        ({"cost_limit": "low"}, "ppo_lag.cost_limit must be float, got 'low'"),
+        ({"hidden": [64, "x"]}, "ppo_lag.hidden must be int, got 'x'"),
+        ({"hidden": [[64], 32]}, "ppo_lag.hidden must be a sequence, got 32"),
+        ({"hidden": []}, "hidden is an empty list"),
+        ({"gamma": [0.9, 1.5]}, r"gamma must be in \[0, 1\], got 1.5"),
+        ({"total_steps": 1.5}, "run.total_steps must be int, got 1.5"),
+        ({"total_steps": 0}, "total_steps must be a whole number of at least 1, got 0"),
+        ({"preset": "quick"}, "unknown preset of ppo_lag 'quick'"),
+        ({"cost_limit": [10, 10.0]}, f"two runs would share the folder ppo_lag-{ENV}-cost_limit=10-s0"),
+        ({"cpo": {"target_kl": 0.1}}, "unknown table 'cpo'.*Allowed: ppo_lag"),
+        ({"ppo_lag": {"env": "x"}}, r"env belongs to the whole sweep, not into the table \[ppo_lag\]"),
+        (
+            {"algorithm": ["ppo", "sac_lag"], "clip": 0.1},
+            r"sac_lag has no option clip; write it into the table \[ppo\]",
+        ),
+        ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
+        ({"seeds": 2, "seed": [1]}, "not both"),
+        ({"seed": [-1]}, "seed must be a whole number of at least 0, got -1"),
+    ],
+)
+def test_bad_files_are_explained(change, message):
+    data = {"algorithm": "ppo_lag", "env": ENV} | change
+    with pytest.raises(ValueError, match=message):
+        grid.expand({name: value for name, value in data.items() if value is not None})
+
+
+def run(capsys, *words):
+    status = cli.main(["sweep", *map(str, words)])
+    captured = capsys.readouterr()
+    return status, captured.out, captured.err
+
+
+def test_the_command_checks_before_anything_starts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    good, bad = tmp_path / "good.toml", tmp_path / "bad.toml"
+    good.write_text(FILE)
+    bad.write_text("algorithm = ppo")
+    for words, message in (
+        (["missing.toml"], "cannot read the sweep file missing.toml: No such file"),
+        ([bad], "bad.toml is not a TOML file"),
+        ([good, "--workers", 0], "workers must be at least 1, got 0"),
+    ):
+        status, _, error = run(capsys, *words)
+        assert status == 2
+        assert message in error
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.toml", "good.toml"]
+    status, output, _ = run(capsys, good, "--dry-run")
+    assert status == 0
+    assert output.split() == [f"ppo_lag-{ENV}-actor_lr={lr}-s0" for lr in ("0.0003", "1e+30")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.toml", "good.toml"]
+
+
+def cells(**change):
+    return grid.expand({"algorithm": "ppo_lag", "env": ENV, "total_steps": 400, "seeds": 2} | change)
+
+
+def test_a_folder_belongs_to_one_sweep(tmp_path):
+    store = sweep.Store(tmp_path, cells())
+    store.load()
+    store.ended[cells()[0].name] = "finished"
+    store.save()
+    for change, message in (
+        ({"total_steps": 800}, r"another sweep; name another --folder\n  .*-s0: total_steps: 400 there, 800 here"),
+        ({"seeds": 1}, "-s1: not in the file any more"),
+        ({"cost_limit": [1.0]}, "not in the file any more"),
+        ({"passes": 3}, "passes: 'nothing' there, 3 here"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sweep.Store(tmp_path, cells(**change)).load()
+    more = sweep.Store(tmp_path, cells(seeds=3))  # runs may join
+    more.load()
+    assert more.ended == {cells()[0].name: "finished"}
+    assert len(json.loads((tmp_path / "sweep.json").read_text())["runs"]) == 3
+    (tmp_path / "runs" / cells(seeds=4)[3].name).mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"-s3 exists, but does not belong to this sweep"):
+        sweep.Store(tmp_path, cells(seeds=4)).load()
+    (tmp_path / "sweep.json").write_text("{")
+    with pytest.raises(RunError, match=r"sweep\.json cannot be read"):
+        sweep.Store(tmp_path, cells()).load()
+
+
+def test_one_sweep_at_a_time(tmp_path):
+    with open(tmp_path / ".lock", "a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(str(os.getpid()))
+        file.flush()
+        with pytest.raises(RunError, match=rf"another sweep \(process {os.getpid()}\) works in"):
+            sweep.run(cells(), tmp_path)
+
+
+def test_runs_that_cannot_start_are_reported(tmp_path, monkeypatch):
+    """The processes cannot be made, and neither can what would be written about it."""
+
+    def full(*_, **__):
+        monkeypatch.setattr(os, "replace", full)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(subprocess, "Popen", full)
+    console = Console(width=300, file=io.StringIO())
+    report = sweep.run(cells(), tmp_path, console=console)
+    assert set(report.states.values()) == {"failed"}
+    assert report.files == []
+    text = console.file.getvalue()
+    for cell in cells():
+        assert f"{cell.name}: could not be started: [Errno 28] No space left on device" in text
+    assert text.count("warning: cannot write") == 2
+    assert "2 failed" in text
+
+
+def test_workers_share_cores_and_gpus(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    for name in ("PJRT_NPROC", "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.delenv(name, raising=False)
+    alone = sweep.worker_environment(0, 1)
+    assert alone["PJRT_NPROC"] == "8"
+    assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in alone
+    assert sweep.worker_environment(2, 3)["PJRT_NPROC"] == "2"
+    assert sweep.worker_environment(2, 3)["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.300"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert [sweep.worker_environment(i, 4)["CUDA_VISIBLE_DEVICES"] for i in range(4)] == ["4", "6", "4", "6"]
+    assert sweep.worker_environment(0, 4)["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
+
+
+def test_the_table_averages_over_seeds():
+    def columns(value, cost, limit=25.0):
+        names = ("return", "cost", "cost_rate", "success")
+        last = dict(zip((f"episode/{name}" for name in names), (value, cost, cost / 1000, np.nan)))
+        return {name: np.array([0.0, number]) for name, number in ({"env_steps": 400.0} | last).items()} | (
+            {} if limit is None else {"rule/limit_episodic": np.array([0.0, limit])}
+        )
+
+    runs = cells(cost_limit=[25.0], seeds=3)
+    curves = [columns(1.0, 20.0), columns(2.0, 30.0), columns(6.0, 10.0)]
+    runs += cells(algorithm="ppo", seeds=1)
+    rows = grid.table([*zip(runs, [*curves, columns(7.0, 50.0, None)])])
+    assert [row["algorithm"] for row in rows] == ["ppo_lag", "ppo"]
+    assert rows[0] | {"cost_rate_std": 0, "cost_std": 0} == {
+        "algorithm": "ppo_lag",
+        "env": ENV,
+        "cost_limit": "25",
+        "runs": 3,
+        "env_steps": 400,
+        "return_mean": 3.0,
+        "return_std": pytest.approx(np.std([1, 2, 6], ddof=1)),
+        "cost_mean": 20.0,
+        "cost_std": 0,
+        "cost_rate_mean": pytest.approx(0.02),
+        "cost_rate_std": 0,
+        "success_mean": "",
+        "success_std": "",
+        "limit_per_episode": 25.0,
+        "limit_per_step": "",
+        "within_limit": pytest.approx(2 / 3),
+    }
+    assert [rows[1][name] for name in ("cost_limit", "return_std", "within_limit")] == ["", "", ""]
+    lines = grid.markdown(rows).splitlines()
+    assert lines[0] == "| algorithm | env | cost_limit | runs | env_steps | return | cost | cost_rate | " + (
+        "limit_per_episode | within_limit |"
+    )
+    assert lines[2] == f"| ppo_lag | {ENV} | 25 | 3 | 400 | 3 ± 2.6 | 20 ± 10 | 0.02 ± 0.01 | 25 | 0.6667 |"
+    assert lines[3] == f"| ppo | {ENV} |  | 1 | 400 | 7 | 50 | 0.05 |  |  |"
+
+
+def test_the_screen_shows_all_runs_that_fit(tmp_path):
+    store = sweep.Store(tmp_path, cells(seeds=5))
+    names = [cell.name for cell in store.cells]
+    states = dict(zip(names, ["finished", "failed", "running", "waiting", "waiting"]))
+    for name, steps in zip(names, (400, 100, 200)):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        rows = f"env_steps,time/steps_per_second,episode/return,episode/cost,rule/limit_episodic\n{steps},50,1.5,3,25\n"
+        (tmp_path / "runs" / name / "progress.csv").write_text(rows)
+    console = Console(width=150, height=6, record=True)
+    screen = sweep.Screen(console, store, states)
+    console.print(screen.renderable())
+    lines = console.export_text().splitlines()
+    assert len(lines) == 4
+    assert lines[0].startswith(f"{names[2]} running")
+    assert lines[0].rstrip().endswith("200 steps, 50 steps/s, return 1.50, cost 3.00/25")
+    assert lines[1].startswith(f"{names[1]} failed")
+    assert lines[2].startswith(f"{names[0]} finished")
+    assert lines[3] == ("1 finished, 1 failed, 1 running, 2 waiting; 700/2000 steps (2 more runs are not shown)")
+    screen.close()
+
+
+def start(words):
+    command = [sys.executable, "-m", "jsafe.cli", "sweep", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_checkpoint(process, folder, after=0):
+    end = time.monotonic() + 120
+    while not max([0, *Checkpoints(folder).list()]) > after:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "no checkpoint in two minutes"
+        time.sleep(0.01)
+
+
+def test_a_sweep_survives(tmp_path):
+    """Ctrl-C, then SIGKILL of the sweep alone, then to the end, the failed run included."""
+    file, folder = tmp_path / "tiny.toml", tmp_path / "sweep"
+    file.write_text(FILE)
+    words = [file, "--folder", folder, "--workers", 2]
+    good = folder / "runs" / f"ppo_lag-{ENV}-actor_lr=0.0003-s0"
+    process = start(words)
+    wait_for_checkpoint(process, good)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert f"{good.name}: interrupted, saved" in error
+    assert f"continue with: jsafe sweep {file} --folder {folder}" in error
+    assert "saved; continue with" in (good / "train.log").read_text()
+    saved = Checkpoints(good).list()[-1]
+    assert 0 < saved < 100
+
+    process = start(words)
+    wait_for_checkpoint(process, good, saved)
+    process.kill()
+    process.communicate()
+
+    process = start([*words, "--retry"])  # the run of the killed sweep saves first
+    output, error = process.communicate(timeout=120)
+    assert process.returncode == 1, error
+    log = (good / "train.log").read_text()
+    assert log.count("saved; continue with") == 2
+    assert log.count("continuing at") == 2
+    assert f"{good.name}: finished" in error
+    assert "1 finished, 1 failed" in error
+    bad = folder / "runs" / f"ppo_lag-{ENV}-actor_lr=1e+30-s0"
+    assert f"{bad.name}: failed (exit status 1); the end of {bad / 'train.log'}:" in error
+    assert "  | error: the run diverged: not finite in iteration" in error
+    assert f"failed: {bad.name}\ntry them again with: jsafe sweep {file} --folder {folder} --retry" in error
+    rows = list(csv.DictReader((folder / "table.csv").open()))
+    assert [(row["actor_lr"], row["runs"], row["env_steps"]) for row in rows] == [("0.0003", "1", "20000")]
+    assert float(rows[0]["limit_per_episode"]) == 25.0
+    assert (folder / "table.md").read_text() in output
+    assert (folder / "curves.png").stat().st_size > 1000
+
+    before = (good / "train.log").read_text(), (bad / "train.log").read_text()
+    report = sweep.run(grid.read(file), folder)  # finished runs are skipped, failed ones wait for --retry
+    assert report.states == {good.name: "finished", bad.name: "failed"}
+    assert before == ((good / "train.log").read_text(), (bad / "train.log").read_text())
