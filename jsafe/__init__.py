@@ -1,37 +1,60 @@
 """jsafe: safe reinforcement learning in JAX."""
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING, Any
 
-from jsafe import algos as algos
-from jsafe.algos.off_policy.assembly import off_policy as off_policy
-from jsafe.algos.on_policy.assembly import on_policy as on_policy
-from jsafe.registry import make as make
-from jsafe.registry import names as names
-from jsafe.types import EnvSpec as EnvSpec
-from jsafe.types import Learner as Learner
-from jsafe.types import env_spec as env_spec
+if TYPE_CHECKING:  # at run time on first use, so that `import jsafe.envs` needs no JAX, `import jsafe` no MuJoCo
+    from jsafe.algos.off_policy.assembly import off_policy
+    from jsafe.algos.on_policy.assembly import on_policy
+    from jsafe.registry import make, names
+    from jsafe.types import EnvSpec, Learner, env_spec
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-_LAZY = (
+__all__ = ["EnvSpec", "Learner", "env_spec", "make", "names", "off_policy", "on_policy"]
+
+_NAMES = {
+    "EnvSpec": "jsafe.types",
+    "Learner": "jsafe.types",
+    "env_spec": "jsafe.types",
+    "make": "jsafe.registry",
+    "names": "jsafe.registry",
+    "off_policy": "jsafe.algos.off_policy.assembly",
+    "on_policy": "jsafe.algos.on_policy.assembly",
+}
+_ROOMS = (
+    "algos",
     "components",
     "curves",
     "data",
     "distributions",
     "envs",
+    "errors",
+    "feeds",
     "nets",
     "ops",
+    "options",
+    "registry",
     "report",
     "runs",
     "scale",
+    "spaces",
     "sweeps",
     "testing",
     "train",
+    "types",
 )
 
 
-def __getattr__(name: str):
-    # Engine, loop and plotting are imported on first use, so that `import jsafe` needs neither mujoco nor matplotlib.
-    if name in _LAZY:
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        return getattr(importlib.import_module(_NAMES[name]), name)
+    if name in _ROOMS:
         return importlib.import_module(f"jsafe.{name}")
     raise AttributeError(f"module 'jsafe' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_NAMES, *_ROOMS})

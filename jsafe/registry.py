@@ -1,39 +1,66 @@
-"""Names of algorithms, and the one place that turns options into a config with clear errors."""
+"""Names of algorithms."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from typing import Any
+import importlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
 
 from jsafe.errors import unknown
-from jsafe.options import check_fields
+from jsafe.options import replace
 from jsafe.types import EnvSpec, Learner
+
+
+class BuildFn(Protocol):
+    """`(config, spec, axis_name) -> Learner`."""
+
+    def __call__(self, config: Any, spec: EnvSpec, axis_name: str | None = None, /) -> Learner: ...
+
+
+class Preset(NamedTuple):
+    """A named set of options.
+
+    Attributes:
+      summary: What it is for, in one line.
+      changes: What it changes, as `jsafe.options.replace` takes it.
+      total_steps: Environment steps of a full run with it, where the command line is not told; None: the default.
+    """
+
+    summary: str
+    changes: Mapping[str, Any]
+    total_steps: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Algorithm:
-    """A named algorithm: its config type, its presets and how to build its learner.
+    """A named algorithm: its parts, its presets and how to build its learner.
 
     Attributes:
       name: Snake-case name, as used on the command line.
-      family: `off_policy` or `on_policy`.
-      config: Frozen dataclass type with a default for every field.
+      family: `off_policy`, `on_policy`, `model_based` or `offline`.
+      config: The frozen dataclass of its options with its defaults: an object, put together from parts.
       build: `(config, spec, axis_name) -> Learner`.
-      presets: Named sets of field values that differ from the defaults.
+      presets: By name.
       paper: Citation with the arXiv number.
       summary: One line.
-      total_steps: Environment steps of a full run, by preset, where the command line is not told.
+      recommended: The preset to start with; None: the defaults.
+      module: Where it is defined, for the documentation.
     """
 
     name: str
     family: str
-    config: type
-    build: Callable[[Any, EnvSpec, str | None], Learner]
-    presets: Mapping[str, Mapping[str, Any]]
+    config: Any
+    build: BuildFn
+    presets: Mapping[str, Preset]
     paper: str
     summary: str
-    total_steps: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    recommended: str | None = None
+    module: str = ""
+
+    def __post_init__(self):
+        if self.recommended is not None and self.recommended not in self.presets:
+            raise ValueError(unknown(f"preset of {self.name}", self.recommended, self.presets))
 
 
 _ALGORITHMS: dict[str, Algorithm] = {}
@@ -49,6 +76,7 @@ def register(algorithm: Algorithm) -> Algorithm:
 
 def names() -> list[str]:
     """All registered algorithms, sorted."""
+    importlib.import_module("jsafe.algos")  # which registers those of jsafe itself
     return sorted(_ALGORITHMS)
 
 
@@ -58,24 +86,24 @@ def get(name: str) -> Algorithm:
     Raises:
       ValueError: If there is none of that name; the message names the closest match.
     """
+    known = names()
     if name not in _ALGORITHMS:
-        raise ValueError(unknown("algorithm", name, names()))
+        raise ValueError(unknown("algorithm", name, known))
     return _ALGORITHMS[name]
 
 
 def make_config(algorithm: Algorithm, preset: str | None = None, **options: Any) -> Any:
-    """Builds a config from defaults, then a preset, then options.
+    """The config of an algorithm: its defaults, then a preset, then options.
 
     Raises:
-      ValueError: For an unknown preset or option (with the closest match), or a value of the wrong type.
+      ValueError: For an unknown preset or option (with the closest match), or a value that is not allowed.
     """
-    values: dict[str, Any] = {}
+    config = algorithm.config
     if preset is not None:
         if preset not in algorithm.presets:
             raise ValueError(unknown(f"preset of {algorithm.name}", preset, sorted(algorithm.presets)))
-        values.update(algorithm.presets[preset])
-    values.update(options)
-    return algorithm.config(**check_fields(algorithm.config, algorithm.name, values))
+        config = replace(config, algorithm.presets[preset].changes, algorithm.name)
+    return replace(config, options, algorithm.name)
 
 
 def make(name: str, spec: EnvSpec, *, preset: str | None = None, axis_name: str | None = None, **options) -> Learner:
@@ -86,16 +114,17 @@ def make(name: str, spec: EnvSpec, *, preset: str | None = None, axis_name: str 
       spec: Sizes of the environment.
       preset: A named set of options of that algorithm, applied before `options`.
       axis_name: The mapped axis to reduce over when the update runs under `pmap` or `shard_map`.
-      **options: Any field of the algorithm's config.
+      **options: Options of the algorithm and of its parts, as `jsafe.options.replace` takes them: a part by name or
+        as an object (`rule="pid"`, `rule=PID(kp=0.2)`), a field of one (`clip=0.1`, or `**{"step.clip": 0.1}`).
 
     Returns:
       A `Learner`.
 
     Raises:
-      ValueError: For an unknown name, preset or option, or an ill-typed value.
+      ValueError: For an unknown name, preset or option, or a value that is not allowed.
 
     Example:
-      >>> spec = jsafe.EnvSpec(obs_dim=60, act_dim=2)
+      >>> spec = jsafe.EnvSpec(60, 2)
       >>> learner = jsafe.make("seditor", spec, cost_limit_per_step=5e-4)
       >>> state = learner.init(jax.random.key(0))
     """

@@ -1,87 +1,317 @@
-"""Shared types: the seams between the floors of the library."""
+"""Shared types: the seams between the rooms of the library."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
+
+from jsafe import spaces
+from jsafe.spaces import Space
 
 Array = jax.Array
 Key = jax.Array
 Params = Any
 Metrics = dict[str, jax.Array]
+Obs = Any
+"""Arrays with leading batch axes, one for each leaf of the observation space (a single array for a `Box`)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EnvSpec:
-    """What a learner has to know of an environment.
+    """What a learner has to know of an environment. `EnvSpec(60, 2)`: 60 numbers in, 2 out.
 
     Args:
-      obs_dim: Width of one flattened observation (before frame stacking).
-      act_dim: Number of action components; policies act in `[-1, 1]^act_dim`.
+      obs: Space of one observation (before frame stacking), or the width of a flat one.
+      action: Space of one action, or the number of components of a continuous one. Continuous policies act in
+        `[-1, 1]^A`, whatever the bounds; collectors map that to the environment's box.
       num_costs: Number of separate cost signals M.
       horizon: Longest episode, in environment steps.
 
     Raises:
-      ValueError: If a field is not a positive integer.
+      ValueError: If a field is not a space or a positive integer.
     """
 
-    obs_dim: int
-    act_dim: int
+    obs: Space | int
+    action: Space | int
     num_costs: int = 1
     horizon: int = 1000
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
+        for name in ("obs", "action"):
+            try:
+                object.__setattr__(self, name, spaces.space(getattr(self, name)))
+            except ValueError as error:
+                raise ValueError(f"EnvSpec.{name}: {error}") from None
+        for name in ("num_costs", "horizon"):
+            value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ValueError(f"EnvSpec.{field.name} must be an integer of at least 1, got {value!r}")
+                raise ValueError(f"EnvSpec.{name} must be an integer of at least 1, got {value!r}")
+
+    @property
+    def obs_dim(self) -> int:
+        """Width of a flat observation.
+
+        Raises:
+          ValueError: If observations are not flat vectors: those need an encoder.
+        """
+        if not (isinstance(self.obs, spaces.Box) and self.obs.flat):
+            raise ValueError(f"observations are {self.obs}, not a flat vector: give the learner an encoder")
+        return self.obs.width
+
+    @property
+    def act_dim(self) -> int:
+        """Number of components of a continuous action.
+
+        Raises:
+          ValueError: If actions are choices.
+        """
+        if not isinstance(self.action, spaces.Box):
+            raise ValueError(f"actions are {self.action}, not continuous")
+        return self.action.width
 
 
 def env_spec(env: Any) -> EnvSpec:
     """The part of an environment's `spec` that a learner is built from."""
     spec = env.spec
-    return EnvSpec(spec.obs_dim, spec.act_dim, spec.num_costs, spec.horizon)
+    obs, action = getattr(spec, "obs", None) or spec.obs_dim, getattr(spec, "action", None) or spec.act_dim
+    return EnvSpec(obs, action, spec.num_costs, spec.horizon)
+
+
+# ---- acting ------------------------------------------------------------------------------------------------------
 
 
 class ActOutput(NamedTuple):
-    """What a policy returns for a batch of observations `[N, O]`.
+    """What a policy returns for a batch of observations `[N, ...]`.
 
-    `action` is `[N, A]` in `[-1, 1]` (Gaussian policies may leave it); `log_prob` is `[N]`; `extras` holds
-    whatever else the update or a curious user wants (SEditor: the `proposal` before the edit).
+    `action` is `[N, A]` in `[-1, 1]` (Gaussian policies may leave it: collectors, evaluation and exports clip), or
+    int32 choices; `log_prob` is `[N]`; `extras` holds whatever else the update or a curious user wants (SEditor: the
+    `proposal` before the edit); `memory` goes into the next call.
     """
 
     action: Array
     log_prob: Array
     extras: dict[str, Array]
+    memory: Any = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class ReplayData:
-    """Data that an off-policy learner asks of its collector.
+class PolicyState(NamedTuple):
+    """All that acting needs: what `Learner.policy` returns.
 
-    One iteration steps `num_envs` environments `unroll` times with sampled actions, appends the rows to the replay
-    and hands over one `SequenceBatch`. `learn` is False until the replay holds `initial_rows` rows (all envs).
+    `params` of the actor; `obs_stats` (`ops.stats.RunningStats`) where observations are normalised, else `()`;
+    `transform`, the parameters of the feed's `CMDPTransform`, else `()`.
     """
 
-    num_envs: int = 32
-    unroll: int = 5
-    sequences: int = 1024
-    sequence_length: int = 8
-    frame_stack: int = 1
-    replay_rows: int = 50_000
-    """Capacity in rows per environment."""
-    initial_rows: int = 10_000
-    updates: int = 1
-    """Minibatches drawn per iteration: with more than one, the fields of the batch gain a leading axis `[K, ...]`."""
-    random_steps: int = 0
-    """Environment steps (all envs) with uniformly random actions at the start."""
-    dtype: str = "float32"
-    """Storage type of observations: float32 or float16."""
-    replay_on_device: bool = False
-    """Keep a copy of the replay's observations in the device's memory, and gather minibatches there."""
+    params: Params
+    obs_stats: Any = ()
+    transform: Any = ()
+
+
+class Memory(NamedTuple):
+    """What a policy carries from one step to the next: `()`, stacked frames, a recurrent state, a plan.
+
+    Attributes:
+      init: `N -> memory` of N environments at the start of their episodes; leaves `[N, ...]`.
+      reset: `(memory, started [N] bool) -> memory`: where an episode has started, as `init` gives it.
+    """
+
+    init: Callable[[int], Any]
+    reset: Callable[[Any, Array], Any]
+
+
+NO_MEMORY = Memory(init=lambda num_envs: (), reset=lambda memory, started: memory)
+"""The memory of a policy that sees the observation alone."""
+
+
+# ---- batches -----------------------------------------------------------------------------------------------------
+
+
+class Steps(NamedTuple):
+    """Rows of experience, time-major `[T, N, ...]`: row t holds what was seen, what was done, and what followed.
+
+    Attributes:
+      obs: What the policy saw (after a transform, before normalisation); a tree for structured observations.
+      action: `[T, N, A]` as the policy gave it, or int32 choices.
+      reward: `[T, N]`, received for the action.
+      cost: `[T, N, M]`, likewise.
+      terminated: `[T, N]` bool: the action ended the task for good, nothing is bootstrapped.
+      truncated: `[T, N]` bool: the episode was cut after the action; its value goes on.
+      next_obs: What followed, the final observation where the episode ended; None: row t + 1 (see the feed).
+      weight: `[T, N]` float32, 0 for rows that are no steps (see the feed); None: all count.
+      extras: `log_prob [T, N]` and whatever else the feed promises.
+    """
+
+    obs: Obs
+    action: Array
+    reward: Array
+    cost: Array
+    terminated: Array
+    truncated: Array
+    next_obs: Obs | None
+    weight: Array | None
+    extras: dict[str, Array]
+
+
+class CostStats(NamedTuple):
+    """Sums and a count, never means: exact to add over devices. `total` is `[M]`, `count` (of steps) a scalar."""
+
+    total: Array
+    count: Array
+
+
+class EpisodeStats(NamedTuple):
+    """Sums over the episodes that ended in a batch, undiscounted, in environment units; `cost` is `[M]`."""
+
+    total_return: Array
+    cost: Array
+    length: Array
+    count: Array
+
+
+class Measured(NamedTuple):
+    """What the environments did while a batch was collected: raw costs of the fresh steps, finished episodes."""
+
+    rows: CostStats
+    episodes: EpisodeStats
+
+
+class Batch(NamedTuple):
+    """What `Learner.update` takes.
+
+    Attributes:
+      steps: Rows with the leading axes of `Feed.shape`.
+      measured: Sums and counts of this iteration, for the constraint rule.
+      ready: Bool scalar: False while a replay fills; `steps` are then zeros.
+      memory: The policy's memory at row 0, `[N, ...]` (fresh rollouts of policies that have one).
+    """
+
+    steps: Steps
+    measured: Measured
+    ready: Array
+    memory: Any = ()
+
+
+@runtime_checkable
+class Feed(Protocol):
+    """What a collector has to produce; see `jsafe.feeds`."""
+
+    num_envs: int
+    """Environments that are stepped."""
+    batch_option: str
+    """Name of the option that sets the last of the leading axes, for messages."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Leading axes of `Steps`; devices share the last of them."""
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Environment steps behind one batch."""
+
+    def divided(self, processes: int) -> Feed:
+        """The part of one of several processes."""
+
+    def stored_bytes(self, spec: EnvSpec, total_steps: int) -> int:
+        """Memory that is kept between batches."""
+
+
+# ---- learners ----------------------------------------------------------------------------------------------------
+
+
+class InitFn(Protocol):
+    """`key -> state`."""
+
+    def __call__(self, key: Key, /) -> Any: ...
+
+
+class UpdateFn(Protocol):
+    """`(state, batch, key) -> (state, metrics)`."""
+
+    def __call__(self, state: Any, batch: Batch, key: Key, /) -> tuple[Any, Metrics]: ...
+
+
+class PolicyFn(Protocol):
+    """`state -> PolicyState`."""
+
+    def __call__(self, state: Any, /) -> PolicyState: ...
+
+
+class ActFn(Protocol):
+    """`(policy_state, memory, obs [N, ...], key, deterministic) -> ActOutput`."""
+
+    def __call__(
+        self, policy_state: PolicyState, memory: Any, obs: Obs, key: Key, deterministic: bool = False, /
+    ) -> ActOutput: ...
+
+
+class Learner(NamedTuple):
+    """An algorithm as a handful of pure functions; jit, vmap or pmap them as you like.
+
+    Attributes:
+      init: `key -> state`.
+      update: `(state, batch, key) -> (state, metrics)`; keeps the tree, shapes and dtypes of the state.
+      policy: `state -> PolicyState`, the small part that acting needs.
+      act: `(policy_state, memory, obs, key, deterministic) -> ActOutput`.
+      memory: How the policy's memory starts and is reset; `NO_MEMORY` for most.
+      feed: What a collector has to produce.
+      config: The frozen dataclass the learner was built from.
+      spec: The `EnvSpec` it was built for.
+    """
+
+    init: InitFn
+    update: UpdateFn
+    policy: PolicyFn
+    act: ActFn
+    memory: Memory
+    feed: Feed
+    config: Any
+    spec: EnvSpec
+
+
+Built = TypeVar("Built", covariant=True)
+
+
+@runtime_checkable
+class Part(Protocol[Built]):
+    """The frozen options of a rule, a step, an actor ..., and how they become its functions."""
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Built:
+        """The functions, for an environment and the mapped axis to reduce over."""
+
+
+class Weights(NamedTuple):
+    """How an objective mixes reward and costs: `reward * R - sum(cost * C)`; `reward` is a scalar, `cost` is `[M]`."""
+
+    reward: Array
+    cost: Array
+
+
+class RuleUpdateFn(Protocol):
+    """`(state, J_cost [M], limit [M]) -> state`; both in one unit."""
+
+    def __call__(self, state: Any, J_cost: Array, limit: Array, /) -> Any: ...
+
+
+class RuleWeightsFn(Protocol):
+    """`(state, J_cost [M], limit [M]) -> Weights`."""
+
+    def __call__(self, state: Any, J_cost: Array, limit: Array, /) -> Weights: ...
+
+
+class ConstraintRule(NamedTuple):
+    """Turns measured cost into weights (Lagrange multiplier, PID controller, barrier, switch ...).
+
+    Attributes:
+      init: `() -> state`.
+      update: `(state, J_cost [M], limit [M]) -> state`; `J_cost` and `limit` in the same unit.
+      weights: `(state, J_cost [M], limit [M]) -> Weights`.
+    """
+
+    init: Callable[[], Any]
+    update: RuleUpdateFn
+    weights: RuleWeightsFn
 
 
 class TransformStep(NamedTuple):
@@ -101,7 +331,7 @@ class CMDPTransform(NamedTuple):
     """A change of the problem that carries a small state `z [N, ...]` per environment (a budget, a counter).
 
     The functions work on numpy and on jax arrays alike, so that host collectors and compiled rollouts share them.
-    `params` is `learner.policy(state).transform` (a budget, say; it may change between iterations).
+    `params` is `PolicyState.transform` (a budget, say; it may change between iterations).
     The learner sees transformed data only: `act` and the batch get `augment(obs, z)`, `next_obs` is
     `augment(final_obs, z_final)`, `reward` and `terminated` are those of `step`. Episode statistics and `cost` stay
     raw. Where `step` terminates an episode that the environment would go on with, the collector resets it.
@@ -117,114 +347,3 @@ class CMDPTransform(NamedTuple):
     init: Callable[[Any, int], Any]
     augment: Callable[[Any, Any], Any]
     step: Callable[..., TransformStep]
-
-
-@dataclasses.dataclass(frozen=True)
-class RolloutData:
-    """Data that an on-policy learner asks of its collector: `num_envs` x `length` fresh steps per iteration."""
-
-    num_envs: int = 20
-    length: int = 1000
-    reset_each_epoch: bool = False
-    transform: CMDPTransform | None = None
-    """Applied by the collector to what the learner sees (Saute, Simmer, early termination)."""
-
-
-class CostStats(NamedTuple):
-    """Sums and a count, never means: exact to add over devices. `total` is `[M]`, `count` a scalar."""
-
-    total: Array
-    count: Array
-
-
-class EpisodeStats(NamedTuple):
-    """Sums over the episodes that ended in a batch, undiscounted, in environment units; `cost` is `[M]`."""
-
-    total_return: Array
-    cost: Array
-    length: Array
-    count: Array
-
-
-class SequenceBatch(NamedTuple):
-    """Replayed rows, time-major `[T, B, ...]`; the reward of a row is the one received on arriving there.
-
-    `reward[t]`, `cost[t]` and `discount[t]` belong to the arrival at `obs[t]`; `action[t]` was taken from it.
-    `first` rows start an episode (reward and cost 0), `last` rows end one (their action is meaningless).
-    A window may cross an episode's end. `fresh` are the raw costs of the rows collected in this iteration (one per
-    row, first rows included as zeros) and `episodes` the sums of the episodes that ended in it, for the multiplier.
-    `learn` is a boolean scalar: False while the replay fills.
-    With `ReplayData.updates = K > 1` every field but `fresh`, `episodes` and `learn` has a leading axis K.
-    """
-
-    obs: Array
-    action: Array
-    reward: Array
-    cost: Array
-    discount: Array
-    first: Array
-    last: Array
-    fresh: CostStats
-    episodes: EpisodeStats
-    learn: Array
-
-
-class RolloutBatch(NamedTuple):
-    """Fresh on-policy steps, time-major `[T, N, ...]`.
-
-    `next_obs[t]` is the observation that followed `action[t]`, the final one where the episode ended there (never the
-    reset observation): a truncated row and the last row of the batch bootstrap from it.
-    """
-
-    obs: Array
-    action: Array
-    log_prob: Array
-    reward: Array
-    cost: Array
-    terminated: Array
-    truncated: Array
-    next_obs: Array
-    episodes: EpisodeStats
-
-
-class Learner(NamedTuple):
-    """An algorithm as a handful of pure functions; jit, vmap or pmap them as you like.
-
-    Attributes:
-      init: `key -> state`.
-      update: `(state, batch, key) -> (state, metrics)`; keeps the tree, shapes and dtypes of the state.
-      act: `(policy_state, obs [N, O], key, deterministic) -> ActOutput`.
-      policy: `state -> policy_state`, the small part that a collector needs.
-      config: The frozen dataclass the learner was built from.
-      data: `ReplayData` or `RolloutData`: what a collector has to produce.
-      spec: The `EnvSpec` it was built for.
-    """
-
-    init: Callable[[Key], Any]
-    update: Callable[[Any, Any, Key], tuple[Any, Metrics]]
-    act: Callable[[Any, Array, Key, bool], ActOutput]
-    policy: Callable[[Any], Any]
-    config: Any
-    data: ReplayData | RolloutData
-    spec: EnvSpec
-
-
-class Weights(NamedTuple):
-    """How an objective mixes reward and costs: `reward * R - sum(cost * C)`; `reward` is a scalar, `cost` is `[M]`."""
-
-    reward: Array
-    cost: Array
-
-
-class ConstraintRule(NamedTuple):
-    """Turns measured cost into weights (Lagrange multiplier, PID controller, barrier, switch ...).
-
-    Attributes:
-      init: `() -> state`.
-      update: `(state, J_cost [M], limit [M]) -> state`; `J_cost` and `limit` in the same unit.
-      weights: `(state, J_cost [M], limit [M]) -> Weights`.
-    """
-
-    init: Callable[[], Any]
-    update: Callable[[Any, Array, Array], Any]
-    weights: Callable[[Any, Array, Array], Weights]

@@ -1,0 +1,123 @@
+"""What a learner is fed with: fresh rollouts, windows of a replay. A collector produces what a feed describes.
+
+A feed is any frozen dataclass with the attributes of `jsafe.types.Feed`; `jsafe.data.feeds_with` says which collector
+serves it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe import spaces
+from jsafe.types import CMDPTransform, EnvSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Rollouts:
+    """Fresh on-policy steps: `num_envs` environments, `length` steps of each per iteration.
+
+    `Steps` are `[length, num_envs, ...]` with `next_obs` (the final observation where an episode ended there, never
+    the reset one), and `extras["log_prob"]` of the policy that acted. `Batch.memory` is the policy's memory at row 0.
+    """
+
+    num_envs: int = 20
+    length: int = 1000
+    reset_each_epoch: bool = False
+    """All environments start anew with each batch, and an episode that is cut there counts as truncated."""
+    transform: CMDPTransform | None = None
+    """Applied by the collector to what the learner sees (Saute, Simmer, early termination)."""
+
+    batch_option = "num_envs"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Leading axes of `Steps`; devices share the last of them."""
+        return (self.length, self.num_envs)
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Environment steps behind one batch."""
+        return self.length * self.num_envs
+
+    def divided(self, processes: int) -> Rollouts:
+        """The part of one of several processes."""
+        return dataclasses.replace(self, num_envs=_share("num_envs", self.num_envs, processes))
+
+    def stored_bytes(self, spec: EnvSpec, total_steps: int) -> int:
+        """Memory that is kept between batches: none."""
+        del spec, total_steps
+        return 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Replay:
+    """Windows of replayed rows.
+
+    One iteration steps `num_envs` environments `unroll` times with sampled actions, appends the rows to the replay
+    and hands over `updates` minibatches of `sequences` windows. `Batch.ready` is False until the replay holds
+    `initial_rows` rows (all envs).
+
+    `Steps` are `[sequence_length, sequences, ...]`, with `updates` > 1 behind a leading axis of that size. `next_obs`
+    is None: what followed row t is row t + 1 of the window. Its last row is there to bootstrap from: what it holds
+    besides observation, action and weight is zero. A row of weight 0 is the final observation of an episode: its
+    action means nothing, and the next row starts another episode.
+    """
+
+    num_envs: int = 32
+    unroll: int = 5
+    sequences: int = 1024
+    sequence_length: int = 8
+    frame_stack: int = 1
+    """Observations that are concatenated, oldest first; the policy's memory does the same while acting."""
+    replay_rows: int = 50_000
+    """Capacity in rows per environment."""
+    initial_rows: int = 10_000
+    updates: int = 1
+    random_steps: int = 0
+    """Environment steps (all envs) with uniformly random actions at the start."""
+    dtype: str = "float32"
+    """Storage type of float observations: float32 or float16. Images stay uint8."""
+    replay_on_device: bool = False
+    """Keep a copy of the observations in the device's memory, and gather minibatches there."""
+
+    batch_option = "sequences"
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Leading axes of `Steps`; devices share the last of them."""
+        window = (self.sequence_length, self.sequences)
+        return (self.updates, *window) if self.updates > 1 else window
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Environment steps behind one batch."""
+        return self.unroll * self.num_envs
+
+    def divided(self, processes: int) -> Replay:
+        """The part of one of several processes."""
+        return dataclasses.replace(
+            self,
+            num_envs=_share("num_envs", self.num_envs, processes),
+            sequences=_share("sequences", self.sequences, processes),
+            initial_rows=-(-self.initial_rows // processes),
+            random_steps=-(-self.random_steps // processes),
+        )
+
+    def stored_bytes(self, spec: EnvSpec, total_steps: int) -> int:
+        """Memory of the rows that a run of so many steps will fill."""
+        rows = min(self.num_envs * self.replay_rows, total_steps)
+        half = 2 if self.dtype == "float16" else 1
+        observation = sum(size // half if kind.startswith("float") else size for size, kind in _sizes(spec.obs))
+        return rows * (observation + spaces.nbytes(spec.action) + 4 * (spec.num_costs + 3))
+
+
+def _sizes(of: spaces.Space) -> list[tuple[int, str]]:
+    if isinstance(of, spaces.Tree):
+        return [pair for _, inner in of.items for pair in _sizes(inner)]
+    return [(spaces.nbytes(of), of.dtype)]
+
+
+def _share(name: str, total: int, processes: int) -> int:
+    if total % processes:
+        raise ValueError(f"{name} must be a multiple of the number of processes, {processes}, got {total}")
+    return total // processes
