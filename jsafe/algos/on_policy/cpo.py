@@ -16,23 +16,17 @@ with estimates from one batch the program as published leaves the cost above the
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import SecondOrderConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class CPOConfig(SecondOrderConfig):
-    """Options of cpo."""
-
-    step: StepName = "cpo"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.steps import CPO
+from jsafe.registry import Preset
 
 define(
     "cpo",
-    CPOConfig,
+    OnPolicyConfig(step=CPO()),
     paper="Achiam et al. 2017, Constrained Policy Optimization, arXiv 1705.10528",
     summary="Trust region with linearised cost constraints.",
-    jsafe={"margin_lr": 0.05},
+    module=__name__,
+    more={"jsafe": Preset("with a learned safety margin", {"step.margin_learning_rate": 0.05})},
+    recommended="jsafe",
 )

@@ -10,24 +10,28 @@ OmniSafe: its arrays broadcast to [B, B], pairing every row's KL with every row'
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, RuleName, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class FOCOPSConfig(OnPolicyConfig):
-    """Options of focops."""
-
-    step: StepName = "focops"
-    rule: RuleName = "lagrange"
-    multiplier_bound: float | None = 2.0
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.rules import Lagrange
+from jsafe.components.steps import FOCOPS
+from jsafe.registry import Preset
 
 define(
     "focops",
-    FOCOPSConfig,
+    OnPolicyConfig(step=FOCOPS(), rule=Lagrange(upper_bound=2.0)),
     paper="Zhang, Vuong & Ross 2020, First Order Constrained Optimization in Policy Space, arXiv 2002.06506",
     summary="First-order projection of the optimal constrained policy.",
+    module=__name__,
+    more={
+        "authors": Preset(
+            "the scaling of the authors' code",
+            {
+                "standardize": "all",
+                "rule.normalize": "none",
+                "rule.optimizer": "sgd",
+                "rule.learning_rate": 0.01,
+                "rule.init": 0.0,
+            },
+        )
+    },
 )

@@ -12,24 +12,21 @@ at 1, with normalised rewards and costs (`compat="omnisafe"`, preset `omnisafe`)
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class IPOConfig(OnPolicyConfig):
-    """Options of ipo."""
-
-    step: StepName = "ipo"
-    passes: int = 10
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components import rules
+from jsafe.components.steps import IPO, PPO
 
 define(
     "ipo",
-    IPOConfig,
+    OnPolicyConfig(step=IPO()),
     paper="Liu, Ding & Liu 2020, IPO: Interior-point Policy Optimization under Constraints, arXiv 1910.09615",
     summary="PPO with a logarithmic barrier on the cost.",
-    omnisafe={"normalize_reward": True, "normalize_cost": True},
+    module=__name__,
+    omnisafe={
+        "step": PPO(passes=10),
+        "rule": rules.IPO(),
+        "normalize_reward": True,
+        "normalize_cost": True,
+    },
 )

@@ -11,23 +11,14 @@ on or off.
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class P3OConfig(OnPolicyConfig):
-    """Options of p3o."""
-
-    step: StepName = "p3o"
-    passes: int = 10
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.steps import P3O
 
 define(
     "p3o",
-    P3OConfig,
+    OnPolicyConfig(step=P3O()),
     paper="Zhang et al. 2022, Penalized Proximal Policy Optimization for Safe RL, arXiv 2205.11814",
     summary="PPO with an exact penalty on the cost surrogate.",
+    module=__name__,
 )

@@ -13,33 +13,17 @@ fifty good ones earn.
 
 from __future__ import annotations
 
-import dataclasses
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import BUDGET_NAVIGATION, define
+from jsafe.components.steps import PPO, TRPO
+from jsafe.components.transforms import Saute
 
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import BUDGET_NAVIGATION, OnPolicyConfig, SecondOrderConfig, StepName, TransformName
-
-
-@dataclasses.dataclass(frozen=True)
-class PPOSauteConfig(OnPolicyConfig):
-    """Options of ppo_saute."""
-
-    step: StepName = "ppo"
-    transform: TransformName = "saute"
-
-
-@dataclasses.dataclass(frozen=True)
-class TRPOSauteConfig(SecondOrderConfig):
-    """Options of trpo_saute."""
-
-    step: StepName = "trpo"
-    transform: TransformName = "saute"
-
-
-for _name, _config in (("ppo_saute", PPOSauteConfig), ("trpo_saute", TRPOSauteConfig)):
+for _step in (PPO(), TRPO()):
     define(
-        _name,
-        _config,
+        f"{_step.kind}_saute",
+        OnPolicyConfig(step=_step, transform=Saute()),
         paper="Sootla et al. 2022, Saute RL: Almost Surely Safe RL Using State Augmentation, arXiv 2202.06558",
-        summary=f"{_config.step.upper()} with the safety budget in the observation.",
-        navigation=BUDGET_NAVIGATION[_config.step],
+        summary=f"{_step.kind.upper()} with the safety budget in the observation.",
+        module=__name__,
+        navigation=BUDGET_NAVIGATION[_step.kind],
     )

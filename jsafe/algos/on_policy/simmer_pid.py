@@ -13,33 +13,17 @@ preset `omnisafe_navigation` for its overrides on the Goal tasks.
 
 from __future__ import annotations
 
-import dataclasses
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import BUDGET_NAVIGATION, define
+from jsafe.components.steps import PPO, TRPO
+from jsafe.components.transforms import Simmer
 
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import BUDGET_NAVIGATION, OnPolicyConfig, SecondOrderConfig, StepName, TransformName
-
-
-@dataclasses.dataclass(frozen=True)
-class PPOSimmerPIDConfig(OnPolicyConfig):
-    """Options of ppo_simmer_pid."""
-
-    step: StepName = "ppo"
-    transform: TransformName = "simmer"
-
-
-@dataclasses.dataclass(frozen=True)
-class TRPOSimmerPIDConfig(SecondOrderConfig):
-    """Options of trpo_simmer_pid."""
-
-    step: StepName = "trpo"
-    transform: TransformName = "simmer"
-
-
-for _name, _config in (("ppo_simmer_pid", PPOSimmerPIDConfig), ("trpo_simmer_pid", TRPOSimmerPIDConfig)):
+for _step in (PPO(), TRPO()):
     define(
-        _name,
-        _config,
+        f"{_step.kind}_simmer_pid",
+        OnPolicyConfig(step=_step, transform=Simmer()),
         paper="Sootla et al. 2022, Enhancing Safe Exploration Using Safety State Augmentation, arXiv 2206.02675",
-        summary=f"{_config.step.upper()} with a safety budget moved by a PI controller.",
-        navigation=BUDGET_NAVIGATION[_config.step],
+        summary=f"{_step.kind.upper()} with a safety budget moved by a PI controller.",
+        module=__name__,
+        navigation=BUDGET_NAVIGATION[_step.kind],
     )
