@@ -9,9 +9,11 @@ whose gradient is `b` changes the cost per step.
 
 Source: Achiam, Held, Tamar & Abbeel 2017 (arXiv 1705.10528), equations 11 to 14.
 OmniSafe: takes the episodic gap for `c`, which is larger by the length of an episode, so that the program is nearly
-always slack or infeasible: TRPO when safe, pure cost descent when not (`compat="omnisafe"`).
-Preset `jsafe` learns a safety margin (`margin_lr`, an option of Ray et al. 2019, "Benchmarking safe exploration"):
-with estimates from one batch the program as published leaves the cost above the limit, as they found, too.
+always slack or infeasible: TRPO when safe, pure cost descent when not; in between, the reward's gradient has the wrong
+sign there (`compat="omnisafe"`).
+Preset `jsafe` learns a safety margin (`margin_learning_rate`, an option of Ray et al. 2019, "Benchmarking safe
+exploration"): with estimates from one batch the program as published leaves the cost above the limit, as they found,
+too.
 """
 
 from __future__ import annotations

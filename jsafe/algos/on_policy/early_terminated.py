@@ -6,7 +6,8 @@ so that exceeding the limit costs all further reward. The observation does not s
 
 Source: Sun et al. 2021 (arXiv 2107.04200), definition 2; the context models of the paper are left out, as in OmniSafe.
 OmniSafe: the counter is not cleared where an episode ends by itself, so that later episodes inherit cost; one
-environment only (`compat="omnisafe"` reproduces the counter).
+environment only (`compat="omnisafe"` reproduces the counter within an epoch, where it acts if an environment finishes
+several episodes in one).
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@
 `nu` is a Lagrange multiplier in [0, 2], moved once per iteration.
 
 Source: Zhang, Vuong & Ross 2020 (arXiv 2002.06506), algorithm 1. The paper does not divide by `1 + nu`.
+The authors' code scales both advantages to unit variance (which its bound of 2 on `nu` belongs to), moves `nu` by plain
+ascent, 0.01 (J_c - d), and decays the critics' rate, too: preset `authors`, with a constant critics' rate.
 OmniSafe: its arrays broadcast to [B, B], pairing every row's KL with every row's advantage (`compat="omnisafe"`).
 """
 

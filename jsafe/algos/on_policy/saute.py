@@ -6,9 +6,10 @@ on the observation extended by the remaining budget `z` (one per cost, not norma
 budget; `budget` is its discounted value.
 
 Source: Sootla et al. 2022 (arXiv 2202.06558), section 3.
-OmniSafe: the same. On the Goal tasks it has a milder budget and penalty, and for PPO more passes and raw observations
-(preset `omnisafe_navigation`): with the defaults the budget of 25 is worth 15.8 there, and one unsafe step costs what
-fifty good ones earn.
+OmniSafe: truncated steps bootstrap from a full budget, and the budget is that of 1000 steps on every task
+(`compat="omnisafe"`). On the Goal tasks it has a milder budget and penalty, and for PPO more passes and raw
+observations (preset `omnisafe_navigation`): with the defaults the budget of 25 is worth 15.8 there, and one unsafe step
+costs what fifty good ones earn.
 """
 
 from __future__ import annotations

@@ -2,10 +2,11 @@
 
 A `PolicyStep` owns all passes over the batch, the critics' included, so that an epoch is one compiled program.
 First-order steps train actor and critics on the same minibatches; second-order steps move the actor once on the full
-batch, then fit the critics. All but CUP act on the advantage that the constraint rule has mixed (the reward's alone
-under the rule `none`), so that P3O's penalty or IPO's barrier also combine with a multiplier.
+batch, then fit the critics. All but CUP and APPO act on the advantage that the constraint rule has mixed (the reward's
+alone under the rule `none`), so that P3O's penalty or IPO's barrier also combine with a multiplier.
 """
 
+from jsafe.components.steps.appo import APPO as APPO
 from jsafe.components.steps.base import ActorCritic as ActorCritic
 from jsafe.components.steps.base import ConstraintView as ConstraintView
 from jsafe.components.steps.base import CriticFit as CriticFit

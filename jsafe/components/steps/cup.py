@@ -22,9 +22,9 @@ from jsafe.types import EnvSpec
 class CUP(Clipped):
     """Passes on `policy_losses.clipped` of the reward's advantage alone, then on `policy_losses.cup_projection`.
 
-    The second stage weights costs by the rule's multiplier times `(1 - gamma lam) / (1 - gamma)`, starts from the policy
-    of the first, and has its own early stop. Where all multipliers are 0 the projection is the policy itself, and the
-    stage is left out (as released it runs, and the optimiser's momentum moves the policy on).
+    The second stage weights costs by the rule's multiplier times `(1 - gamma lam) / (1 - gamma)`, starts from the
+    policy of the first, and has its own early stop. Where all multipliers are 0 the projection is the policy itself,
+    and the stage is left out (as released it runs, and the optimiser's momentum moves the policy on).
     """
 
     constrained: ClassVar[bool] = True
