@@ -318,16 +318,49 @@ def paths(options: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
     return found
 
 
+def spellings(options: Any) -> dict[str, tuple[str, ...]]:
+    """Every name that `replace` takes, with the full names whose value it sets.
+
+    Those of `Options.SHORT` (which hand their value on as it is), full names, and last words that only one option has.
+    """
+    full = paths(options)
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in full}
+    words = [name.rpartition(".")[2] for name in full]
+    found |= {word: (name,) for name, word in zip(full, words) if words.count(word) == 1}
+    value = object()
+    for name, short in getattr(type(options), "SHORT", {}).items():
+        targets = short(value) if callable(short) else {short: value}
+        found[name] = tuple(target for target, given in targets.items() if given is value)
+    return found
+
+
+def type_of(options: Any, name: str) -> Any:
+    """The annotated type of an option by its full name."""
+    head, _, last = name.rpartition(".")
+    for part_name in filter(None, head.split(".")):
+        options = getattr(options, part_name)
+    return _hints(type(options))[last]
+
+
+def elsewhere(options: Any, name: str) -> str:
+    """`belongs to the rule 'pid', and the rule here is 'none'` for an option of a part that is not in use, or nothing."""
+    for path, field in paths(options).items():
+        for kind, cls in kinds(field.metadata.get("seam", "")).items():
+            if dataclasses.is_dataclass(cls) and name in {inner.name for inner in dataclasses.fields(cls)}:
+                part_here = options
+                for part_name in path.split("."):
+                    part_here = getattr(part_here, part_name)
+                now = getattr(type(part_here), "kind", "") or "its own"
+                if now != kind:
+                    return f"belongs to the {path} {kind!r}, and the {path} here is {now!r}"
+    return ""
+
+
 def _no_such_option(options: Any, name: str, owner: str) -> str:
     """Names the closest option, or the part that would have this one."""
     where = f" of {owner}" if owner else ""
-    for field in dataclasses.fields(options):
-        for kind, cls in kinds(field.metadata.get("seam", "")).items():
-            if dataclasses.is_dataclass(cls) and name in {inner.name for inner in dataclasses.fields(cls)}:
-                now = getattr(type(getattr(options, field.name)), "kind", "its own")
-                return (
-                    f"option {name!r}{where} belongs to the {field.name} {kind!r}, and the {field.name} here is {now!r}"
-                )
+    if told := elsewhere(options, name):
+        return f"option {name!r}{where} {told}"
     known = [*paths(options), *getattr(type(options), "SHORT", {})]
     short = [path.rpartition(".")[2] for path in known]
     hint = closest(name, known) or closest(name, short)
