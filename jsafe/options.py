@@ -63,6 +63,11 @@ def traced(default: Any, **limits: float) -> Any:
     return number(default, traced=True, **limits)
 
 
+def word(default: str, or_a: type) -> Any:
+    """A field of words (annotated as a `Literal`) that takes an object of one's own, too, where it is given in code."""
+    return dataclasses.field(default=default, metadata={"or_a": or_a})
+
+
 def seam(name: str, default: Any) -> Any:
     """A field that holds a part: one of `kinds(name)`, or any object with `build`."""
     return dataclasses.field(default=default, metadata={"seam": name})
@@ -119,6 +124,8 @@ def check(options: Any) -> None:
         if "seam" in field.metadata:
             if not hasattr(value, "build"):
                 raise ValueError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
+            continue
+        if isinstance(value, field.metadata.get("or_a", ())):
             continue
         value = _typed(field.name, value, hints[field.name])
         object.__setattr__(options, field.name, value)
