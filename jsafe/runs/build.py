@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from pathlib import Path
 from typing import Any, Protocol
 
 from jsafe import envs, registry
-from jsafe.data import make_collector
+from jsafe.data import Collector, make_collector
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.types import EnvSpec, Learner, env_spec
 
@@ -77,19 +78,28 @@ def build_learner(run: Described, axis_name: str | None = None) -> Learner:
     return registry.get(run.algorithm).build(run.options, build_spec(run.config), axis_name)
 
 
-def build_collector(run: Described, learner: Learner, first: int = 0, num_threads: int | None = None) -> Any:
-    """Environments and collector of a run, seeded as the run says; closing the collector closes the environments.
+def build_collector(
+    run: Described,
+    learner: Learner,
+    stack: contextlib.ExitStack,
+    first: int = 0,
+    num_threads: int | None = None,
+) -> Collector:
+    """Environments and collector of a run, seeded as the run says.
 
     Args:
       run: The run.
       learner: What is fed; its feed says how many environments.
+      stack: Closes both.
       first: Number of the first environment among those of all processes.
       num_threads: In place of the config's.
+
+    Raises:
+      BadValueError: If the first observations cannot be used.
     """
     seed = env_seed(run.config.seed) + first
     env = build_env(run.config, learner.feed.num_envs, seed, num_threads)
-    try:
-        return make_collector(env, learner, seed=seed)
-    except BaseException:
-        env.close()
-        raise
+    stack.callback(env.close)
+    collector = make_collector(env, learner, seed=seed, on_bad=run.config.on_bad)
+    stack.callback(collector.close)
+    return collector

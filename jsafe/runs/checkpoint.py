@@ -100,7 +100,9 @@ class Checkpoints:
         for name in ("checkpoints", "journal"):
             path = self.folder / name
             if path.is_symlink():
-                raise CheckpointError(f"{path} is a link to {os.readlink(path)}; checkpoints need a folder of their own")
+                raise CheckpointError(
+                    f"{path} is a link to {os.readlink(path)}; checkpoints need a folder of their own"
+                )
 
     def save(self, iteration: int, state: Any, collector: Any, extra: dict[str, Any] | None = None) -> Path:
         """Writes a checkpoint and removes the ones that are no longer kept.
@@ -130,6 +132,11 @@ class Checkpoints:
         self.check_folders()
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self._write_journal(keep)
+        for name, _ in self._journal:
+            if not (self.folder / "journal" / name).exists():
+                raise FileNotFoundError(
+                    f"{self.folder / 'journal' / name}, which holds rows of the replay, has vanished"
+                )
         manifest["journal"] = self._journal
         path = self.folder / "checkpoints" / f"{iteration:08d}"
         temporary = path.with_name(f".{path.name}.new")
