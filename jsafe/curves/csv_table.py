@@ -53,13 +53,20 @@ class CsvTable:
             self.path.unlink()
         return damaged
 
+    @property
+    def vanished(self) -> bool:
+        """Whether somebody has taken the file away after rows were written."""
+        return self._columns is not None and not self.path.exists()
+
     def append(self, row: Mapping[str, float]) -> None:
-        """Adds a row.
+        """Adds a row; a file that has vanished begins anew.
 
         Raises:
           OSError: If it could not be written; it will be tried again with the next row.
         """
         self._rows.append(dict(row))
+        if self.vanished:
+            self._columns = None
         new = [name for name in row if name not in (self._columns or ())]
         if self._columns is None or new:
             kept = _sound_rows(self.path)[0] if self.path.exists() else []
