@@ -7,6 +7,10 @@ serves it.
 from __future__ import annotations
 
 import dataclasses
+import math
+
+import jax
+import numpy as np
 
 from jsafe import spaces
 from jsafe.types import CMDPTransform, EnvSpec
@@ -81,6 +85,8 @@ class Replay:
     """Keep a copy of the observations in the device's memory, and gather minibatches there."""
 
     batch_option = "sequences"
+    memory_option = "replay_rows"
+    """Name of the option that sets `stored_bytes`, for messages."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,15 +112,13 @@ class Replay:
     def stored_bytes(self, spec: EnvSpec, total_steps: int) -> int:
         """Memory of the rows that a run of so many steps will fill."""
         rows = min(self.num_envs * self.replay_rows, total_steps)
-        half = 2 if self.dtype == "float16" else 1
-        observation = sum(size // half if kind.startswith("float") else size for size, kind in _sizes(spec.obs))
-        return rows * (observation + spaces.nbytes(spec.action) + 4 * (spec.num_costs + 3))
-
-
-def _sizes(of: spaces.Space) -> list[tuple[int, str]]:
-    if isinstance(of, spaces.Tree):
-        return [pair for _, inner in of.items for pair in _sizes(inner)]
-    return [(spaces.nbytes(of), of.dtype)]
+        floats = np.dtype(self.dtype).itemsize
+        observation = sum(
+            math.prod(leaf.shape) * (floats if leaf.dtype.startswith("float") else np.dtype(leaf.dtype).itemsize)
+            for leaf in jax.tree.leaves(spaces.tree_map(lambda leaf: leaf, spec.obs))
+        )
+        action = spec.action.width if isinstance(spec.action, spaces.Box) else math.prod(spec.action.shape)
+        return rows * (observation + 4 * (action + spec.num_costs + 4))
 
 
 def _share(name: str, total: int, processes: int) -> int:
