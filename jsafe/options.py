@@ -99,6 +99,10 @@ def kinds(seam: str) -> dict[str, type]:
 # ---- checks ------------------------------------------------------------------------------------------------------
 
 
+class FieldError(ValueError):
+    """A value that a field does not take; the message begins with the field's name."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Base of all options: an object that exists is within its ranges."""
@@ -116,20 +120,23 @@ def check(options: Any) -> None:
     """Checks every field of a dataclass: type, finiteness, range; ints become floats and lists tuples where they may.
 
     Raises:
-      ValueError: Naming the field, the value and what is allowed.
+      FieldError: Naming the field, the value and what is allowed.
     """
     hints = _hints(type(options))
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if "seam" in field.metadata:
             if not hasattr(value, "build"):
-                raise ValueError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
+                raise FieldError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
             continue
         if isinstance(value, field.metadata.get("or_a", ())):
             continue
-        value = _typed(field.name, value, hints[field.name])
+        try:
+            value = _typed(field.name, value, hints[field.name])
+            _in_range(field.name, value, field.metadata.get("range", {}))
+        except ValueError as error:
+            raise FieldError(str(error)) from None
         object.__setattr__(options, field.name, value)
-        _in_range(field.name, value, field.metadata.get("range", {}))
 
 
 def check_fields(config: type, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -249,16 +256,24 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
         old = getattr(options, name)
         nested = {key: value for key, value in inner.items() if key}
         if "seam" in fields[name].metadata:
-            values[name] = _part(name, fields[name].metadata["seam"], old, inner.get("", old), nested)
+            values[name] = _inside(name, _part, name, fields[name].metadata["seam"], old, inner.get("", old), nested)
         elif nested or (dataclasses.is_dataclass(old) and isinstance(inner.get(""), Mapping)):
             if not dataclasses.is_dataclass(old):
                 raise ValueError(f"option {name!r}{f' of {owner}' if owner else ''} has no parts, got {nested!r}")
             base = inner.get("", old)
-            base = replace(old, base, name) if isinstance(base, Mapping) else base
-            values[name] = replace(base, nested, name)
+            base = _inside(name, replace, old, base, name) if isinstance(base, Mapping) else base
+            values[name] = _inside(name, replace, base, nested, name)
         else:
             values[name] = inner[""]
     return dataclasses.replace(options, **values)
+
+
+def _inside(name: str, make: Callable[..., Any], *args: Any) -> Any:
+    """What `make` makes of a field's value; a field inside that refuses its value is named in full."""
+    try:
+        return make(*args)
+    except FieldError as error:
+        raise FieldError(f"{name}.{error}") from None
 
 
 def _part(name: str, seam_name: str, old: Any, given: Any, nested: Mapping[str, Any]) -> Any:

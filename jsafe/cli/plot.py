@@ -13,7 +13,7 @@ from jsafe.cli import parse
 
 @dataclasses.dataclass(frozen=True)
 class Plot:
-    """Draws learning curves: a line per algorithm and preset, mean and one standard deviation over seeds, limits dashed."""
+    """Draws learning curves: a line per algorithm and preset, mean and spread over its seeds, limits dashed."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Run folders."""

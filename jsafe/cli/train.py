@@ -72,8 +72,6 @@ def _one(algorithm: registry.Algorithm, given: words_of.Given) -> int:
 
     folder = given.place.run_dir or default_folder(algorithm.name, given.run)
     team = connect(given.job)
-    if team is None:
-        return _run(start(given.run, algorithm.name, given.options, folder), None)
     problem = None
     if team.index == 0:
         try:
@@ -86,7 +84,7 @@ def _one(algorithm: registry.Algorithm, given: words_of.Given) -> int:
     return _run(folder, team)
 
 
-def _run(folder: Path, team: Team | None, options: dict[str, Any] | None = None) -> int:
+def _run(folder: Path, team: Team, options: dict[str, Any] | None = None) -> int:
     from jsafe.runs.session import train
 
     try:
@@ -95,7 +93,7 @@ def _run(folder: Path, team: Team | None, options: dict[str, Any] | None = None)
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(1)  # the usual way out would wait for the process that is gone
-    return screen.tell(outcome, quiet=team is not None and team.index > 0)
+    return screen.tell(outcome, quiet=team.index > 0)
 
 
 def _several(algorithm: registry.Algorithm, given: words_of.Given) -> int:

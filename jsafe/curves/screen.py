@@ -298,19 +298,18 @@ def summary(title: str, pairs: Iterable[tuple[str, str]]) -> Table:
     return table
 
 
-def tell(outcome: Any, cost_names: Sequence[str] = (), quiet: bool = False) -> int:
+def tell(outcome: Any, quiet: bool = False) -> int:
     """Prints how a training ended, and returns the exit status of its command.
 
     Args:
       outcome: What `jsafe.runs.session.train` has returned.
-      cost_names: Of the environment.
       quiet: Say nothing.
     """
     values = outcome.values
     pairs = [("ended", outcome.status), ("environment steps", count(outcome.env_steps))]
     if "time/wall_seconds" in values:
         pairs.append(("wall time", duration(values["time/wall_seconds"])))
-    pairs += results(values, cost_names)
+    pairs += results(values, outcome.cost_names)
     console(stderr=False, quiet=quiet).print(summary("Summary", [*pairs, ("run folder", str(outcome.folder))]))
     if outcome.message and not quiet:
         text = outcome.message if outcome.status == "interrupted" else f"error: {outcome.message}"

@@ -6,7 +6,7 @@ import contextlib
 import importlib
 import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from jsafe import envs, registry
 from jsafe.data import Collector, make_collector
@@ -64,18 +64,25 @@ def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | No
     return envs.make(config.env, num_envs, seed, threads, config.costs, **options)
 
 
-def build_spec(config: RunConfig) -> EnvSpec:
-    """What a learner has to know of a run's environment, which is made for a moment."""
+class Task(NamedTuple):
+    """What is known of a run's environment without one at hand."""
+
+    spec: EnvSpec
+    cost_names: tuple[str, ...]
+
+
+def build_task(config: RunConfig) -> Task:
+    """What there is to know of a run's environment, which is made for a moment."""
     made = build_env(config, 1, 0)
     try:
-        return env_spec(made)
+        return Task(env_spec(made), tuple(made.spec.cost_names))
     finally:
         made.close()
 
 
-def build_learner(run: Described, axis_name: str | None = None) -> Learner:
-    """The learner of a run."""
-    return registry.get(run.algorithm).build(run.options, build_spec(run.config), axis_name)
+def build_learner(run: Described, axis_name: str | None = None, task: Task | None = None) -> Learner:
+    """The learner of a run; `task` where it was built before."""
+    return registry.get(run.algorithm).build(run.options, (task or build_task(run.config)).spec, axis_name)
 
 
 def build_collector(

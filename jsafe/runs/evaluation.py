@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ def evaluate(
     seed: int | None = None,
     num_threads: int | None = None,
     env: str | None = None,
+    env_options: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Runs the policy of the newest checkpoint and writes RUN/evaluation.json.
@@ -45,6 +46,7 @@ def evaluate(
       seed: Seed of the environments and of sampled actions; by default one that the training never used.
       num_threads: Threads that step the environments.
       env: Another task with the same observations and actions.
+      env_options: For the constructor of the environment; on the run's own task they are added to the run's.
       console: Where to show progress; nowhere by default.
 
     Returns:
@@ -62,7 +64,7 @@ def evaluate(
     run = read(folder)
     learner, loaded = restore(folder)
     seed = env_seed(run.config.seed, 1) if seed is None else seed
-    config = elsewhere(run.config, env)
+    config = elsewhere(run.config, env, env_options)
     made = build_env(config, min(episodes, 16), seed, num_threads)
     each = -(-episodes // made.num_envs)  # at most, and of at most `horizon` steps
     with contextlib.ExitStack() as stack:
@@ -103,9 +105,13 @@ def restore(folder: str | os.PathLike) -> tuple[Learner, Loaded]:
     return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)))
 
 
-def elsewhere(config: RunConfig, env: str | None) -> RunConfig:
-    """The run's settings on another task; its own where that is None (or the same)."""
-    return config if env in (None, config.env) else dataclasses.replace(config, env=env, env_options=())
+def elsewhere(config: RunConfig, env: str | None, env_options: Mapping[str, Any] | None = None) -> RunConfig:
+    """The run's settings, on another task, or with other options of the environment."""
+    if env not in (None, config.env):
+        config = dataclasses.replace(config, env=env, env_options=())
+    if not env_options:
+        return config
+    return dataclasses.replace(config, env_options=dict(config.env_options) | dict(env_options))
 
 
 def check_fit(made: VectorEnv, learner: Learner) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any, NamedTuple
 
 import jax
 
+import jsafe
 from jsafe import registry
 from jsafe.options import from_json, to_json
-from jsafe.runs.build import build_learner
+from jsafe.runs.build import build_learner, build_task, load_modules
 from jsafe.runs.checkpoint import sealed, unsealed
 from jsafe.runs.config import RunConfig
 
@@ -24,11 +24,12 @@ class RunError(RuntimeError):
 
 
 class Run(NamedTuple):
-    """What a run folder says: how to run (`config`), the algorithm by name, and its options."""
+    """What a run folder says: how to run (`config`), the algorithm by name, its options, and the names of the costs."""
 
     config: RunConfig
     algorithm: str
     options: Any
+    cost_names: tuple[str, ...] = ()
 
 
 def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.PathLike) -> Path:
@@ -41,7 +42,9 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
     run = Run(config, algorithm, options)
     description = to_json(options)  # parts that cannot be saved are told before anything is made
     folder = check_free(folder)
-    build_learner(run)
+    task = build_task(config)
+    build_learner(run, task=task)
+    run = run._replace(cost_names=task.cost_names)
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -82,11 +85,12 @@ def write(run: Run, folder: Path) -> None:
 
 def _write(run: Run, options: Any, folder: Path) -> None:
     description = {
-        "jsafe": importlib.metadata.version("jsafe"),
+        "jsafe": jsafe.__version__,
         "jax": jax.__version__,
         "algorithm": run.algorithm,
         "config": options,
         "run": to_json(run.config),
+        "cost_names": list(run.cost_names),
     }
     temporary = folder / f".{CONFIG}.new"
     temporary.write_bytes(sealed(description))
@@ -115,8 +119,10 @@ def read(folder: str | os.PathLike) -> Run:
                 "resume it with that version (`jsafe plot` draws it here, too)"
             )
         described = unsealed(data)
-        algorithm = registry.get(described["algorithm"])
         config = from_json(RunConfig, described["run"])
-        return Run(config, algorithm.name, from_json(type(algorithm.config), described["config"]))
+        load_modules(config.imports)  # one of them may register the algorithm
+        algorithm = registry.get(described["algorithm"])
+        options = from_json(type(algorithm.config), described["config"])
+        return Run(config, algorithm.name, options, tuple(map(str, described.get("cost_names", ()))))
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be used: {error}") from error

@@ -9,12 +9,24 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 NAME = ".lock"
 
 
 class LockedError(RuntimeError):
-    """Another process works in the folder; the message names its host and number."""
+    """Another process works in the folder; the message names its host and number.
+
+    Attributes:
+      owner: `what`, `pid`, `host` and `since` of the owner, as far as it has said so.
+    """
+
+    def __init__(self, folder: str | os.PathLike, owner: dict[str, Any]):
+        said = "by a process that has not said its name"
+        if owner:
+            said = f"{owner['what']} by process {owner['pid']} on {owner['host']} since {owner['since']}"
+        super().__init__(f"{folder} is in use: {said}; wait for it, or stop it")
+        self.owner = owner
 
 
 @contextlib.contextmanager
@@ -36,7 +48,7 @@ def lock(folder: str | os.PathLike, what: str = "training") -> Iterator[int]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not _take(descriptor):
-            raise LockedError(f"{folder} is in use: {_owner(descriptor)}; wait for it, or stop it")
+            raise LockedError(folder, _owner(descriptor))
         me = {"what": what, "pid": os.getpid(), "host": socket.gethostname(), "since": time.strftime("%F %T")}
         with contextlib.suppress(OSError):  # a full disk: the lock holds without a name on it
             os.ftruncate(descriptor, 0)
@@ -46,13 +58,13 @@ def lock(folder: str | os.PathLike, what: str = "training") -> Iterator[int]:
         os.close(descriptor)  # frees the lock; the file stays, because removing it would race with the next owner
 
 
-def _owner(descriptor: int) -> str:
+def _owner(descriptor: int) -> dict[str, Any]:
     try:
         os.lseek(descriptor, 0, os.SEEK_SET)
         owner = json.loads(os.read(descriptor, 4096))
-        return f"{owner['what']} by process {owner['pid']} on {owner['host']} since {owner['since']}"
+        return {name: owner[name] for name in ("what", "pid", "host", "since")}
     except (OSError, ValueError, KeyError, TypeError):
-        return "by a process that has not said its name"
+        return {}
 
 
 def _take(descriptor: int) -> bool:

@@ -127,13 +127,13 @@ def train_many(
 
     folders = [Path(folder) for folder in folders]
     described = [read(folder) for folder in folders]
-    config, algorithm, _ = described[0]
+    config, algorithm = described[0].config, described[0].algorithm
     if config.depth:
         raise RunError("depth must be 0 in runs that share a program, got 1")
-    for folder, (other, name, _) in zip(folders, described):
-        lines = difference(to_json(config), to_json(other) | {"seed": config.seed})
-        if name != algorithm:
-            lines.append(f"algorithm: {algorithm!r} there, {name!r} here")
+    for folder, run in zip(folders, described):
+        lines = difference(to_json(config), to_json(run.config) | {"seed": config.seed})
+        if run.algorithm != algorithm:
+            lines.append(f"algorithm: {algorithm!r} there, {run.algorithm!r} here")
         if lines:
             raise RunError(f"{folder} cannot share a program with {folders[0]}:\n  " + "\n  ".join(lines))
     with contextlib.ExitStack() as stack:
@@ -160,7 +160,7 @@ def train_many(
         console = console or screen.console()
         title = f"{algorithm} on {config.env}: {len(folders)} runs side by side"
         console.print(title, markup=False, highlight=False, soft_wrap=True)
-        progress = Progress(console, config.total_steps)
+        progress = Progress(console, config.total_steps, cost_names=described[0].cost_names)
         stack.callback(progress.close)
         for session in sessions:
             session.progress = _Shared(progress, session.folder)

@@ -43,9 +43,10 @@ class Outcome(NamedTuple):
       folder: The run folder.
       iteration: Iterations done.
       env_steps: Environment steps done.
-      values: The last row of the learning curve.
+      values: The last row of the learning curve, with the statistics of episodes as they are now.
       signal: The signal that interrupted it, or None.
       message: What the user should know.
+      cost_names: Of the environment.
     """
 
     status: str
@@ -55,6 +56,7 @@ class Outcome(NamedTuple):
     values: dict[str, float]
     signal: int | None = None
     message: str = ""
+    cost_names: tuple[str, ...] = ()
 
 
 def train(
@@ -169,6 +171,7 @@ class Session:
         self.interval = Interval()
         self.table = CsvTable(folder / "progress.csv")
         self.values: dict[str, float] = {}
+        self.episodes: dict[str, float] = {}
         self.problems: dict[str, str] = {}
         self.elapsed_before = 0.0
         self.started = self.saved_at = time.monotonic()
@@ -201,7 +204,7 @@ class Session:
         what = f"continuing at {count(collector.env_steps)} steps" if self.iteration else "starting"
         title = f"{described.algorithm} on {config.env}, seed {config.seed}: {what} in {folder}"
         console.print(title, markup=False, highlight=False, soft_wrap=True)
-        self.progress: Any = Progress(console, self.total_steps, collector.env_steps)
+        self.progress: Any = Progress(console, self.total_steps, collector.env_steps, cost_names=described.cost_names)
         if dropped:
             self.progress.message(f"warning: {dropped} damaged lines of {self.table.path} are left out")
         for problem in self.checkpoints.problems:
@@ -241,7 +244,7 @@ class Session:
     def refused(self, error: BadValueError) -> Outcome:
         """The outcome where an environment gave what no learner can use; nothing of it was saved."""
         message = f"the run was stopped: {error}; {self._kept()}"
-        return Outcome("diverged", self.folder, self.iteration, self.collector.env_steps, self.values, message=message)
+        return self._outcome("diverged", message)
 
     def failed(self, error: BaseException) -> Outcome:
         """Saves what an exception has left, and says how to go on."""
@@ -252,7 +255,14 @@ class Session:
                     self._save(self.step.state)
         again = f"; continue with: jsafe train --resume {self.folder}" if self.saved else ""
         message = f"{type(error).__name__}: {error or 'no message'}; {self._kept()}{again}"
-        return Outcome("failed", self.folder, self.iteration, self.collector.env_steps, self.values, message=message)
+        return self._outcome("failed", message)
+
+    def _outcome(self, status: str, message: str, env_steps: int | None = None, number: int | None = None) -> Outcome:
+        """With the statistics of episodes as they are now (of a team, as they were in the last row)."""
+        values = self.values if self.team.count > 1 else {**self.values, **self.episodes}
+        steps = self.collector.env_steps if env_steps is None else env_steps
+        names = self.described.cost_names
+        return Outcome(status, self.folder, self.iteration, steps, values, number, message, names)
 
     def _kept(self) -> str:
         if not self.saved:
@@ -270,7 +280,7 @@ class Session:
         Returns:
           How the run ended, if it did.
         """
-        self.iteration = step.iteration
+        self.iteration, self.episodes = step.iteration, step.episodes
         self.interval.add(step.metrics, step.episodes)
         self.progress.update(step.env_steps, step.episodes)
         last = step.env_steps >= self.total_steps
@@ -395,7 +405,7 @@ class Session:
         shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
         where = f"in iteration {step.iteration} or shortly before"
         message = f"the run diverged: not finite {where}: {shown}; {self._kept()}"
-        return Outcome("diverged", self.folder, self.iteration, step.env_steps, self.values, message=message)
+        return self._outcome("diverged", message)
 
     def ended(self, status: str, env_steps: int, number: int | None = None) -> Outcome:
         """The outcome of a run that ended as intended, if its last checkpoint was written."""
@@ -405,7 +415,7 @@ class Session:
             status, message = "unsaved", f"{self.problems.get('the checkpoint', 'process 0 could not save')}; {kept}"
         elif status == "interrupted":
             message = f"saved; continue with: jsafe train --resume {self.folder}{self._again}"
-        return Outcome(status, self.folder, self.iteration, env_steps, self.values, number, message)
+        return self._outcome(status, message, env_steps, number)
 
     def _check_room(self, template: Any) -> None:
         """An estimate, before training: all checkpoints, one more while writing, and the replay."""

@@ -105,7 +105,13 @@ def test_few_episodes_are_told_as_such():
 
 def test_the_summary_takes_folder_names_as_they_are(capsys, tmp_path):
     outcome = SimpleNamespace(
-        status="finished", env_steps=10, values=ONE, folder=tmp_path / "a[red]b[/x]:smile:", message="", signal=None
+        status="finished",
+        env_steps=10,
+        values=ONE,
+        folder=tmp_path / "a[red]b[/x]:smile:",
+        message="",
+        signal=None,
+        cost_names=("sum",),
     )
     assert screen.tell(outcome) == 0
     printed = "".join(capsys.readouterr().out.split())
