@@ -105,6 +105,10 @@ def kinds(seam: str) -> dict[str, type]:
 # ---- checks ------------------------------------------------------------------------------------------------------
 
 
+class FieldError(ValueError):
+    """A value that a field does not take; the message begins with the field's name."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Options:
     """Base of all options: an object that exists is within its ranges."""
@@ -122,7 +126,7 @@ def check(options: Any) -> None:
     """Checks every field of a dataclass: type, finiteness, range; ints become floats and lists tuples where they may.
 
     Raises:
-      ValueError: Naming the field, the value and what is allowed.
+      FieldError: Naming the field, the value and what is allowed.
     """
     hints = _hints(type(options))
     for field in dataclasses.fields(options):
@@ -131,13 +135,16 @@ def check(options: Any) -> None:
             if isinstance(value, field.metadata.get("built", ())):
                 object.__setattr__(options, field.name, Built(value))
             elif not hasattr(value, "build"):
-                raise ValueError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
+                raise FieldError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
             continue
         if isinstance(value, field.metadata.get("or_a", ())):
             continue
-        value = _typed(field.name, value, hints[field.name])
+        try:
+            value = _typed(field.name, value, hints[field.name])
+            _in_range(field.name, value, field.metadata.get("range", {}))
+        except ValueError as error:
+            raise FieldError(str(error)) from None
         object.__setattr__(options, field.name, value)
-        _in_range(field.name, value, field.metadata.get("range", {}))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,16 +291,24 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
             given = inner.get("", old)
             if isinstance(given, fields[name].metadata.get("built", ())):
                 given = Built(given)
-            values[name] = _part(name, fields[name].metadata["seam"], old, given, nested)
+            values[name] = _inside(name, _part, name, fields[name].metadata["seam"], old, given, nested)
         elif nested or (dataclasses.is_dataclass(old) and isinstance(inner.get(""), Mapping)):
             if not dataclasses.is_dataclass(old):
                 raise ValueError(f"option {name!r}{f' of {owner}' if owner else ''} has no parts, got {nested!r}")
             base = inner.get("", old)
-            base = replace(old, base, name) if isinstance(base, Mapping) else base
-            values[name] = replace(base, nested, name)
+            base = _inside(name, replace, old, base, name) if isinstance(base, Mapping) else base
+            values[name] = _inside(name, replace, base, nested, name)
         else:
             values[name] = inner[""]
     return dataclasses.replace(options, **values)
+
+
+def _inside(name: str, make: Callable[..., Any], *args: Any) -> Any:
+    """What `make` makes of a field's value; a field inside that refuses its value is named in full."""
+    try:
+        return make(*args)
+    except FieldError as error:
+        raise FieldError(f"{name}.{error}") from None
 
 
 def _part(name: str, seam_name: str, old: Any, given: Any, nested: Mapping[str, Any]) -> Any:
@@ -355,16 +370,49 @@ def paths(options: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
     return found
 
 
+def spellings(options: Any) -> dict[str, tuple[str, ...]]:
+    """Every name that `replace` takes, with the full names whose value it sets.
+
+    Those of `Options.SHORT` (which hand their value on as it is), full names, and last words that only one option has.
+    """
+    full = paths(options)
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in full}
+    words = [name.rpartition(".")[2] for name in full]
+    found |= {word: (name,) for name, word in zip(full, words) if words.count(word) == 1}
+    value = object()
+    for name, short in getattr(type(options), "SHORT", {}).items():
+        targets = short(value) if callable(short) else {short: value}
+        found[name] = tuple(target for target, given in targets.items() if given is value)
+    return found
+
+
+def type_of(options: Any, name: str) -> Any:
+    """The annotated type of an option by its full name."""
+    head, _, last = name.rpartition(".")
+    for part_name in filter(None, head.split(".")):
+        options = getattr(options, part_name)
+    return _hints(type(options))[last]
+
+
+def elsewhere(options: Any, name: str) -> str:
+    """`belongs to the rule 'pid', and the rule here is 'none'` for an option of a part that is not in use, or nothing."""
+    for path, field in paths(options).items():
+        for kind, cls in kinds(field.metadata.get("seam", "")).items():
+            if dataclasses.is_dataclass(cls) and name in {inner.name for inner in dataclasses.fields(cls)}:
+                part_here = options
+                for part_name in path.split("."):
+                    part_here = getattr(part_here, part_name)
+                now = getattr(type(part_here), "kind", "") or "its own"
+                if now != kind:
+                    return f"belongs to the {path} {kind!r}, and the {path} here is {now!r}"
+    return ""
+
+
 def _no_such_option(options: Any, name: str, owner: str) -> str:
     """Names the closest option, or the part that would have this one."""
     where = f" of {owner}" if owner else ""
-    for field in dataclasses.fields(options):
-        for kind, cls in kinds(field.metadata.get("seam", "")).items():
-            if dataclasses.is_dataclass(cls) and name in {inner.name for inner in dataclasses.fields(cls)}:
-                now = getattr(type(getattr(options, field.name)), "kind", "its own")
-                return (
-                    f"option {name!r}{where} belongs to the {field.name} {kind!r}, and the {field.name} here is {now!r}"
-                )
+    if told := elsewhere(options, name):
+        return f"option {name!r}{where} {told}"
     known = [*paths(options), *getattr(type(options), "SHORT", {})]
     short = [path.rpartition(".")[2] for path in known]
     hint = closest(name, known) or closest(name, short)

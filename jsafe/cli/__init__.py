@@ -1,5 +1,95 @@
-"""The command line: `jsafe train | sweep | evaluate | play | plot | list`."""
+"""The command line: `jsafe train | sweep | evaluate | play | plot | list`, a file each."""
 
-from jsafe.cli.commands import main
+from __future__ import annotations
 
-__all__ = ["main"]
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from jsafe import errors
+from jsafe.curves import screen
+
+USAGE = """usage: jsafe COMMAND ...
+
+  jsafe train NAME --env ID [options]   train an algorithm on a task
+  jsafe train --resume RUN              continue a run exactly where it was saved
+  jsafe sweep FILE [options]            train a grid of runs, several at a time; one table and one plot
+  jsafe evaluate RUN [options]          run the trained policy, write evaluation.json (and a video)
+  jsafe play ID [options]               film a task: a run's policy, or random actions
+  jsafe plot RUN... [-o curves.png]     draw learning curves: mean and spread over seeds, cost limits
+  jsafe list [algorithms|tasks]         algorithms with their presets and papers, tasks (--json for programs)
+
+`jsafe train NAME --help` lists the options of an algorithm. Modules of the current folder can be used: `--import
+MODULE` imports one that registers tasks or algorithms. Exit status: 0 when done, 1 after a failure, 2 for wrong
+arguments, 130 or 143 when a signal ended the run (which is then saved and can be resumed)."""
+
+COMMANDS = ("train", "sweep", "evaluate", "play", "plot", "list")
+_WRITERS = ("train", "sweep", "evaluate", "play")
+"""Commands whose output is not what they are there for: they do not fail when nobody reads it."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    _fill_standard_descriptors()
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = map(screen.steady, before)
+    try:
+        status = _run(arguments)
+        sys.stdout.flush()
+        if status == 0 and sys.stdout.lost and arguments[:1] and arguments[0] not in _WRITERS:
+            status = 128 + signal.SIGPIPE
+        return status
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.finish()
+        sys.stdout, sys.stderr = before
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(USAGE)
+        return 0 if arguments else 2
+    name, *rest = arguments
+    if name == "--version" and not rest:
+        import jsafe
+
+        print(jsafe.__version__)
+        return 0
+    if name not in COMMANDS:
+        return _fail(f"{name} takes nothing more" if name == "--version" else errors.unknown("command", name, COMMANDS))
+    if (folder := os.getcwd()) not in sys.path:
+        sys.path.append(folder)  # last: a file of the user's never stands in for a package
+    from jsafe.runs.checkpoint import CheckpointError
+    from jsafe.runs.folder import RunError
+
+    try:
+        return importlib.import_module(f"jsafe.cli.{name}").main(rest)
+    except ValueError as error:
+        return _fail(str(error))
+    except (RunError, CheckpointError) as error:
+        return _fail(str(error), 1)
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        return _fail(f"{where}{error.strerror or error}", 1)
+    except SystemExit as end:  # after --help
+        return end.code if isinstance(end.code, int) else 0
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+def _fail(message: str, status: int = 2) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return status
+
+
+def _fill_standard_descriptors() -> None:
+    """Where standard streams are closed, the next file to be opened would take their place, and get what C libraries
+    print."""
+    while True:
+        number = os.open(os.devnull, os.O_RDWR)
+        if number > 2:
+            os.close(number)
+            return

@@ -2,6 +2,6 @@
 
 import sys
 
-from jsafe.cli.commands import main
+from jsafe.cli import main
 
 sys.exit(main())

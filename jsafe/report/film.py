@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
 from jsafe.report import video
 from jsafe.runs import evaluation
-from jsafe.runs.build import make_env
-from jsafe.runs.config import env_seed
+from jsafe.runs.build import build_env
+from jsafe.runs.config import RunConfig, env_seed
 from jsafe.runs.folder import RunError, read
 
 
-def record(folder: str | os.PathLike, output: str | os.PathLike, **options: Any) -> video.Recording:
-    """Films the newest checkpoint of a run on its own task: `play(task, output, policy=folder, **options)`."""
-    return play(read(folder)[0].env, output, policy=folder, **options)
+def record(
+    folder: str | os.PathLike, output: str | os.PathLike, env: str | None = None, **options: Any
+) -> video.Recording:
+    """Films the newest checkpoint of a run, on its own task by default: `play(task, output, policy=folder, ...)`."""
+    return play(env or read(folder).config.env, output, policy=folder, **options)
 
 
 def play(
@@ -32,6 +35,7 @@ def play(
     camera: str | None = None,
     width: int = 640,
     height: int = 480,
+    env_options: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> video.Recording:
     """Writes a video of a task, in real time (one frame per environment step).
@@ -47,6 +51,7 @@ def play(
       camera: Camera of the task; its default one where None.
       width: Pixels.
       height: Pixels.
+      env_options: For the constructor of the environment; on the run's own task they are added to the run's.
       console: Where to show progress; nowhere by default.
 
     Raises:
@@ -57,18 +62,18 @@ def play(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
+    video.check_output(output)
     view = {"width": width, "height": height} | ({} if camera is None else {"camera": camera})
-    costs = "sum"
-    if policy == "random":
-        seed = 0 if seed is None else seed
-    else:
-        config, _, _ = read(policy)
-        learner, loaded = evaluation.restore(policy)
-        seed, costs = env_seed(config.seed, 1) if seed is None else seed, config.costs
-    made = make_env(env, 1, seed, None, costs)
+    config = RunConfig(env) if policy == "random" else read(policy).config
+    outside = {"render_mode": "rgb_array"} if ":" in env else {}  # those have to know in advance
+    config = evaluation.elsewhere(config, env, outside | dict(env_options or {}))
+    if seed is None:
+        seed = 0 if policy == "random" else env_seed(config.seed, 1)
+    learner, loaded = (None, None) if policy == "random" else evaluation.restore(policy)
+    made = build_env(config, 1, seed)
 
     def rollout(filmed):
-        if policy == "random":
+        if learner is None:
             video.random_policy(filmed, episodes, seed)
         else:
             evaluation.rollout(filmed, learner, loaded.state, episodes, seed, deterministic)
@@ -76,19 +81,10 @@ def play(
     total = min(episodes * made.spec.horizon, steps or episodes * made.spec.horizon)
     with contextlib.ExitStack() as stack:
         stack.callback(made.close)
-        if policy != "random" and env != config.env:
-            _check_fit(made, config)
+        if learner is not None:
+            evaluation.check_fit(made, learner)
         on_step = evaluation.show_progress(stack, console, total)
         try:
             return video.record(made, output, rollout, steps=steps, on_step=on_step, **view)
         except video.VideoError as error:
             raise RunError(str(error)) from error
-
-
-def _check_fit(made: Any, config: Any) -> None:
-    trained = make_env(config.env, 1, 0, None, config.costs)
-    trained.close()
-    for name in ("obs_dim", "act_dim"):
-        have, want = getattr(made.spec, name), getattr(trained.spec, name)
-        if have != want:
-            raise RunError(f"{made.spec.id} has {name} {have}, but the policy was trained with {want}")

@@ -1,4 +1,4 @@
-"""Learning curves of runs: mean and spread over the seeds of each algorithm, with the cost limit drawn."""
+"""Learning curves of runs: mean and spread over the seeds of each algorithm and preset, each cost with its limit."""
 
 from __future__ import annotations
 
@@ -9,26 +9,20 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import hsv_to_rgb, to_hex
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from jsafe import registry
-from jsafe.curves.logging import limits as limits_of
-from jsafe.curves.logging import read_progress
-from jsafe.options import difference, to_json
-
-_PANELS = {
-    "episode/return": "return per episode",
-    "episode/success": "success rate",
-    "episode/cost_rate": "cost per step",
-    "episode/cost": "cost per episode",
-}
-_LIMITS = ("episode/cost", "episode/cost_rate")  # in the order of `logging.limits`
+from jsafe.curves import vocabulary
+from jsafe.curves.csv_table import read_progress
+from jsafe.curves.vocabulary import Unit
+from jsafe.options import difference, merge, to_json
 
 
 class Run(NamedTuple):
-    """One run folder: what was trained, and the columns of its progress.csv."""
+    """One run folder: what was trained, and the columns of its progress.csv by the names of today."""
 
     folder: Path
     algorithm: str
@@ -37,6 +31,7 @@ class Run(NamedTuple):
     preset: str | None
     options: dict[str, Any]
     columns: dict[str, np.ndarray]
+    cost_names: tuple[str, ...] = ()
 
 
 class Curve(NamedTuple):
@@ -48,8 +43,41 @@ class Curve(NamedTuple):
     seeds: int
 
 
+class Panel(NamedTuple):
+    """What one axis shows: a column (of each run its own name for it), a limit in the same unit.
+
+    Attributes:
+      label: Of the vertical axis.
+      column: One for all runs, or None for a cost.
+      cost: Name of a cost, or None.
+      unit: Of the cost.
+    """
+
+    label: str
+    column: str | None
+    cost: str | None = None
+    unit: Unit = "episode"
+
+    def of(self, run: Run) -> str | None:
+        """The column of a run; None if it has no such cost."""
+        if self.column is not None:
+            return self.column
+        index = self._index(run)
+        return None if index is None else vocabulary.measured_column(run.columns, index, self.unit)
+
+    def limit(self, run: Run) -> float | None:
+        """The last limit that a run reports in the unit of the panel."""
+        index = self._index(run)
+        values = None if index is None else run.columns.get(vocabulary.limit_column(index, self.unit))
+        return None if values is None or not np.isfinite(values[-1]) else float(values[-1])
+
+    def _index(self, run: Run) -> int | None:
+        names = _cost_names(run)
+        return names.index(self.cost) if self.cost in names else None
+
+
 def load(folder: str | os.PathLike) -> Run:
-    """Reads a run folder.
+    """Reads a run folder, of jsafe 0.1 too.
 
     Raises:
       ValueError: If it holds no run, or a run without rows.
@@ -59,17 +87,42 @@ def load(folder: str | os.PathLike) -> Run:
         data = json.loads((folder / "config.json").read_text())
         columns = read_progress(folder / "progress.csv")
         name, about = data["algorithm"], data["run"]
-        options = _defaults(name) | data["config"]  # an option that is younger than the run
-        return Run(folder, name, about["env"], about["seed"], about.get("preset"), options, columns)
-    except (OSError, KeyError) as error:
+        if _is_first_version(data):
+            columns = _of_all_environments(columns, data["config"].get("num_envs", 1))
+        names = tuple(map(str, data.get("cost_names", ())))
+        options = merge(_defaults(name, data), data["config"])  # an option that is younger than the run
+        return Run(folder, name, about["env"], about["seed"], about.get("preset"), options, columns, names)
+    except (OSError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder} is not a run folder with a learning curve: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{folder} is not a run folder with a learning curve: config.json: {error}") from error
+
+
+def _is_first_version(data: dict[str, Any]) -> bool:
+    return str(data.get("jsafe", "")).startswith("0.1.")
+
+
+def _of_all_environments(columns: dict[str, np.ndarray], num_envs: int) -> dict[str, np.ndarray]:
+    """Without the means over the first episodes to finish: those are the short ones, where a goal ends them."""
+    early = np.cumsum(np.nan_to_num(columns.get("episode/count", np.full(1, np.inf)))) < num_envs
+    means = [name for name in columns if name.startswith("episode/") and name != "episode/count"]
+    return columns | {name: np.where(early, np.nan, columns[name]) for name in means}
+
+
+def _defaults(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    if _is_first_version(data):  # other names and another layout of options
+        return {}
+    try:
+        return to_json(registry.get(name).config)
+    except ValueError:  # an algorithm that is not registered here
+        return {}
 
 
 def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
     """Runs by task and by label; runs that differ in their seed only share one.
 
-    The label is the algorithm's name. Where an algorithm comes in several forms the preset follows, or the options that
-    differ where presets do not tell them apart.
+    The label is the algorithm's name, with the preset where its runs have several, and the options in which runs of one
+    preset differ.
     """
     grouped: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
@@ -79,31 +132,36 @@ def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
 
 
 def _label(run: Run, forms: Sequence[Run]) -> str:
-    differing = {line.split(":")[0] for other in forms for line in difference(forms[0].options, other.options)}
-    if not differing:
-        return run.algorithm
-    first = {other.preset: other for other in reversed(forms)}
-    if not any(difference(first[other.preset].options, other.options) for other in forms):
-        return f"{run.algorithm} ({run.preset})" if run.preset else run.algorithm
-    shown = [f"{name}={_option(run.options, name)}" for name in sorted(differing)]
-    return f"{run.algorithm} ({', '.join(shown)})"
+    alike = [other for other in forms if other.preset == run.preset and _layout(other) == _layout(run)]
+    differing = {line.split(":")[0] for other in alike for line in difference(alike[0].options, other.options)}
+    shown = [run.preset] if run.preset and len({other.preset for other in forms}) > 1 else []
+    words = [name.rpartition(".")[2] for name in differing]
+    for name, word in sorted(zip(differing, words)):
+        shown.append(f"{word if words.count(word) == 1 else name}={_option(run.options, name)}")
+    return f"{run.algorithm} ({', '.join(shown)})" if shown else run.algorithm
 
 
-def _defaults(name: str) -> dict[str, Any]:
-    try:
-        return to_json(registry.get(name).config())
-    except ValueError:  # an algorithm that is not registered here
-        return {}
+def _layout(run: Run) -> bool:
+    """Whether the options of a run have parts: two layouts cannot be compared."""
+    return any(isinstance(value, dict) and "kind" in value for value in run.options.values())
 
 
-def curve(runs: Sequence[Run], column: str) -> Curve | None:
+def _option(options: dict[str, Any], name: str) -> Any:
+    value: Any = options
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value.get("kind", value) if isinstance(value, dict) else value
+
+
+def curve(runs: Sequence[Run], column: str | Panel) -> Curve | None:
     """Mean and spread of a column over runs, on the steps that all of them cover; None where there is no number.
 
     Runs are interpolated linearly between their rows; rows without a number are left out.
     """
     lines = []
     for run in runs:
-        values = run.columns.get(column, np.array([np.nan]))
+        name = column.of(run) if isinstance(column, Panel) else column
+        values = run.columns.get(name or "", np.array([np.nan]))
         good = np.isfinite(values)
         if good.any():
             lines.append((run.columns["env_steps"][good], values[good]))
@@ -119,11 +177,40 @@ def curve(runs: Sequence[Run], column: str) -> Curve | None:
     return Curve(steps, values.mean(axis=0), std, len(lines))
 
 
-def figure(folders: Sequence[str | os.PathLike]) -> Figure:
-    """Draws runs: one row of panels per task, one line per algorithm, one standard deviation shaded.
+def panels(runs: Sequence[Run]) -> list[Panel]:
+    """What to draw of runs: return, success where there is any, and each cost in the unit of its limits."""
+    found = [Panel(_axis_label("episode/return"), "episode/return")]
+    if any(np.nan_to_num(run.columns.get("episode/success", np.zeros(1))).any() for run in runs):
+        found.append(Panel(_axis_label("episode/success"), "episode/success"))
+    for name in dict.fromkeys(name for run in runs for name in _cost_names(run)):
+        units: dict[Unit, Panel] = {}
+        for unit in ("episode", "step"):
+            about = vocabulary.describe(f"cost/0/{'episodic' if unit == 'episode' else 'per_step'}")
+            title = about.label if name == "cost" else f"{about.title} {name.removeprefix('cost ')} {about.unit}"
+            units[unit] = Panel(f"{title} {_arrow(about.better)}".rstrip(), None, name, unit)
+        limited = [panel for panel in units.values() if any(panel.limit(run) is not None for run in runs)]
+        found += limited or [units["episode"]]
+    return found
 
-    The panels are return, success, and cost per step; cost per episode where an algorithm has its limit in that unit.
-    Limits are dashed.
+
+def _cost_names(run: Run) -> list[str]:
+    count = vocabulary.num_costs(run.columns)
+    return [vocabulary.cost_name(i, run.cost_names, count) for i in range(count)]
+
+
+def _axis_label(column: str) -> str:
+    about = vocabulary.describe(column)
+    return f"{about.label} {_arrow(about.better)}".rstrip()
+
+
+def _arrow(better: int) -> str:
+    return {1: "↑", -1: "↓"}.get(better, "")
+
+
+def figure(folders: Sequence[str | os.PathLike]) -> Figure:
+    """Draws runs: one row of panels per task, one line per algorithm and preset, one standard deviation shaded.
+
+    The panels are return, success, and each cost by name with its limits dashed. An arrow says which way is better.
 
     Raises:
       ValueError: For a folder without a run or without rows.
@@ -134,46 +221,49 @@ def figure(folders: Sequence[str | os.PathLike]) -> Figure:
     grouped = group(runs)
     labels = sorted({label for lines in grouped.values() for label in lines})
     colors_of = dict(zip(labels, _colors(len(labels))))
-    panels = [name for name in _PANELS if _wanted(name, runs)]
-    width, height = 4.2 * len(panels), 3.3 * len(grouped)
+    shown = panels(runs)
+    width, height = 4.2 * len(shown), 3.3 * len(grouped)
     fig = Figure(figsize=(width, height), layout="constrained")
-    axes = fig.subplots(len(grouped), len(panels), squeeze=False)
+    axes = fig.subplots(len(grouped), len(shown), squeeze=False)
     for row, (env, lines) in zip(axes, sorted(grouped.items())):
-        for axis, column in zip(row, panels):
-            limits: dict[float, set[str]] = {}
-            for label in sorted(lines):
-                color = colors_of[label]
-                for limit in {_limit(run, column) for run in lines[label]} - {None}:
-                    limits.setdefault(limit, set()).add(color)
-                if (drawn := curve(lines[label], column)) is None:
-                    continue
-                name = label if drawn.seeds == 1 else f"{label} ({drawn.seeds} runs)"
-                axis.plot(drawn.steps, drawn.mean, color=color, label=name)
-                if drawn.seeds > 1:
-                    axis.fill_between(
-                        drawn.steps, drawn.mean - drawn.std, drawn.mean + drawn.std, color=color, alpha=0.2, lw=0
-                    )
-            for limit, colors in sorted(limits.items()):
-                color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"
-                axis.axhline(limit, color=color, ls="--", lw=1, label=f"limit {limit:g}")
-            axis.set(title=env, xlabel="environment steps", ylabel=_PANELS[column])
-            axis.xaxis.set_major_formatter(EngFormatter(sep=""))
-            axis.grid(alpha=0.3)
-            if column == "episode/success":
-                axis.set_ylim(-0.03, 1.03)
-            elif column != "episode/return":
-                top = axis.get_ylim()[1]
-                axis.set_ylim(-0.03 * top, 1.05 * top)
-            if drawn_limits := [line for line in axis.lines if line.get_label().startswith("limit")]:
-                axis.legend(handles=drawn_limits, fontsize="small")
+        for axis, panel in zip(row, shown):
+            _draw(axis, panel, lines, colors_of)
+            axis.set_title(env)
     named = {
         line.get_label(): line for row in axes for line in row[0].lines if not line.get_label().startswith("limit")
     }
     if named:
-        columns = max(1, min(len(named), 4, 40 * len(panels) // max(map(len, named))))
+        columns = max(1, min(len(named), 4, 40 * len(shown) // max(map(len, named))))
         fig.legend(handles=list(named.values()), loc="outside lower center", ncols=columns, fontsize="small")
         fig.set_size_inches(width, height + 0.2 * -(-len(named) // columns))  # the panels keep their size
     return fig
+
+
+def _draw(axis: Axes, panel: Panel, lines: dict[str, list[Run]], colors_of: dict[str, str]) -> None:
+    limits: dict[float, set[str]] = {}
+    for label in sorted(lines):
+        color = colors_of[label]
+        for limit in {panel.limit(run) for run in lines[label]} - {None}:
+            limits.setdefault(limit, set()).add(color)
+        if (drawn := curve(lines[label], panel)) is None:
+            continue
+        name = label if drawn.seeds == 1 else f"{label} ({drawn.seeds} runs)"
+        axis.plot(drawn.steps, drawn.mean, color=color, label=name)
+        if drawn.seeds > 1:
+            axis.fill_between(drawn.steps, drawn.mean - drawn.std, drawn.mean + drawn.std, color=color, alpha=0.2, lw=0)
+    for limit, colors in sorted(limits.items()):
+        color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"
+        axis.axhline(limit, color=color, ls="--", lw=1, label=f"limit {limit:g}")
+    axis.set(xlabel=vocabulary.describe("env_steps").title, ylabel=panel.label)
+    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axis.grid(alpha=0.3)
+    if panel.column == "episode/success":
+        axis.set_ylim(-0.03, 1.03)
+    elif panel.cost is not None:
+        top = axis.get_ylim()[1]
+        axis.set_ylim(-0.03 * top, 1.05 * top)
+    if dashed := [line for line in axis.lines if line.get_label().startswith("limit")]:
+        axis.legend(handles=dashed, fontsize="small")
 
 
 def _colors(count: int) -> list[str]:
@@ -191,37 +281,13 @@ def save(folders: Sequence[str | os.PathLike], output: str | os.PathLike) -> Pat
       ValueError: For a folder without a run, a file type that cannot be drawn, or a file that cannot be written.
     """
     output = Path(output)
+    known = Figure().canvas.get_supported_filetypes()
+    if output.suffix[1:].lower() not in known:
+        raise ValueError(f"output must end in one of {', '.join(sorted(known))}, got {str(output)!r}")
     drawn = figure(folders)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         drawn.savefig(output, dpi=150)
     except OSError as error:
-        raise ValueError(f"cannot write {output}: {error}") from error
+        raise ValueError(f"cannot write {output}: {error.strerror or error}") from error
     return output
-
-
-def _wanted(column: str, runs: Sequence[Run]) -> bool:
-    episodic = any(_limit(run, "episode/cost") is not None for run in runs)
-    if column == "episode/cost":
-        return episodic
-    if column == "episode/cost_rate":
-        return not episodic or any(_limit(run, column) is not None for run in runs)
-    if column == "episode/success":
-        return any(np.nan_to_num(run.columns.get(column, np.zeros(1))).any() for run in runs)
-    return True
-
-
-def _limit(run: Run, column: str) -> float | None:
-    """The last limit that a run reports in the unit of a panel; of several costs the sum, as the panel shows theirs."""
-    if column not in _LIMITS:
-        return None
-    last = {name: float(values[-1]) for name, values in run.columns.items()}
-    limits = dict(zip(_LIMITS, limits_of(last)))[column]
-    return sum(limits) if limits and np.isfinite(limits).all() else None
-
-
-def _option(options: dict[str, Any], name: str) -> Any:
-    value: Any = options
-    for part in name.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import warnings
 from collections.abc import Callable
@@ -10,6 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+
+from jsafe import spaces
+from jsafe.curves.vocabulary import cost_name
+from jsafe.types import env_spec
 
 FORMATS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 """File name endings that ffmpeg gets a codec for."""
@@ -25,12 +30,12 @@ class Recording(NamedTuple):
     Attributes:
       path: The file.
       frames: Number of frames.
-      episodes: `return`, `cost` (summed over the cost signals), `length` and `success` of every finished episode.
+      episodes: `return`, `costs` (by name), `length` and `success` of every finished episode.
     """
 
     path: Path
     frames: int
-    episodes: list[dict[str, float]]
+    episodes: list[dict[str, Any]]
 
 
 class _Enough(Exception):
@@ -84,11 +89,11 @@ class Filmed:
         success = bool(np.any(result.info.get("success", False)))
         self._length += 1
         self._return += float(result.reward[0])
-        self._cost += float(result.cost[0].sum())
+        self._cost = self._cost + result.cost[0]
         self._goals += success
         if result.terminated[0] or result.truncated[0]:
-            totals = {"return": self._return, "cost": self._cost, "length": self._length, "success": float(success)}
-            self.episodes.append(totals)
+            totals = {"return": self._return, "costs": self._costs(), "length": self._length}
+            self.episodes.append(totals | {"success": float(success)})
             self._fresh()
         self._frame()
         self._taken += 1
@@ -97,12 +102,17 @@ class Filmed:
         return result
 
     def _fresh(self) -> None:
-        self._length, self._return, self._cost = 0, 0.0, 0.0
+        self._length, self._return, self._cost = 0, 0.0, np.zeros(self.spec.num_costs)
+
+    def _costs(self) -> dict[str, float]:
+        names = (cost_name(i, self.spec.cost_names, len(self._cost)) for i in range(len(self._cost)))
+        return dict(zip(names, map(float, self._cost)))
 
     def _frame(self) -> None:
         caption = {}
         if self._captions:
-            rows = {"step": self._length, "return": f"{self._return:.2f}", "cost": f"{self._cost:.0f}"}
+            rows = {"step": self._length, "return": f"{self._return:.2f}"}
+            rows |= {name: f"{value:.0f}" for name, value in self._costs().items()}
             caption["caption"] = rows | ({"goals": self._goals} if self._goals else {})
         self._write(self._draw(caption))
         self.frames += 1
@@ -119,6 +129,18 @@ class Filmed:
                 f"cannot draw here ({type(error).__name__}: {error}). MuJoCo needs a GL library: with a GPU driver "
                 "MUJOCO_GL=egl, without one MUJOCO_GL=osmesa and Debian's libosmesa6"
             ) from error
+
+
+def check_output(output: str | os.PathLike) -> Path:
+    """The file, if a video can be written by its name.
+
+    Raises:
+      ValueError: If it ends in something else.
+    """
+    output = Path(output)
+    if output.suffix.lower() not in FORMATS:
+        raise ValueError(f"output must be a video file ({', '.join(FORMATS)}), got {str(output)!r}")
+    return output
 
 
 def record(
@@ -154,9 +176,7 @@ def record(
     """
     import imageio.v2 as imageio
 
-    output = Path(output)
-    if output.suffix.lower() not in FORMATS:
-        raise ValueError(f"output must be a video file ({', '.join(FORMATS)}), got {str(output)!r}")
+    output = check_output(output)
     if steps is not None and steps < 1:
         raise ValueError(f"steps must be at least 1, got {steps}")
     if not hasattr(env, "render"):
@@ -167,7 +187,7 @@ def record(
         nonlocal writer
         if writer is None:  # the first picture shows whether there is anything to write
             output.parent.mkdir(parents=True, exist_ok=True)
-            writer = imageio.get_writer(output, fps=max(round(1 / env.spec.dt), 1), macro_block_size=2)
+            writer = imageio.get_writer(output, fps=_frames_per_second(env.spec.dt), macro_block_size=2)
         with warnings.catch_warnings():
             # The first frame starts ffmpeg, and JAX warns of forks; this one runs another program at once.
             warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
@@ -186,17 +206,27 @@ def record(
     return Recording(output, filmed.frames, filmed.episodes)
 
 
+def _frames_per_second(dt: float) -> int:
+    """Real time, where the environment says how long a step is; else 30."""
+    return max(round(1 / dt), 1) if math.isfinite(dt) and dt > 0 else 30
+
+
 def random_policy(env: Any, episodes: int = 1, seed: int = 0) -> None:
-    """Runs whole episodes with actions drawn evenly from the action box (a `rollout` for `record`).
+    """Runs whole episodes with actions drawn evenly from the action space (a `rollout` for `record`).
 
     Args:
       env: A batch of one environment; it is reset.
       episodes: How many.
       seed: Of the environment and of the actions.
     """
-    rng = np.random.default_rng(seed)
-    low, high = np.asarray(env.spec.action_low), np.asarray(env.spec.action_high)
+    rng, space = np.random.default_rng(seed), env_spec(env).action
+
+    def action() -> np.ndarray:
+        if isinstance(space, spaces.Box):
+            return rng.uniform(env.spec.action_low, env.spec.action_high, (1, space.width))
+        return spaces.sample(space, rng, (1,))
+
     env.reset(seed=seed)
     while episodes > 0:
-        result = env.step(rng.uniform(low, high, (1, len(low))))
+        result = env.step(action())
         episodes -= int(result.terminated[0] | result.truncated[0])

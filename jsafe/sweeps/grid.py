@@ -1,4 +1,4 @@
-"""Grids of runs from a small TOML file, and the table of what came out of them.
+"""Grids of runs from a small TOML file.
 
 algorithm = ["ppo_lag", "cpo"]      # a list is an axis of the grid
 env = "SafetyPointGoal1-v0"
@@ -7,32 +7,36 @@ total_steps = 1e6                   # any option of `jsafe train`
 cost_limit = [10.0, 25.0]
 hidden = [[64, 64]]                 # one value that consists of several numbers
 
-[cpo]                               # for one algorithm
+[algorithms.ppo_lag]                # for one algorithm
+rule = {kind = "pid", kp = [0.1, 0.2]}
+[algorithms.cpo]
 target_kl = 0.02
+
+An option of a part is `rule.kp`, or `kp` where no other part has one; a part is its kind, or a table with its `kind`
+and options.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import itertools
-import math
 import os
 import re
-import statistics
 import tomllib
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jsafe import errors, registry
-from jsafe.curves import logging
-from jsafe.options import check_fields
-from jsafe.runs.build import make_learner
+from jsafe.options import check_fields, elsewhere, paths, spellings, type_of
+from jsafe.runs.build import Task, build_learner, build_task, load_modules
 from jsafe.runs.config import RunConfig
+from jsafe.runs.folder import Run
 
-_KEYS = ("algorithm", "env", "seed", "seeds")
-_QUANTITIES = ("return", "cost", "cost_rate", "success")
+_KEYS = ("algorithm", "env", "seed", "seeds", "imports")
+_LONGEST_NAME = 200
 
 
 class Cell(NamedTuple):
@@ -41,20 +45,31 @@ class Cell(NamedTuple):
     Attributes:
       name: Name of its folder: algorithm, task, the values on the axes, seed.
       group: The name without the seed: the runs of a group are averaged.
-      algorithm: Name of the algorithm.
-      config: Task, seed, number of steps ...
-      options: Options of the algorithm.
+      run: What its folder says.
       axes: The values on the axes.
       given: What the file says about this run; compared when the sweep is continued.
     """
 
     name: str
     group: str
-    algorithm: str
-    config: RunConfig
-    options: Any
+    run: Run
     axes: dict[str, Any]
     given: dict[str, Any]
+
+    @property
+    def algorithm(self) -> str:
+        """Its name."""
+        return self.run.algorithm
+
+    @property
+    def config(self) -> RunConfig:
+        """Task, seed, number of steps ..."""
+        return self.run.config
+
+    @property
+    def options(self) -> Any:
+        """Options of the algorithm."""
+        return self.run.options
 
 
 def read(path: str | os.PathLike) -> list[Cell]:
@@ -77,40 +92,120 @@ def expand(data: Mapping[str, Any]) -> list[Cell]:
 
     Args:
       data: `algorithm` and `env` (a name, or a list of names), `seed` or `seeds`, options of runs and of algorithms. A
-        list is an axis of the grid. A dictionary named like an algorithm holds options for that one alone.
+        list is an axis of the grid. `algorithms` holds a dictionary of options for each algorithm that has its own.
 
     Raises:
       ValueError: For an unknown algorithm, task or option (with the closest match), a value that does not fit, an empty
         axis, or two runs with the same name.
     """
-    tables = {name: value for name, value in data.items() if isinstance(value, dict)}
-    shared = {name: value for name, value in data.items() if name not in tables}
+    shared = dict(data)
+    tables = shared.pop("algorithms", {})
+    imports = shared.pop("imports", [])
+    if not isinstance(imports, list) or not all(isinstance(name, str) for name in imports):
+        raise ValueError(f"imports must be a list of modules, got {imports!r}")
+    load_modules(tuple(imports))
     algorithms, envs = (_axis(name, shared.pop(name, None)) for name in ("algorithm", "env"))
     seeds = _seeds(shared.pop("seed", None), shared.pop("seeds", None))
     for name in algorithms:
         registry.get(name)
-    for name, table in tables.items():
-        if name not in algorithms:
-            raise ValueError(errors.unknown("table", name, algorithms))
-        if misplaced := [key for key in _KEYS if key in table]:
-            raise ValueError(f"{misplaced[0]} belongs to the whole sweep, not into the table [{name}]")
+    _check_tables(tables, shared, algorithms)
     cells = []
     for seed, algorithm in itertools.product(seeds, algorithms):
-        given = shared | tables.get(algorithm, {})
-        _check_keys(given, algorithm, algorithms)
-        hints = _fields(registry.get(algorithm).config) | _fields(RunConfig)
-        axes = {name: _axis(name, values) for name, values in given.items() if _is_axis(values, hints[name])}
-        for env, *values in itertools.product(envs, *axes.values()):
-            point = dict(zip(axes, values))
-            cells.append(_cell(algorithm, env, seed, given | point, point))
+        given = _flat(shared) | _flat(tables.get(algorithm, {}))
+        for env in envs:
+            for point, axes in _points(algorithm, algorithms, given):
+                cells.append(_cell(algorithm, env, seed, tuple(imports), point, axes))
     seen: dict[str, Cell] = {}
     for cell in cells:
         if cell.name in seen:
             raise ValueError(f"two runs would share the folder {cell.name}: {seen[cell.name].given} and {cell.given}")
         seen[cell.name] = cell
-    for key in dict.fromkeys((cell.algorithm, cell.options, cell.config.env, cell.config.costs) for cell in cells):
-        make_learner(*key)
-    return cells
+    return _checked(cells)
+
+
+def _check_tables(tables: Any, shared: Mapping[str, Any], algorithms: Sequence[str]) -> None:
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise ValueError("algorithms must hold a table for each algorithm: [algorithms.NAME]")
+    for name, table in tables.items():
+        if name not in algorithms:
+            raise ValueError(errors.unknown("algorithm in [algorithms]", name, algorithms))
+        if misplaced := [key for key in _KEYS if key in table]:
+            raise ValueError(f"{misplaced[0]} belongs to the whole sweep, not into the table [algorithms.{name}]")
+    for name, value in shared.items():
+        if isinstance(value, dict) and name in registry.names():
+            raise ValueError(f"write [algorithms.{name}] for the options of one algorithm, not [{name}]")
+
+
+def _checked(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells, their learners built once, with the names of their costs."""
+    tasks: dict[Any, Task] = {}
+    built = set()
+    checked = []
+    for cell in cells:
+        where = (cell.config.env, cell.config.env_options, cell.config.costs)
+        if where not in tasks:
+            tasks[where] = build_task(cell.config)
+        if (cell.algorithm, cell.options, where) not in built:
+            build_learner(cell.run, task=tasks[where])
+            built.add((cell.algorithm, cell.options, where))
+        checked.append(cell._replace(run=cell.run._replace(cost_names=tasks[where].cost_names)))
+    return checked
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted names; the `kind` of a part is the value of the part."""
+    found: dict[str, Any] = {}
+    for name, value in table.items():
+        full = prefix.rstrip(".") if name == "kind" and prefix else f"{prefix}{name}"
+        found |= _flat(value, f"{full}.") if isinstance(value, dict) else {full: value}
+    return found
+
+
+def _points(
+    algorithm: str, algorithms: Sequence[str], given: dict[str, Any]
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every point of the grid with its values on the axes. Presets and parts come first: they decide what there is."""
+
+    def choose(fixed: dict[str, Any], rest: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        chosen = {name: value for name, value in fixed.items() if name != "preset"}
+        config = registry.make_config(registry.get(algorithm), fixed.get("preset"), **chosen)
+        seams = {name for name, field in paths(config).items() if "seam" in field.metadata}
+        for name in rest:
+            if name == "preset" or name in seams:
+                others = {key: value for key, value in rest.items() if key != name}
+                for value in _axis(name, rest[name]):
+                    yield from choose(fixed | {name: value}, others)
+                return
+        hints = {name: _hint(name, config, algorithm, algorithms) for name in rest}
+        lists = {name for name, value in given.items() if _is_axis(value, hints.get(name))}
+        axes = {name: _axis(name, value) if name in lists else [value] for name, value in rest.items()}
+        for values in itertools.product(*axes.values()):
+            point = fixed | {name: _coerce(value, hints[name]) for name, value in zip(axes, values)}
+            yield {name: point[name] for name in given}, {name: point[name] for name in given if name in lists}
+
+    yield from choose({}, given)
+
+
+def _hint(name: str, config: Any, algorithm: str, algorithms: Sequence[str]) -> Any:
+    run = _run_hints()
+    if name in run:
+        return run[name]
+    if name.startswith("env_options."):
+        return str
+    if targets := spellings(config).get(name):
+        return type_of(config, targets[0])
+    if told := elsewhere(config, name.rpartition(".")[2]):
+        raise ValueError(f"option {name!r} of {algorithm} {told}")
+    having = [other for other in algorithms if name in spellings(registry.get(other).config)]
+    if having:
+        raise ValueError(f"{algorithm} has no option {name}; write it into the table [algorithms.{having[0]}]")
+    message = errors.unknown("option", name, sorted({*spellings(config), *run, *_KEYS})).partition(" Allowed")[0]
+    raise ValueError(f"{message} `jsafe train {algorithm} --help` lists all")
+
+
+def _run_hints() -> dict[str, Any]:
+    hints = typing.get_type_hints(RunConfig)
+    return {field.name: hints[field.name] for field in dataclasses.fields(RunConfig) if field.name != "env_options"}
 
 
 def _is_axis(values: Any, hint: Any) -> bool:
@@ -136,40 +231,29 @@ def _seeds(seed: Any, count: Any) -> list[int]:
         return _axis("seed", 0 if seed is None else seed)
     if isinstance(seed, list):
         raise ValueError("give a list of seeds (seed = [0, 1]) or their number (seeds = 2), not both")
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-        raise ValueError(f"seeds must be a whole number of at least 1, got {count!r}")
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 10**6:
+        raise ValueError(f"seeds must be a whole number of at least 1 and at most 1000000, got {count!r}")
     return list(range(seed or 0, (seed or 0) + count))
 
 
-def _fields(kind: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
-
-
-def _check_keys(given: Mapping[str, Any], algorithm: str, algorithms: Sequence[str]) -> None:
-    known = {name: {*_fields(registry.get(name).config), *_fields(RunConfig)} for name in algorithms}
-    for key in given:
-        if key in known[algorithm]:
-            continue
-        if having := [name for name in algorithms if key in known[name]]:
-            raise ValueError(f"{algorithm} has no option {key}; write it into the table [{having[0]}]")
-        message = errors.unknown("option", key, sorted({*known[algorithm], *_KEYS})).partition(" Allowed")[0]
-        raise ValueError(f"{message} `jsafe train {algorithm} --help` lists all")
-
-
-def _cell(algorithm: str, env: str, seed: int, given: dict[str, Any], axes: dict[str, Any]) -> Cell:
+def _cell(
+    algorithm: str, env: str, seed: int, imports: tuple[str, ...], point: dict[str, Any], axes: dict[str, Any]
+) -> Cell:
     kind = registry.get(algorithm)
-    hints = _fields(kind.config) | _fields(RunConfig)
-    values = {"env": env, "seed": seed} | {name: _coerce(value, hints[name]) for name, value in given.items()}
-    run = {name: value for name, value in values.items() if name in _fields(RunConfig)}
+    run = {name: value for name, value in point.items() if name in _run_hints()}
+    about_env = {name.removeprefix("env_options."): v for name, v in point.items() if name.startswith("env_options.")}
+    changes = {name: v for name, v in point.items() if name not in run and not name.startswith("env_options.")}
     preset = run.get("preset")
-    if preset in kind.total_steps:
-        run = {"total_steps": kind.total_steps[preset]} | run
-    options = registry.make_config(kind, preset, **{name: value for name, value in values.items() if name not in run})
-    config = RunConfig(**check_fields(RunConfig, "run", run))
-    group = "-".join([_text(algorithm), _text(env), *(f"{name}={_text(value)}" for name, value in axes.items())])
-    told = {"algorithm": algorithm, "env": env, "seed": seed, **given}
-    return Cell(f"{group}-s{seed}", group, algorithm, config, options, axes, told)
+    options = registry.make_config(kind, preset, **changes)
+    if preset is not None and (steps := kind.presets[preset].total_steps) is not None:
+        run = {"total_steps": steps} | run
+    given = check_fields(RunConfig, "run", {"env": env, "seed": seed, "imports": imports, **run})
+    config = RunConfig(**given, env_options=tuple(about_env.items()))
+    group = "-".join([text_of(algorithm), text_of(env), *(f"{name}={text_of(value)}" for name, value in axes.items())])
+    if len(group) > _LONGEST_NAME:
+        group = f"{group[: _LONGEST_NAME - 9]}-{hashlib.sha256(group.encode()).hexdigest()[:8]}"
+    told = {"algorithm": algorithm, "env": env, "seed": seed, **point}
+    return Cell(f"{group}-s{seed}", group, Run(config, algorithm, options), axes, told)
 
 
 def _coerce(value: Any, hint: Any) -> Any:
@@ -182,70 +266,9 @@ def _coerce(value: Any, hint: Any) -> Any:
     return value
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """A value as a part of a file name."""
     if isinstance(value, list):
-        return "x".join(map(_text, value))
+        return "x".join(map(text_of, value))
     text = repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
     return re.sub(r"[^\w.+-]", "_", text)
-
-
-def table(finished: Sequence[tuple[Cell, Mapping[str, Any]]]) -> list[dict[str, Any]]:
-    """One row for each group of runs that differ in their seed only.
-
-    Every run counts with the last row of its learning curve: means over its last 100 episodes.
-
-    Args:
-      finished: Runs, and the columns of their progress.csv.
-
-    Returns:
-      Rows with the same keys: `algorithm`, `env`, the axes, `runs` (their number), `env_steps` (of each), mean and
-      standard deviation over the runs of `return`, `cost`, `cost_rate` and `success`, the limit in the unit in which
-      the algorithm has it (of several costs the sum), and `within_limit`, the share of runs that keep to it. Empty
-      where there is no such number.
-    """
-    groups: dict[str, list[tuple[Cell, dict[str, float]]]] = {}
-    for cell, columns in finished:
-        last = {name: float(values[-1]) for name, values in columns.items()}
-        groups.setdefault(cell.group, []).append((cell, last))
-    axes = list(dict.fromkeys(name for cell, _ in finished for name in cell.axes))
-    return [_row(members, axes) for members in groups.values()]
-
-
-def _row(members: Sequence[tuple[Cell, dict[str, float]]], axes: Sequence[str]) -> dict[str, Any]:
-    cell, curves = members[0][0], [values for _, values in members]
-    row: dict[str, Any] = {"algorithm": cell.algorithm, "env": cell.config.env}
-    row |= {name: _text(cell.axes[name]) if name in cell.axes else "" for name in axes if name not in row}
-    row |= {"runs": len(members), "env_steps": min(int(values["env_steps"]) for values in curves)}
-    for name in _QUANTITIES:
-        numbers = [values.get(f"episode/{name}", math.nan) for values in curves]
-        numbers = [number for number in numbers if math.isfinite(number)]
-        row[f"{name}_mean"] = statistics.fmean(numbers) if numbers else ""
-        row[f"{name}_std"] = statistics.stdev(numbers) if len(numbers) > 1 else ""
-    kept = []
-    for unit, (name, quantity) in enumerate((("limit_per_episode", "cost"), ("limit_per_step", "cost_rate"))):
-        limits = [sum(logging.limits(values)[unit]) for values in curves if logging.limits(values)[unit]]
-        row[name] = statistics.fmean(limits) if limits else ""
-        if limits:
-            kept += [values.get(f"episode/{quantity}", math.nan) <= limit for values, limit in zip(curves, limits)]
-    return row | {"within_limit": sum(kept) / len(kept) if kept else ""}
-
-
-def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows of `table` for people: mean ± standard deviation over the runs; columns without a number left out."""
-    shown = [
-        {
-            name.removesuffix("_mean"): _number(value, row.get(name.removesuffix("_mean") + "_std", ""))
-            for name, value in row.items()
-            if not name.endswith("_std")
-        }
-        for row in rows
-    ]
-    names = [name for name in shown[0] if any(row[name] for row in shown)]
-    lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in shown)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
-def _number(value: Any, std: Any) -> str:
-    text = f"{value:.4g}" if isinstance(value, float) else str(value)
-    return f"{text} ± {std:.2g}" if isinstance(std, float) else text

@@ -6,43 +6,34 @@
     SWEEP/runs/RUN/                         an ordinary run folder, and what its process has printed (train.log)
     SWEEP/table.csv, table.md, curves.png   what came out
 
-Each run is a process of `jsafe train --resume`, whether it is new or was interrupted. Launchers of other libraries
-(Hydra's, Ray's) start failed jobs again from the beginning and bring a server or a configuration language with them;
-what is needed here is a loop over processes and one file.
+Each run is a process (`jsafe.sweeps.worker`) that continues its folder, whether it is new or was interrupted. Launchers
+of other libraries (Hydra's, Ray's) start failed jobs again from the beginning and bring a server or a configuration
+language with them; what is needed here is a loop over processes and one file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import csv
-import dataclasses
-import fcntl
-import json
-import math
 import os
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import tyro
-from rich.console import Console, Group
-from rich.live import Live
-from rich.markdown import Markdown
-from rich.progress_bar import ProgressBar
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
-from jsafe.curves import logging
-from jsafe.options import difference
-from jsafe.runs import folder as runs
-from jsafe.runs.folder import RunError
-from jsafe.sweeps import grid
+from jsafe.curves.screen import console as make_console
+from jsafe.runs import folder as folders
+from jsafe.runs.folder import CONFIG, RunError
+from jsafe.runs.lock import LockedError, lock
 from jsafe.sweeps.grid import Cell
+from jsafe.sweeps.screen import Screen
+from jsafe.sweeps.store import Store
+from jsafe.sweeps.table import summarize
 
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 _PATIENCE = 120.0
@@ -90,10 +81,10 @@ def run(
 
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    console, store = console or Console(stderr=True), Store(Path(folder), cells)
-    with Signals() as stop, _lock(store.folder, stop, console) as lock:
+    console, store = console or make_console(), Store(Path(folder), cells)
+    with Signals() as stop, _held(store.folder, stop, console) as descriptor:
         store.load()
-        session = _Session(store, workers, retry, lock, console)
+        session = _Session(store, workers, retry, descriptor, console)
         with contextlib.closing(session):
             while session.step(stopping=stop.signal is not None):
                 time.sleep(0.1)
@@ -103,77 +94,28 @@ def run(
     return Report({cell.name: session.states[cell.name] for cell in cells}, files, stop.signal)
 
 
-class Store:
-    """The file that knows how runs ended."""
-
-    def __init__(self, folder: Path, cells: Sequence[Cell]):
-        self.folder, self.cells = folder, cells
-        self.ended: dict[str, str] = {}
-        self._path = folder / "sweep.json"
-
-    def path(self, cell: Cell) -> Path:
-        """The run folder."""
-        return self.folder / "runs" / cell.name
-
-    def load(self) -> None:
-        """Reads what an earlier session left; nothing may have changed, but runs may be new."""
-        try:
-            old = json.loads(self._path.read_text()) if self._path.exists() else {"runs": {}, "ended": {}}
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self._path} cannot be read: {error}") from error
-        new = {cell.name: cell.given for cell in self.cells}
-        lines = [f"{name}: not in the file any more" for name in old["runs"] if name not in new]
-        for name, given in old["runs"].items():
-            lines += [f"{name}: {line}" for line in difference(given, new.get(name, given))]
-        if lines:
-            shown = "\n  ".join([*lines[:8], *(["..."] if len(lines) > 8 else [])])
-            raise ValueError(f"{self.folder} holds another sweep; name another --folder\n  {shown}")
-        for cell in self.cells:
-            if cell.name not in old["runs"] and self.path(cell).exists():
-                raise ValueError(f"{self.path(cell)} exists, but does not belong to this sweep; name another --folder")
-        self.ended = old["ended"]
-        self.save()
-
-    def save(self) -> None:
-        """Writes the file, at once or not at all."""
-        data = {"runs": {cell.name: cell.given for cell in self.cells}, "ended": self.ended}
-        temporary = self._path.with_name(".sweep.json.new")
-        try:
-            temporary.write_text(json.dumps(data, indent=1) + "\n")
-            os.replace(temporary, self._path)
-        except OSError as error:
-            raise RunError(f"cannot write {self._path}: {error}") from error
-
-
 @contextlib.contextmanager
-def _lock(folder: Path, stop: Any, console: Console) -> Iterator[int]:
+def _held(folder: Path, stop: Any, console: Console) -> Iterator[int]:
     """One sweep at a time. The runs hold the lock too: after a kill of the sweep, it is free once they have saved."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a+")  # noqa: SIM115 (closed by the `with` below)
-    except OSError as error:
-        raise RunError(f"cannot write to the sweep folder {folder}: {error}") from error
-    with file:
-        end = None
+    end = None
+    with contextlib.ExitStack() as stack:
         while True:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                folder.mkdir(parents=True, exist_ok=True)
+                descriptor = stack.enter_context(lock(folder, "sweep"))
                 break
-            except BlockingIOError:
-                file.seek(0)
-                owner = int(file.read() or 0)
-                if owner and _alive(owner):
-                    raise RunError(f"another sweep (process {owner}) works in {folder}") from None
+            except OSError as error:
+                raise RunError(f"cannot write to the sweep folder {folder}: {error.strerror or error}") from error
+            except LockedError as error:
+                if error.owner.get("host") != socket.gethostname() or _alive(error.owner["pid"]):
+                    raise RunError(str(error)) from None
             if end is None:
                 console.print("waiting for runs of an earlier session to save", highlight=False)
                 end = time.monotonic() + _PATIENCE
             if stop.signal is not None or time.monotonic() > end:
                 raise RunError(f"runs of an earlier session still work in {folder}")
             time.sleep(0.1)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield file.fileno()
+        yield descriptor
 
 
 def _alive(process: int) -> bool:
@@ -235,11 +177,11 @@ class _Session:
     def _start(self, cell: Cell) -> None:
         path, slot = self.store.path(cell), self._free.pop(0)
         environment = self._environments[slot]
-        words = [sys.executable, "-m", "jsafe.sweeps.session", str(path)]
+        words = [sys.executable, "-m", "jsafe.sweeps.worker", str(path)]
         try:
             path.mkdir(parents=True, exist_ok=True)
-            if not (path / "config.json").exists():
-                runs.describe(cell.config, cell.algorithm, cell.options, path)
+            if not (path / CONFIG).exists():
+                folders.write(cell.run, path)
             with open(path / "train.log", "ab") as log:
                 process = subprocess.Popen(
                     [*words, str(cell.config.num_threads or environment["PJRT_NPROC"])],
@@ -247,7 +189,7 @@ class _Session:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=environment,
-                    pass_fds=(self._lock,),
+                    **({"pass_fds": (self._lock,)} if os.name == "posix" else {}),
                     start_new_session=True,  # Ctrl-C is for this process, which then asks them all to end
                 )
         except OSError as error:
@@ -297,165 +239,3 @@ def worker_environment(slot: int, workers: int) -> dict[str, str]:
     if sharing > 1:
         made.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / sharing:.3f}")
     return made
-
-
-class Screen:
-    """All runs on a terminal, as they stand; elsewhere a line now and then."""
-
-    def __init__(self, console: Console, store: Store, states: dict[str, str], plain_seconds: float = 30.0):
-        self._console, self._store, self._states = console, store, states
-        self._plain_seconds, self._printed, self._looked = plain_seconds, time.monotonic(), -math.inf
-        self._rows: dict[str, tuple[int, dict[str, float]]] = {}
-        self._look()
-        self._started, self._before = time.monotonic(), self._done()
-        self._live = Live(get_renderable=self.renderable, console=console, refresh_per_second=2)
-        if console.is_terminal:
-            self._live.start()
-
-    def update(self) -> None:
-        """Looks at the curves of the runs, at most twice a second."""
-        now = time.monotonic()
-        if now - self._looked >= 0.5:
-            self._looked = now
-            self._look()
-        if not self._console.is_terminal and now - self._printed >= self._plain_seconds:
-            self._printed = now
-            self._console.print(self._overall(), highlight=False, soft_wrap=True)
-
-    def event(self, text: str) -> None:
-        """Lines of their own, which stay."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def close(self) -> None:
-        """Leaves the last state on the screen."""
-        self._look()
-        if self._live.is_started:
-            self._live.stop()
-        else:
-            self._console.print(self._overall(), highlight=False, soft_wrap=True)
-
-    def _look(self) -> None:
-        for cell in self._store.cells:
-            path = self._store.path(cell) / "progress.csv"
-            with contextlib.suppress(OSError, ValueError):
-                changed = path.stat().st_mtime_ns
-                if changed != self._rows.get(cell.name, (None,))[0]:
-                    columns = logging.read_progress(path)
-                    self._rows[cell.name] = changed, {name: float(values[-1]) for name, values in columns.items()}
-
-    def _values(self, cell: Cell) -> dict[str, float]:
-        return self._rows.get(cell.name, (0, {}))[1]
-
-    def _done(self) -> float:
-        return sum(self._values(cell).get("env_steps", 0.0) for cell in self._store.cells)
-
-    def _overall(self) -> str:
-        states = list(self._states.values())
-        names = [name for name in ("finished", "failed", "interrupted", "running", "waiting") if name in states]
-        text = ", ".join(f"{states.count(name)} {name}" for name in names)
-        done, total = self._done(), sum(cell.config.total_steps for cell in self._store.cells)
-        todo = [cell for cell in self._store.cells if self._states[cell.name] in ("running", "waiting")]
-        left = sum(max(0.0, cell.config.total_steps - self._values(cell).get("env_steps", 0.0)) for cell in todo)
-        text += f"; {logging.count(done)}/{logging.count(total)} steps"
-        speed = (done - self._before) / max(time.monotonic() - self._started, 1e-9)
-        return text + (f", about {logging.duration(left / speed)} left" if left and speed > 0 else "")
-
-    def renderable(self) -> Any:
-        """One line for each run, as many as fit: those at work first, those that wait last."""
-        order = ("running", "failed", "interrupted", "finished", "waiting")
-        cells = sorted(self._store.cells, key=lambda cell: order.index(self._states[cell.name]))
-        shown = cells[: max(1, self._console.height - 3)]
-        grid = Table.grid(padding=(0, 1))
-        for _ in range(3):
-            grid.add_column(no_wrap=True)
-        grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
-        for cell in shown:
-            values, state = self._values(cell), self._states[cell.name]
-            parts = [f"{logging.count(values['env_steps'])} steps"] if values else []
-            if values and state == "running":
-                parts.append(f"{values['time/steps_per_second']:.0f} steps/s")
-            parts += [f"{name} {value}" for name, value in logging.headline(values)]
-            bar = ProgressBar(total=cell.config.total_steps, completed=values.get("env_steps", 0.0), width=15)
-            grid.add_row(cell.name, state, bar, ", ".join(parts))
-        hidden = len(cells) - len(shown)
-        return Group(grid, Text(self._overall() + (f" ({hidden} more runs are not shown)" if hidden else "")))
-
-
-def summarize(store: Store) -> list[Path]:
-    """Writes table.csv, table.md and curves.png of the runs that have finished; none if there are none."""
-    from jsafe.report import plot
-
-    finished = [cell for cell in store.cells if store.ended.get(cell.name) == "finished"]
-    if not finished:
-        return []
-    rows = grid.table([(cell, plot.load(store.path(cell)).columns) for cell in finished])
-    path = store.folder / "table"
-    try:
-        with open(path.with_suffix(".csv"), "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        path.with_suffix(".md").write_text(grid.markdown(rows))
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error}") from error
-    drawn = plot.save([store.path(cell) for cell in finished], store.folder / "curves.png")
-    return [path.with_suffix(".csv"), path.with_suffix(".md"), drawn]
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Trains a grid of runs from a TOML file; the same command again continues."""
-
-    config: tyro.conf.Positional[Path]
-    """The sweep file."""
-    folder: Path | None = None
-    """Folder of the sweep (default: sweeps/NAME of the file)."""
-    workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = 1
-    """Runs at a time, each in its own process; the cores are divided among them."""
-    retry: bool = False
-    """Also continue runs that have failed."""
-    dry_run: bool = False
-    """Check the file and list its runs; start nothing."""
-
-
-def main(given: Options) -> int:
-    """`jsafe sweep`; returns the exit status."""
-    import jax
-
-    jax.config.update("jax_platforms", "cpu")  # an accelerator is for the workers
-    cells = grid.read(given.config)
-    if given.dry_run:
-        print("\n".join(cell.name for cell in cells))
-        return 0
-    folder = given.folder or Path("sweeps") / given.config.stem
-    report = run(cells, folder, workers=given.workers, retry=given.retry)
-    again = f"jsafe sweep {given.config}" + (f" --folder {given.folder}" if given.folder else "")
-    if report.files:
-        shown = report.files[1].read_text()
-        Console().print(Markdown(shown) if sys.stdout.isatty() else shown, highlight=False, soft_wrap=True)
-        print("\n".join(map(str, report.files)))
-    if report.signal is not None:
-        print(f"interrupted; continue with: {again}", file=sys.stderr)
-        return 128 + report.signal
-    bad = {state: [name for name, each in report.states.items() if each == state] for state in report.states.values()}
-    if bad.get("failed"):
-        print(f"failed: {', '.join(bad['failed'])}\ntry them again with: {again} --retry", file=sys.stderr)
-    if bad.get("interrupted"):
-        print(f"interrupted: {', '.join(bad['interrupted'])}\ncontinue with: {again}", file=sys.stderr)
-    return 0 if set(report.states.values()) == {"finished"} else 1
-
-
-def _work(folder: str, threads: str) -> int:
-    """A worker: trains one run; when its input is closed, it saves and ends."""
-    from jsafe import cli
-
-    def wait_for_the_end():
-        os.read(0, 1)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=wait_for_the_end, daemon=True).start()
-    return cli.main(["train", "--resume", folder, "--num-threads", threads])
-
-
-if __name__ == "__main__":
-    sys.exit(_work(*sys.argv[1:]))

@@ -2,27 +2,24 @@
 
 import json
 
-import jax
 import numpy as np
 import pytest
 
-import jsafe
-from jsafe import testing
-from jsafe.curves import logging
 from jsafe.report import plot
 
 
-def write_run(folder, *, algorithm="seditor", env="A-v0", seed=0, options=None, columns):
+def write_run(folder, *, algorithm="of_mine", env="A-v0", seed=0, options=None, columns, names=(), **run):
     folder.mkdir(parents=True)
-    config = {"algorithm": algorithm, "config": options or {"tau": 0.1}, "run": {"env": env, "seed": seed}}
+    config = {"algorithm": algorithm, "config": options or {"tau": 0.1}, "run": {"env": env, "seed": seed, **run}}
+    config |= {"cost_names": names} if names else {}
     (folder / "config.json").write_text(json.dumps(config))
-    names = list(columns)
+    header = list(columns)
     rows = [",".join(map(str, row)) for row in zip(*columns.values())]
-    (folder / "progress.csv").write_text("\n".join([",".join(names), *rows]) + "\n")
+    (folder / "progress.csv").write_text("\n".join([",".join(header), *rows]) + "\n")
     return folder
 
 
-def columns(steps, returns, limit="rule/limit", value=0.01, success=0.5):
+def columns(steps, returns, limit="cost/0/limit_per_step", value=0.01, success=0.5):
     n = len(steps)
     return {
         "iteration": range(n),
@@ -60,9 +57,9 @@ def test_seeds_share_a_line_and_limits_are_drawn(tmp_path):
         write_run(tmp_path / "c", algorithm="sac", columns=columns([10, 20], [7.0, 8.0])),
     ]
     fig = plot.figure(folders)
-    assert [axis.get_ylabel() for axis in fig.axes] == ["return per episode", "success rate", "cost per step"]
-    assert set(lines(fig.axes[0])) == {"seditor (2 runs)", "sac"}
-    np.testing.assert_array_equal(lines(fig.axes[0])["seditor (2 runs)"], [2, 3])
+    assert [axis.get_ylabel() for axis in fig.axes] == ["return per episode ↑", "success rate ↑", "cost per step ↓"]
+    assert set(lines(fig.axes[0])) == {"of_mine (2 runs)", "sac"}
+    np.testing.assert_array_equal(lines(fig.axes[0])["of_mine (2 runs)"], [2, 3])
     assert len(fig.axes[0].collections) == 1
     assert lines(fig.axes[2])["limit 0.01"] == [0.01, 0.01]
     shown = [text.get_text() for text in fig.axes[2].get_legend().get_texts()]
@@ -78,19 +75,40 @@ def test_other_options_and_tasks_get_lines_and_rows_of_their_own(tmp_path):
     ]
     fig = plot.figure(folders)
     assert [axis.get_title() for axis in fig.axes] == ["A-v0", "A-v0", "B-v0", "B-v0"]
-    assert set(lines(fig.axes[0])) == {"seditor (net.width=8)", "seditor (net.width=16)"}
-    assert set(lines(fig.axes[2])) == {"seditor (net.width=8)"}
+    assert set(lines(fig.axes[0])) == {"of_mine (width=8)", "of_mine (width=16)"}
+    assert set(lines(fig.axes[2])) == {"of_mine (width=8)"}
 
 
-def test_limits_per_episode_are_drawn_in_their_own_panel(tmp_path):
-    a = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0], "rule/limit_episodic_0", 25.0))
+def test_labels_name_the_preset_and_what_differs_within_it(tmp_path):
+    base = columns([10, 20], [1.0, 2.0])
+    pid, none = {"kind": "pid", "kp": 0.1}, {"kind": "none"}
+    folders = [
+        write_run(tmp_path / "a", options={"tau": 0.1, "rule": none}, columns=base),
+        write_run(tmp_path / "b", options={"tau": 0.2, "rule": pid}, columns=base, preset="fast"),
+        write_run(tmp_path / "c", options={"tau": 0.2, "rule": {**pid, "kp": 0.3}}, columns=base, preset="fast"),
+        write_run(tmp_path / "d", options={"tau": 9.0, "kp": 9.0}, columns=base, preset="fast"),  # of 0.1
+    ]
+    labels = set(lines(plot.figure(folders).axes[0]))
+    assert labels == {"of_mine", "of_mine (fast, kp=0.1)", "of_mine (fast, kp=0.3)", "of_mine (fast)"}
+    assert set(lines(plot.figure(folders[1:2]).axes[0])) == {"of_mine"}
+
+
+def test_every_cost_has_a_panel_with_its_own_limit(tmp_path):
+    a = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0], "rule/limit_episodic_0", 25.0))  # of 0.1
     fig = plot.figure([a])
-    assert [axis.get_ylabel() for axis in fig.axes][-1] == "cost per episode"
-    assert "cost per step" not in [axis.get_ylabel() for axis in fig.axes]
+    assert [axis.get_ylabel() for axis in fig.axes] == ["return per episode ↑", "success rate ↑", "cost per episode ↓"]
     assert lines(fig.axes[-1])["limit 25"] == [25, 25]
-    two = columns([10, 20], [1.0, 2.0], "rule/limit_episodic_0", 25.0) | {"rule/limit_episodic_1": [10.0, 10.0]}
-    fig = plot.figure([write_run(tmp_path / "b", columns=two)])
-    assert lines(fig.axes[-1])["limit 35"] == [35, 35]  # the panel shows the sum of both costs
+    np.testing.assert_array_equal(lines(fig.axes[-1])["of_mine"], [20, 20])
+    two = columns([10, 20], [1.0, 2.0], "cost/0/limit", 25.0) | {
+        "cost/1/limit": [10.0, 10.0],
+        "cost/0/episodic": [12.0, 14.0],
+        "cost/1/episodic": [6.0, 8.0],
+    }
+    fig = plot.figure([write_run(tmp_path / "b", columns=two, names=["cost_hazards", "cost_vases"])])
+    assert [axis.get_ylabel() for axis in fig.axes][2:] == ["cost hazards per episode ↓", "cost vases per episode ↓"]
+    for axis, limit, cost in ((fig.axes[2], 25, [12, 14]), (fig.axes[3], 10, [6, 8])):
+        assert lines(axis)[f"limit {limit}"] == [limit, limit]
+        np.testing.assert_array_equal(lines(axis)["of_mine"], cost)
 
 
 def test_many_lines_have_colours_of_their_own_and_leave_room_for_the_panels(tmp_path):
@@ -124,22 +142,3 @@ def test_what_cannot_be_drawn_is_named(tmp_path):
         plot.save([a], tmp_path / "x.docx")
     with pytest.raises(ValueError, match="cannot write"):
         plot.save([a], a / "config.json" / "x.png")
-
-
-@pytest.mark.parametrize(
-    ("name", "preset", "units"),
-    [
-        ("ppo_lag", None, (1, 0)),
-        ("seditor", None, (0, 1)),
-        ("sac_lag", None, (0, 1)),
-        ("sac_lag", "omnisafe", (1, 0)),
-        ("td3_lag", None, (1, 0)),
-    ],
-)
-def test_learners_report_limits_in_their_unit(name, preset, units):
-    """The names of the metrics say whether plots, tables and progress compare with costs per episode or per step."""
-    learner = jsafe.make(name, jsafe.EnvSpec(3, 2), preset=preset, num_envs=2)
-    batch = testing.random_batch(learner, jax.random.key(0))
-    state = jax.eval_shape(learner.init, jax.random.key(0))
-    _, metrics = jax.eval_shape(learner.update, state, batch, jax.random.key(0))
-    assert tuple(map(len, logging.limits(dict.fromkeys(metrics, 1.0)))) == units

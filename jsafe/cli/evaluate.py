@@ -1,0 +1,110 @@
+"""`jsafe evaluate`."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from jsafe.cli import parse
+from jsafe.curves import screen
+from jsafe.options import Options, number
+from jsafe.runs.compiled import keep_programs
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate(Options):
+    """Runs the trained policy on fresh episodes, and writes RUN/evaluation.json.
+
+    `--env.KEY VALUE` gives the environment's constructor an option, `--import MODULE` imports a module first.
+    """
+
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    episodes: int = number(100, low=1, high=10**7)
+    """Number of whole episodes."""
+    stochastic: bool = False
+    """Sample actions as in training; by default the most likely ones are taken."""
+    video: Path | None = None
+    """Also write a video here, for example out.mp4."""
+    video_episodes: int = number(1, low=1, high=10**4)
+    """Episodes in the video."""
+    camera: str | None = None
+    """Camera of the video; the task's default one otherwise."""
+    env: str | None = None
+    """Evaluate on another task with the same observations and actions."""
+    seed: int | None = number(None, low=0, high=2**32 - 1)
+    """Seed of the environments; by default one that the training never used."""
+    num_threads: int | None = number(None, low=1, high=4096)
+    """Threads that step the environments."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit status."""
+    from jsafe.report import film, video
+    from jsafe.runs import evaluation
+
+    imports, words = parse.take_imports(arguments)
+    env_options, words = parse.take_env_options(words)
+    given = parse.parse(Evaluate, words, "jsafe evaluate", ["--import"])
+    parse.run_folder(given.run)
+    if given.video is not None:
+        video.check_output(given.video)
+    keep_programs()
+    report = evaluation.evaluate(
+        given.run,
+        episodes=given.episodes,
+        deterministic=not given.stochastic,
+        seed=given.seed,
+        num_threads=given.num_threads,
+        env=given.env,
+        env_options=env_options or None,
+        imports=imports,
+        console=screen.console(),
+    )
+    mode = "most likely" if report["deterministic"] else "sampled"
+    title = f"{report['algorithm']} on {report['env']}, {mode} actions (± standard error of the mean)"
+    file = [("file", str(given.run / "evaluation.json"))]
+    screen.console(stderr=False).print(screen.summary(title, [*rows(report), *file]))
+    if given.video is not None:
+        film.record(
+            given.run,
+            given.video,
+            episodes=given.video_episodes,
+            deterministic=not given.stochastic,
+            seed=given.seed,
+            camera=given.camera,
+            env=given.env,
+            env_options=env_options or None,
+        )
+        print(f"video: {given.video}")
+    return 0
+
+
+def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """What to print of an evaluation: return, length, success, and each cost against its limit."""
+    pairs = [("trained for", f"{screen.count(report['env_steps'])} steps"), ("episodes", str(report["episodes"]))]
+    for name in ("return", "length"):
+        pairs.append((name, _mean(np.asarray(report["per_episode"][name], float))))
+    pairs.append(("success", f"{report['success']:.3f}"))
+    for cost in report["costs"]:
+        name, limit = cost["name"], cost["limit"]
+        pairs.append((f"{name} per episode", f"{cost['mean']:.4g} ± {cost['standard_error']:.2g}"))
+        pairs.append((f"{name} per step", f"{cost['per_step']:.3g}"))
+        if limit is not None:
+            verdict = "kept" if cost["kept"] else "broken"
+            measured = cost["mean"] if cost["unit"] == "episode" else cost["per_step"]
+            pairs.append(
+                (f"{name} against its limit", f"limit {limit:g} per {cost['unit']}: {verdict} ({measured:.3g})")
+            )
+            pairs.append((f"episodes above the limit of {name}", f"{cost['share_above']:.1%}"))
+        pairs.append((f"{name}: 95th percentile, worst", f"{cost['percentile_95']:.4g}, {cost['worst']:.4g}"))
+    return pairs
+
+
+def _mean(values: np.ndarray) -> str:
+    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
+    return f"{values.mean():.4g} ± {error:.2g}"

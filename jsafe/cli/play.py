@@ -1,0 +1,77 @@
+"""`jsafe play`."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jsafe.cli import parse
+from jsafe.curves import screen
+from jsafe.options import Options, number
+from jsafe.runs.compiled import keep_programs
+
+
+@dataclasses.dataclass(frozen=True)
+class Play(Options):
+    """Writes a video of a task in real time, with what the robot's lidars see and its costs drawn in.
+
+    `--env.KEY VALUE` gives the environment's constructor an option, `--import MODULE` imports a module first.
+    """
+
+    env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
+    """The task, for example SafetyPointGoal1-v0."""
+    policy: str = "random"
+    """Run folder, for the policy of its newest checkpoint; or `random`."""
+    video: Path | None = None
+    """File to write (default: ID.mp4)."""
+    episodes: int = number(1, low=1, high=10**4)
+    """Number of episodes."""
+    steps: int | None = number(None, low=1)
+    """End after so many steps at the latest."""
+    stochastic: bool = False
+    """Sample actions as in training; by default the most likely ones are taken."""
+    seed: int | None = number(None, low=0, high=2**32 - 1)
+    """Seed of the environment; by default one that the training never used (random: 0)."""
+    camera: str | None = None
+    """track (follows the robot), vision (on the robot), fixednear, fixedfar or free."""
+    width: int = number(640, low=16, high=4096)
+    """Pixels."""
+    height: int = number(480, low=16, high=4096)
+    """Pixels."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit status."""
+    from jsafe.report import film, video
+
+    _, words = parse.take_imports(arguments)
+    env_options, words = parse.take_env_options(words)
+    given = parse.parse(Play, words, "jsafe play", ["--import"])
+    output = given.video or Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', given.env)[-150:]}.mp4")
+    video.check_output(output)
+    if given.policy != "random":
+        parse.run_folder(Path(given.policy))
+    keep_programs()
+    made = film.play(
+        given.env,
+        output,
+        policy=given.policy,
+        episodes=given.episodes,
+        steps=given.steps,
+        deterministic=not given.stochastic,
+        seed=given.seed,
+        camera=given.camera,
+        width=given.width,
+        height=given.height,
+        env_options=env_options or None,
+        console=screen.console(),
+    )
+    for count, episode in enumerate(made.episodes, 1):
+        costs = ", ".join(f"{name} {value:.4g}" for name, value in episode["costs"].items())
+        print(f"episode {count}: return {episode['return']:.4g}, {costs}, {episode['length']} steps")
+    print(f"video: {made.path} ({made.frames} frames)")
+    return 0
