@@ -116,7 +116,10 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def draw(graph: dict[str, set[str]]):
-    """The rooms as boxes, floor by floor, with their lines of code, and an arrow for each pair of rooms that import."""
+    """The rooms as boxes, floor by floor, with their lines of code, and an arrow for each pair of rooms that import.
+
+    Arrows to the words are left out: every room uses them.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
@@ -141,7 +144,7 @@ def draw(graph: dict[str, set[str]]):
             )
     pairs = {(room(a), room(b)) for a, targets in graph.items() for b in targets if room(a) != room(b)}
     for a, b in sorted(pairs):
-        if a in centre and b in centre:
+        if a in centre and b in centre and b not in FLOORS[0][1]:
             bend = 0.0 if abs(centre[a][1] - centre[b][1]) <= 1 else 0.12
             style = {"arrowstyle": "-|>", "mutation_scale": 9, "lw": 0.7, "color": "0.65", "shrinkA": 14, "shrinkB": 14}
             axes.add_patch(FancyArrowPatch(centre[a], centre[b], connectionstyle=f"arc3,rad={bend}", **style))
