@@ -22,7 +22,11 @@ from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-import jsafe
+sys.path.insert(0, str(Path(__file__).parent))
+
+import rooms  # noqa: E402
+
+import jsafe  # noqa: E402
 from jsafe import registry
 from jsafe.algos.off_policy.config import OffPolicyConfig, TextbookConfig
 from jsafe.algos.on_policy.config import OnPolicyConfig, SecondOrderConfig
@@ -279,6 +283,13 @@ def reference_pages() -> dict[str, str]:
     return pages
 
 
+def house() -> dict[str, bytes]:
+    """The picture of the rooms, by path."""
+    buffer = io.BytesIO()
+    rooms.draw(rooms.imports()).savefig(buffer, format="svg")
+    return {"concepts/rooms.svg": buffer.getvalue()}
+
+
 # ---- MkDocs ----------------------------------------------------------------------------------------------------------
 
 
@@ -296,7 +307,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages to the site."""
-    for path, content in (algorithm_pages() | curves() | notebook_pages() | reference_pages()).items():
+    for path, content in (algorithm_pages() | curves() | notebook_pages() | reference_pages() | house()).items():
         files.append(File.generated(config, path, content=content))
     return files
 
