@@ -1,0 +1,224 @@
+"""From an observation to a flat latent: perceptrons need vectors, environments give pictures, choices and trees.
+
+Any flax module that maps one batch of observations to `[B, H]` is an encoder: `encoder(module, spec)`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsafe import spaces
+from jsafe.errors import unknown
+from jsafe.nets.perceptron import activation
+from jsafe.options import Options, number, part
+from jsafe.types import Array, EnvSpec, Key, Obs, Params
+
+
+class EncodeFn(Protocol):
+    """`(params, obs [..., *shape]) -> [..., H]`, with any leading axes."""
+
+    def __call__(self, params: Params, obs: Obs, /) -> Array: ...
+
+
+class Encoder(NamedTuple):
+    """A network from observations to latents.
+
+    Attributes:
+      init: `key -> params`; `()` where nothing is learnt.
+      apply: `(params, obs [..., *shape]) -> [..., H]`.
+      width: H.
+    """
+
+    init: Callable[[Key], Params]
+    apply: EncodeFn
+    width: int
+
+
+def encoder(module: nn.Module, spec: EnvSpec) -> Encoder:
+    """A flax module as an encoder.
+
+    Args:
+      module: Maps observations `[B, *shape]` (a dict of arrays for a `Tree`) to `[B, H]`.
+      spec: Its `obs` says what goes in.
+
+    Raises:
+      ValueError: If it gives anything else than `[B, H]`.
+    """
+    example = spaces.zeros(spec.obs, (2,))
+    out = jax.eval_shape(lambda: module.init_with_output(jax.random.key(0), example)[0])
+    if getattr(out, "ndim", 0) != 2 or out.shape[0] != 2:
+        raise ValueError(f"an encoder must give [B, H] for observations [B, ...], got {getattr(out, 'shape', out)}")
+
+    def init(key: Key) -> Params:
+        return module.init(key, example)["params"] if _has_params(module, example) else ()
+
+    def apply(params: Params, obs: Obs) -> Array:
+        batch = _batch_shape(obs, spec.obs)
+        flat = jax.tree.map(lambda x, like: x.reshape(-1, *like.shape[1:]), obs, example)
+        variables = {"params": params} if params != () else {}
+        return module.apply(variables, flat).reshape(*batch, out.shape[1])
+
+    return Encoder(init, apply, out.shape[1])
+
+
+def _has_params(module: nn.Module, example: Any) -> bool:
+    return "params" in jax.eval_shape(lambda: module.init(jax.random.key(0), example))
+
+
+def _batch_shape(obs: Obs, space: spaces.Space) -> tuple[int, ...]:
+    """The leading axes of observations."""
+    if isinstance(space, spaces.Tree):
+        name, inner = space.items[0]
+        return _batch_shape(obs[name], inner)
+    return obs.shape[: obs.ndim - len(space.shape)]
+
+
+class Flat(nn.Module):
+    """Choices as one-hot columns, boxes flattened, bytes scaled to [-1, 1]; nothing is learnt."""
+
+    space: spaces.Space
+
+    def __call__(self, obs: Obs) -> Array:
+        """`[B, ...]` to `[B, width]`, the leaves of a tree in the order of their names."""
+        if isinstance(self.space, spaces.Tree):
+            return jnp.concatenate([Flat(inner)(obs[name]) for name, inner in self.space.items], axis=-1)
+        if isinstance(self.space, spaces.Discrete):
+            choices = obs.reshape(obs.shape[0], -1)
+            columns = [jax.nn.one_hot(choices[:, k], n) for k, n in enumerate(self.space.sizes)]
+            return jnp.concatenate(columns, axis=-1)
+        return _scaled(obs, self.space).reshape(obs.shape[0], -1)
+
+
+def _scaled(obs: Array, box: spaces.Box) -> Array:
+    """Floats as they are; bytes, integers and booleans with finite bounds to [-1, 1]."""
+    low, high = spaces.bounds(box)
+    if box.dtype.startswith("float") or not (np.isfinite(low).all() and np.isfinite(high).all()):
+        return obs.astype(jnp.float32)
+    if low.ndim:
+        low, high = low.reshape(box.shape), high.reshape(box.shape)
+    return (2 * (obs.astype(jnp.float32) - low) / jnp.maximum(high - low, 1e-6) - 1).astype(jnp.float32)
+
+
+class Convolutions(nn.Module):
+    """Convolutions over a picture `[B, H, W, C]`, then one dense layer with a layer norm and tanh.
+
+    Source: the layers are those of DQN (Mnih et al. 2015) for large pictures, thinner for small ones; the norm and
+    the tanh behind them are DrQ's (Kostrikov et al. 2021, arXiv 2004.13649).
+    """
+
+    space: spaces.Box
+    channels: tuple[int, ...]
+    kernels: tuple[int, ...]
+    strides: tuple[int, ...]
+    width: int
+    act: str
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        """`[B, H, W, C]` to `[B, width]`."""
+        h = _scaled(obs, self.space)
+        for channels, kernel, stride in zip(self.channels, self.kernels, self.strides, strict=True):
+            h = nn.Conv(channels, (kernel, kernel), (stride, stride), "VALID")(h)
+            h = activation(self.act)(h)
+        h = nn.Dense(self.width)(h.reshape(h.shape[0], -1))
+        return jnp.tanh(nn.LayerNorm()(h))
+
+
+class Branches(nn.Module):
+    """A tree of observations: pictures through convolutions, the rest flat, side by side."""
+
+    space: spaces.Space
+    picture: Callable[[spaces.Box], nn.Module]
+
+    @nn.compact
+    def __call__(self, obs: Obs) -> Array:
+        """`[B, ...]` to `[B, H]`."""
+        if isinstance(self.space, spaces.Tree):
+            parts = [Branches(inner, self.picture, name=name)(obs[name]) for name, inner in self.space.items]
+            return jnp.concatenate(parts, axis=-1)
+        return self.picture(self.space)(obs) if is_picture(self.space) else Flat(self.space)(obs)
+
+
+def is_picture(space: spaces.Space) -> bool:
+    """Whether a space is `[H, W, C]`."""
+    return isinstance(space, spaces.Box) and len(space.shape) == 3
+
+
+@part("encoder", "auto")
+@dataclasses.dataclass(frozen=True)
+class Auto(Options):
+    """Flat vectors as they are, choices one-hot, pictures through convolutions, trees leaf by leaf."""
+
+    channels: tuple[int, ...] = (32, 64, 64)
+    """Channels of the convolutions."""
+    kernels: tuple[int, ...] = (8, 4, 3)
+    strides: tuple[int, ...] = (4, 2, 1)
+    width: int = number(50, low=1)
+    """Width of the latent of a picture."""
+    act: str = "relu"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not len(self.channels) == len(self.kernels) == len(self.strides) > 0:
+            raise ValueError(
+                "channels, kernels and strides must be equally many, got "
+                f"{self.channels!r}, {self.kernels!r}, {self.strides!r}"
+            )
+        for name in ("channels", "kernels", "strides"):
+            if min(getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
+        activation(self.act)
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Encoder:
+        """The encoder of a space.
+
+        Raises:
+          ValueError: If a picture is too small for the convolutions.
+        """
+        del axis_name
+        if isinstance(spec.obs, spaces.Box) and spec.obs.flat:
+            return Encoder(lambda key: (), lambda params, obs: obs, spec.obs.width)
+        return encoder(Branches(spec.obs, self._picture), spec)
+
+    def _picture(self, box: spaces.Box) -> nn.Module:
+        side = min(box.shape[:2])
+        for kernel, stride in zip(self.kernels, self.strides):
+            if side < kernel:
+                raise ValueError(
+                    f"pictures of {box.shape} are too small for kernels {self.kernels} with strides {self.strides}"
+                )
+            side = (side - kernel) // stride + 1
+        return Convolutions(box, self.channels, self.kernels, self.strides, self.width, self.act)
+
+
+SMALL = Auto(channels=(16, 32), kernels=(3, 3), strides=(2, 2))
+"""For pictures of 16 to 48 pixels."""
+
+
+def as_encoder(given: Any, spec: EnvSpec) -> Encoder:
+    """An `Encoder`, a part that builds one, a flax module, or the name of a kind, as an `Encoder`.
+
+    Raises:
+      ValueError: For anything else.
+    """
+    from jsafe.options import kinds
+
+    if isinstance(given, Encoder):
+        return given
+    if isinstance(given, nn.Module):
+        return encoder(given, spec)
+    if isinstance(given, str):
+        known = kinds("encoder")
+        if given not in known:
+            raise ValueError(unknown("encoder", given, known))
+        given = known[given]()
+    if not hasattr(given, "build"):
+        raise ValueError(f"an encoder must be a flax module or a part with `build`, got {given!r}")
+    return given.build(spec)
