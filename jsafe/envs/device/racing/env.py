@@ -1,0 +1,144 @@
+"""SafeRacing: drive along a random road and stay on it, or keep off its obstacles."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsafe.envs import checks
+from jsafe.envs.device.api import DeviceEnv, DeviceSpec, Step
+from jsafe.envs.device.racing import observe, picture, world
+from jsafe.envs.device.racing.car import DT
+from jsafe.envs.device.racing.pool import Pool, pool
+
+HORIZON = 1000
+OBSERVATIONS = ("pixels", "state")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """Options of a racing task.
+
+    Attributes:
+      obstacle_ratio: Obstacles per tile. Without any, leaving the road costs; with some, hitting them does.
+      observation: `"pixels"` (a grey picture and the car's vector) or `"state"` (a flat vector).
+      tracks: Number of roads that episodes draw from.
+      track_seed: Seed of the roads.
+      horizon: Steps after which an episode is truncated.
+    """
+
+    obstacle_ratio: float = 0.0
+    observation: str = "pixels"
+    tracks: int = 512
+    track_seed: int = 0
+    horizon: int = HORIZON
+
+    def __post_init__(self):
+        checks.integer("tracks", self.tracks)
+        checks.integer("track_seed", self.track_seed, 0)
+        checks.integer("horizon", self.horizon)
+        checks.one_of("observation", self.observation, OBSERVATIONS)
+        if not 0 <= self.obstacle_ratio <= 1:
+            raise ValueError(f"obstacle_ratio must be in [0, 1], got {self.obstacle_ratio!r}")
+
+
+IDS: dict[str, Task] = {
+    "SafeRacing-v0": Task(),
+    "SafeRacingObstacle-v0": Task(obstacle_ratio=0.1),
+    "SafeRacing-state-v0": Task(observation="state"),
+    "SafeRacingObstacle-state-v0": Task(obstacle_ratio=0.1, observation="state"),
+}
+"""The tasks by id."""
+ALIASES = {"SafeCarRacing0-v0": "SafeRacing-v0", "SafeCarRacing1-v0": "SafeRacingObstacle-v0"}
+"""The authors' names of them."""
+
+
+def make(id: str, **options) -> DeviceEnv:
+    """A racing task by name.
+
+    Args:
+      id: A key of `IDS` or `ALIASES`.
+      **options: Fields of `Task` to be changed.
+
+    Raises:
+      ValueError: For an unknown id or option, or a value out of its range.
+    """
+    id = ALIASES.get(id, id)
+    checks.one_of("racing task", id, IDS)
+    for name in options:
+        checks.one_of("option", name, [field.name for field in dataclasses.fields(Task)])
+    return racing(dataclasses.replace(IDS[id], **options), id=id)
+
+
+def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> DeviceEnv:
+    """The environment of a task.
+
+    The car is steered, speeded and braked by an action in [-1, 1]^3: steering (positive is right), gas and brake
+    (`(a + 1) / 2`). Each tile of the road pays `1000 / N` when a wheel first touches it, N their number; the episode
+    terminates, a success, when all have been. A cost of 1 is due in a step in which the last wheel leaves the road
+    (without obstacles), or in which a wheel touches an obstacle that none touched in the step before (with them).
+
+    The roads are constants of the compiled program (16 MB for 512 of them);
+    `jax.config.update("jax_use_simplified_jaxpr_constants", True)` makes them arguments instead.
+
+    Args:
+      task: Options.
+      id: Name in the spec.
+      roads: Roads to drive on instead of the task's.
+
+    Source: the authors' `SafeCarRacing` (Yu, Xu, Zhang, "Towards Safe Reinforcement Learning with a Safety Editor
+    Policy", 2022), on Box2D there; `car.drive` says what the car leaves out. Their observation is float and channel
+    first; `car` is theirs.
+    """
+    host = pool(task.tracks, task.track_seed) if roads is None else roads
+    obstacles = (task.obstacle_ratio * host.count).astype(np.int32)
+    roads = jax.tree.map(jnp.asarray, host)
+    name = "obstacle" if task.obstacle_ratio else "road"
+    see = observe.pixels if task.observation == "pixels" else observe.flat
+
+    def reset(key: jax.Array):
+        state = world.begin(roads, obstacles, key)
+        return state, see(roads, state)
+
+    def step(state: world.World, action: jax.Array, key: jax.Array):
+        state, events = world.advance(roads, state, action)
+        obs = see(roads, state)
+        cost = (events.hit if task.obstacle_ratio else events.left_road).astype(jnp.float32)
+        terminated = state.left == 0
+        return state, Step(
+            obs=obs,
+            reward=(1000.0 / roads.count[state.road]) * events.new_tiles,
+            cost=cost[None],
+            terminated=terminated,
+            truncated=state.steps >= task.horizon,
+            final_obs=obs,
+            info={
+                "success": terminated,
+                "diverged": jnp.zeros_like(terminated),
+                f"cost_{name}": cost,
+                "cost_sum": cost,
+            },
+        )
+
+    def paint(state: world.World, height: int, width: int):
+        return jnp.asarray(picture.palette(grey=False))[observe.surfaces(roads, state, height, width)]
+
+    slices = observe.flat_slices(bool(task.obstacle_ratio)) if task.observation == "state" else {}
+    shape = jax.eval_shape(reset, jax.random.key(0))[1]
+    spec = DeviceSpec(
+        id=id,
+        obs_dim=shape.shape[0] if task.observation == "state" else None,
+        act_dim=3,
+        num_costs=1,
+        horizon=task.horizon,
+        action_low=(-1.0,) * 3,
+        action_high=(1.0,) * 3,
+        cost_names=(name,),
+        obs_slices=slices,
+        dt=DT,
+        obs=shape,
+    )
+    return DeviceEnv(spec, reset, step, paint)
