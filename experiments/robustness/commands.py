@@ -1,0 +1,253 @@
+"""Malformed commands: refused with one clear line, and nothing happened?
+
+    python experiments/robustness/commands.py [--quick] [--cases FOLDER] [--out commands.csv]
+
+The commands of `malformed.txt`, and every number that `jsafe train ALGORITHM --help` lists with a value that is not
+finite, not whole, or far out of range. Each runs in a folder of its base command, which afterwards, with the mistake
+taken back, has to work there. FOLDER may hold a `malformed_commands.txt` with one command a line.
+
+Outcomes:
+  refused       status 2 (or 1, for a file or the machine), one message that names field and value, nothing changed
+  trained       it was good after all (wanted of some values far out of range only)
+  accepted      it went ahead with a value that cannot be meant
+  traceback, crash, hangs   as they say
+  status N      another exit status than 2, with a clear message
+  unclear       refused, but the message does not name the field and the value, or says several things
+  left behind   refused, but the folder is not as it was
+  works, does not work      the base command afterwards
+  absent        there is no such option any more: the table needs the new name
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from common import Done, Shell, Table, known, options, workplace
+from folders import OUTSIDE, small
+
+HERE = Path(__file__).resolve().parent
+BASES = {
+    "ppo_lag": lambda: small("ppo_lag", run_dir="run"),
+    "ppo": lambda: small("ppo", run_dir="run"),
+    "cpo": lambda: small("cpo", run_dir="run"),
+    "sac_lag": lambda: small("sac_lag", run_dir="run"),
+    "seditor": lambda: small("seditor", run_dir="run"),
+    "goal": lambda: small("ppo_lag", "SafetyPointGoal0-v0", run_dir="run", costs="separate"),
+    "outside": lambda: small("ppo_lag", OUTSIDE, run_dir="run"),
+    "resume": lambda: ["train", "--resume", "made"],
+    "evaluate": lambda: ["evaluate", "made"],
+    "plot": lambda: ["plot", "made"],
+    "sweep": lambda: ["sweep", "grid.toml"],
+}
+_SWEEP = """algorithm = "ppo_lag"
+env = "Toy-SpeedLimit-v0"
+total_steps = 400
+steps_per_epoch = 200
+num_envs = 4
+"""
+_NUMBERS = {"FLOAT": ("nan", "inf", "-inf"), "INT": ("nan", "inf", "-1", "0.5", "1e30")}
+_FAR = re.compile("1e30")
+_ENDLESS = ("--total-steps", "--log-interval", "--keep-checkpoints", "--num-envs", "--seeds")
+"""Options for which a very large number is a wish that cannot be tried here."""
+LIMIT = 25.0
+SLOW = ("cpo", "sac_lag", "seditor", "goal", "outside", "sweep")
+"""Bases whose good command is left out of the quick part: they take long to compile."""
+
+
+class Case(NamedTuple):
+    """One malformed command: what it is appended to, its words, what the message must name, allowed outcomes."""
+
+    base: str
+    words: list[str]
+    names: list[str]
+    wanted: tuple[str, ...] = ("refused",)
+    file: bool = False
+    content: str | None = None
+
+
+def main() -> int:
+    """Runs the campaign."""
+    given = options(__doc__, "commands", cases={"type": Path, "help": "folder with a malformed_commands.txt"})
+    with workplace(given) as (shell, table):
+        helps = {name: known(shell, name) for name in ("ppo_lag", "ppo", "cpo", "sac_lag", "seditor")}
+        cases = [*written(), *generated(helps)]
+        if given.cases is not None:
+            cases += handed(given.cases / "malformed_commands.txt")
+        if given.quick:
+            keep = itertools.count()
+            cases = [case for case in cases if next(keep) % 14 == 3]
+        cases = [case for case in cases if re.search(given.only, f"{case.base}: {shlex.join(case.words)}")]
+        made = shell.work / "made"
+        shell.run(small("ppo_lag", run_dir=made, total_steps=400))
+        for base in dict.fromkeys(case.base for case in cases):
+            place = prepare(shell.work / base, made)
+            for case in cases:
+                if case.base == base:
+                    judge(shell, table, case, place, helps)
+            if base in BASES and not (given.quick and base in SLOW):
+                correct(shell, table, base, place)
+        return table.close()
+
+
+def written() -> Iterator[Case]:
+    """The cases of malformed.txt."""
+    base = ""
+    for line in (HERE / "malformed.txt").read_text().splitlines():
+        if line.startswith("#") or not line.strip(" "):
+            continue
+        if head := re.fullmatch(r"\[(\w+)\]", line):
+            base = head[1]
+            continue
+        text, bar, wanted = line.rpartition("|") if " |" in line or line.startswith("|") else (line, "", "")
+        file = text.startswith("*")
+        text = text.removeprefix("*").strip()
+        if base == "sweep":
+            yield Case(base, [], [wanted.strip()], content=text.replace("\\n", "\n"))
+            continue
+        words = shlex.split(text)
+        yield Case(base, words, [wanted.strip()] if bar else _naming(words), file=file)
+
+
+def _naming(words: list[str]) -> list[str]:
+    """Patterns of the last option's name and of its value."""
+    at = max((i for i, word in enumerate(words) if word.startswith("--")), default=None)
+    if at is None:
+        return [re.escape(words[-1])] if words else []
+    name = words[at][2:].split("/")[0]
+    values = words[at + 1 :]
+    return [re.sub("[-_]", "[-_ ]", name), *(_value(value) for value in values)]
+
+
+def _value(word: str) -> str:
+    """A pattern of a value as a message may print it."""
+    forms = {word}
+    try:
+        number = float(word)
+        forms |= {repr(number), f"{number:g}"}
+        if number == number and abs(number) < 1e300:
+            forms |= {str(int(number)), repr(word)}
+    except ValueError:
+        pass
+    return "|".join(map(re.escape, sorted(forms)))
+
+
+def generated(helps: dict[str, dict[str, str]]) -> Iterator[Case]:
+    """Every number of the helps, once, with values that no number may have."""
+    seen: set[str] = set()
+    for name, listed in helps.items():
+        for option, metavar in listed.items():
+            if option in seen:
+                continue
+            seen.add(option)
+            kind = next((kind for kind in _NUMBERS if kind in metavar), None)
+            for value in _NUMBERS.get(kind or "", ()):
+                if value == "1e30" and option in _ENDLESS:
+                    continue
+                wanted = ("refused", "trained") if _FAR.fullmatch(value) else ("refused",)
+                yield Case(name, [option, value], _naming([option, value]), wanted)
+
+
+def handed(path: Path) -> Iterator[Case]:
+    """Whole commands of a file, for which only the kind of the outcome is judged."""
+    for line in path.read_text().splitlines():
+        if line.strip() and not line.startswith("#"):
+            yield Case("handed", shlex.split(line), [], file=True)
+
+
+def prepare(place: Path, made: Path) -> Path:
+    """The folder of a base: a finished run, a file, and a good sweep."""
+    place.mkdir(parents=True, exist_ok=True)
+    if place.name in ("resume", "evaluate", "plot"):
+        shutil.copytree(made, place / "made", dirs_exist_ok=True)
+    if place.name not in ("handed", "top"):
+        (place / "taken").write_text("a file of the user's\n")
+    if place.name == "sweep":
+        (place / "grid.toml").write_text(_SWEEP)
+    return place
+
+
+def judge(shell: Shell, table: Table, case: Case, place: Path, helps: dict[str, dict[str, str]]) -> None:
+    """Runs one command."""
+    words, name, listed = list(case.words), f"{case.base}: {shlex.join(case.words)}", helps.get(case.base)
+    for i, word in enumerate(words):
+        if word.startswith("--") and listed is not None and case.names == _naming(case.words):
+            words[i] = next((each for each in _spellings(word) if each in listed), "")
+            if not words[i]:
+                table.add(name, case.wanted, "absent", detail="the table needs the option's new name")
+                return
+    if case.content is not None:
+        name = f"sweep: {case.content!r}"
+        (place / "grid.toml").write_text(case.content)
+    before = snapshot(place)
+    done = shell.run([*(BASES[case.base]() if case.base in BASES else []), *words], place, limit=LIMIT)
+    after = snapshot(place)
+    outcome = _outcome(done, case)
+    if outcome == "refused" and before != after:
+        outcome = "left behind"
+    if outcome in ("accepted", "trained") and "trained" in case.wanted:
+        outcome = "trained"
+    changed = ", ".join(sorted({path for path, _ in before.items() ^ after.items()})[:3])
+    table.add(name, case.wanted, outcome, done.seconds, f"{done.last()} [{changed}]" if changed else done.last())
+    for path in place.iterdir():
+        if path.name not in before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if before.items() - snapshot(place).items() and (place / "made").exists():
+        shutil.rmtree(place / "made")
+        shutil.copytree(shell.work / "made", place / "made")
+    if case.content is not None:
+        (place / "grid.toml").write_text(_SWEEP)
+
+
+def _spellings(word: str) -> list[str]:
+    """The names that an option has had."""
+    return [f"--{name.removeprefix('--')}" for name in word.split("/")]
+
+
+def _outcome(done: Done, case: Case) -> str:
+    if done.trace or "Traceback (most recent call last)" in done.text:
+        return "traceback"
+    if done.status is None:
+        return "accepted" if re.search(r"starting in|\d+ steps", done.text) else "hangs"
+    if done.status == 0:
+        return "accepted"
+    if done.status < 0 or done.status > 2:
+        return "crash"
+    lines = [line for line in done.err.splitlines() if re.search(r"\w", line)]
+    starts = re.compile(r"(error\b|.*\b(parsing|required) )", re.IGNORECASE)
+    heads = [line for line in lines if starts.match(line.strip(" │╭─"))]
+    if not lines and not (case.names and re.search(case.names[0], done.out)):
+        return "unclear"
+    flat = re.sub(r"[\s│]+", " ", done.text)
+    if len(heads) > 1 or not all(re.search(name, flat, re.IGNORECASE) for name in case.names if name):
+        return "unclear"
+    if done.status == 1 and not case.file:
+        return "status 1"
+    return "refused"
+
+
+def snapshot(place: Path) -> dict[str, str]:
+    """Every file below a folder with its content's hash."""
+    found = {}
+    for path in sorted(place.rglob("*")):
+        name = str(path.relative_to(place))
+        found[name] = hashlib.sha1(path.read_bytes()).hexdigest() if path.is_file() else "folder"
+    return found
+
+
+def correct(shell: Shell, table: Table, base: str, place: Path) -> None:
+    """The good command, where the malformed ones were."""
+    done = shell.run(BASES[base](), place, limit=90)
+    outcome = "works" if done.status == 0 else "does not work"
+    table.add(f"{base}: the good command", "works", outcome, done.seconds, done.last())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
