@@ -24,9 +24,9 @@ from mkdocs.structure.files import File, Files
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import rooms  # noqa: E402
+import rooms
 
-import jsafe  # noqa: E402
+import jsafe
 from jsafe import registry
 from jsafe.algos.off_policy.config import OffPolicyConfig, TextbookConfig
 from jsafe.algos.on_policy.config import OnPolicyConfig, SecondOrderConfig
