@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jsafe.distributions import base
 from jsafe.types import Array, Key
 
 
@@ -81,3 +82,20 @@ def fisher_metric(dist: Categorical, tangent: Categorical) -> Categorical:
     """
     probs, _ = _probs(dist)
     return Categorical(probs * jnp.where(probs > 0, tangent.log_probs, 0.0))
+
+
+def expand(dist: Categorical) -> Categorical:
+    """As it is: every observation has its own probabilities."""
+    return dist
+
+
+base.register(
+    Categorical,
+    log_prob=log_prob,
+    entropy=entropy,
+    kl=kl,
+    sample=sample,
+    mode=mode,
+    fisher_metric=fisher_metric,
+    expand=expand,
+)
