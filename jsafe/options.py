@@ -68,9 +68,15 @@ def word(default: str, or_a: type) -> Any:
     return dataclasses.field(default=default, metadata={"or_a": or_a})
 
 
-def seam(name: str, default: Any) -> Any:
-    """A field that holds a part: one of `kinds(name)`, or any object with `build`."""
-    return dataclasses.field(default=default, metadata={"seam": name})
+def seam(name: str, default: Any, built: type | tuple[type, ...] = ()) -> Any:
+    """A field that holds a part: one of `kinds(name)`, or any object with `build`.
+
+    Args:
+      name: Of the seam.
+      default: A part.
+      built: Type of what parts of this seam build; such an object is taken, too, and wrapped as a part (`Built`).
+    """
+    return dataclasses.field(default=default, metadata={"seam": name, "built": built})
 
 
 def part(seam: str, kind: str) -> Callable[[type], type]:
@@ -126,7 +132,9 @@ def check(options: Any) -> None:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if "seam" in field.metadata:
-            if not hasattr(value, "build"):
+            if isinstance(value, field.metadata.get("built", ())):
+                object.__setattr__(options, field.name, Built(value))
+            elif not hasattr(value, "build"):
                 raise FieldError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
             continue
         if isinstance(value, field.metadata.get("or_a", ())):
@@ -137,6 +145,18 @@ def check(options: Any) -> None:
         except ValueError as error:
             raise FieldError(str(error)) from None
         object.__setattr__(options, field.name, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A part that somebody has built already; it cannot be saved."""
+
+    value: Any
+
+    def build(self, spec: Any, axis_name: str | None = None) -> Any:
+        """The object itself."""
+        del spec, axis_name
+        return self.value
 
 
 def check_fields(config: type, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,7 +276,10 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
         old = getattr(options, name)
         nested = {key: value for key, value in inner.items() if key}
         if "seam" in fields[name].metadata:
-            values[name] = _inside(name, _part, name, fields[name].metadata["seam"], old, inner.get("", old), nested)
+            given = inner.get("", old)
+            if isinstance(given, fields[name].metadata.get("built", ())):
+                given = Built(given)
+            values[name] = _inside(name, _part, name, fields[name].metadata["seam"], old, given, nested)
         elif nested or (dataclasses.is_dataclass(old) and isinstance(inner.get(""), Mapping)):
             if not dataclasses.is_dataclass(old):
                 raise ValueError(f"option {name!r}{f' of {owner}' if owner else ''} has no parts, got {nested!r}")
