@@ -207,8 +207,10 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
                 errors.append(error)
         raise errors[0]
     if origin is typing.Literal:
-        if value not in args:
-            raise ValueError(unknown(name, value, map(str, args)))
+        if not any(value == arg and type(value) is type(arg) for arg in args):
+            if all(isinstance(arg, str) for arg in args):
+                raise ValueError(unknown(name, value, args))
+            raise ValueError(f"{name} must be one of {', '.join(map(repr, args))}, got {value!r}")
         return value
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
@@ -226,18 +228,6 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     if (hint is not bool and isinstance(value, bool)) or not isinstance(value, hint):
         raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, got {value!r} ({type(value).__name__})")
     return value
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Ready:
-    """A part that is built already: functions of one's own in the place of options. It cannot be saved in a run folder."""
-
-    built: Any
-
-    def build(self, spec: Any, axis_name: str | None = None) -> Any:
-        """What it holds."""
-        del spec, axis_name
-        return self.built
 
 
 # ---- numbers in the state ----------------------------------------------------------------------------------------

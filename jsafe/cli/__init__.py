@@ -25,7 +25,8 @@ USAGE = """usage: jsafe COMMAND ...
 MODULE` imports one that registers tasks or algorithms. Exit status: 0 when done, 1 after a failure, 2 for wrong
 arguments, 130 or 143 when a signal ended the run (which is then saved and can be resumed)."""
 
-COMMANDS = ("train", "sweep", "evaluate", "play", "plot", "list")
+COMMANDS = {name: f"jsafe.cli.{name}" for name in ("train", "sweep", "evaluate", "play", "plot")}
+COMMANDS["list"] = "jsafe.cli.listing"  # a module named like a builtin would take its place here
 _WRITERS = ("train", "sweep", "evaluate", "play")
 """Commands whose output is not what they are there for: they do not fail when nobody reads it."""
 
@@ -66,7 +67,7 @@ def _run(arguments: list[str]) -> int:
     from jsafe.runs.folder import RunError
 
     try:
-        return importlib.import_module(f"jsafe.cli.{name}").main(rest)
+        return importlib.import_module(COMMANDS[name]).main(rest)
     except ValueError as error:
         return _fail(str(error))
     except (RunError, CheckpointError) as error:

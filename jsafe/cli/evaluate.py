@@ -11,6 +11,7 @@ import tyro
 
 from jsafe.cli import parse
 from jsafe.curves import screen
+from jsafe.curves.vocabulary import cost_name
 from jsafe.options import Options, number
 from jsafe.runs.compiled import keep_programs
 
@@ -47,7 +48,7 @@ def main(arguments: list[str]) -> int:
     from jsafe.report import film, video
     from jsafe.runs import evaluation
 
-    imports, words = parse.take_imports(arguments)
+    _, words = parse.take_imports(arguments)
     env_options, words = parse.take_env_options(words)
     given = parse.parse(Evaluate, words, "jsafe evaluate", ["--import"])
     parse.run_folder(given.run)
@@ -61,8 +62,7 @@ def main(arguments: list[str]) -> int:
         seed=given.seed,
         num_threads=given.num_threads,
         env=given.env,
-        env_options=env_options or None,
-        imports=imports,
+        env_options=env_options,
         console=screen.console(),
     )
     mode = "most likely" if report["deterministic"] else "sampled"
@@ -78,7 +78,7 @@ def main(arguments: list[str]) -> int:
             seed=given.seed,
             camera=given.camera,
             env=given.env,
-            env_options=env_options or None,
+            env_options=env_options,
         )
         print(f"video: {given.video}")
     return 0
@@ -90,18 +90,16 @@ def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     for name in ("return", "length"):
         pairs.append((name, _mean(np.asarray(report["per_episode"][name], float))))
     pairs.append(("success", f"{report['success']:.3f}"))
-    for cost in report["costs"]:
-        name, limit = cost["name"], cost["limit"]
-        pairs.append((f"{name} per episode", f"{cost['mean']:.4g} ± {cost['standard_error']:.2g}"))
+    for i, cost in enumerate(report["costs"]):
+        name = cost_name(i, [each["name"] for each in report["costs"]], len(report["costs"]))
+        pairs.append((f"{name} per episode", f"{cost['mean']:.4g} ± {cost['error']:.2g}"))
         pairs.append((f"{name} per step", f"{cost['per_step']:.3g}"))
-        if limit is not None:
-            verdict = "kept" if cost["kept"] else "broken"
-            measured = cost["mean"] if cost["unit"] == "episode" else cost["per_step"]
-            pairs.append(
-                (f"{name} against its limit", f"limit {limit:g} per {cost['unit']}: {verdict} ({measured:.3g})")
-            )
-            pairs.append((f"episodes above the limit of {name}", f"{cost['share_above']:.1%}"))
-        pairs.append((f"{name}: 95th percentile, worst", f"{cost['percentile_95']:.4g}, {cost['worst']:.4g}"))
+        pairs.append((f"{name}: 95th percentile, worst", f"{cost['p95']:.4g}, {cost['worst']:.4g}"))
+        if "limit" in cost:
+            measured = cost["mean"] if cost["per"] == "episode" else cost["per_step"]
+            verdict = f"limit {cost['limit']:g}: {'kept' if cost['kept'] else 'broken'} ({measured:.3g})"
+            pairs.append((f"{name} per {cost['per']}", verdict))
+            pairs.append((f"episodes above the limit of {name}", f"{cost['above']:.1%}"))
     return pairs
 
 

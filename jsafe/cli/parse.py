@@ -77,13 +77,20 @@ def flags(kind: type) -> list[str]:
 
 
 def _one_line(text: str) -> str:
-    """What tyro says in a box, without the box and what it repeats."""
-    inner = [line.strip().strip("│|").strip() for line in text.splitlines()]
-    inner = [line for line in inner if line and not line.startswith(("╭", "╰", "+"))]
-    rules = [i for i, line in enumerate(inner) if set(line) <= set("─-")]
-    said = " ".join(inner[: rules[0]] if rules else inner)
-    if "Argument helptext:" in inner[:-1]:
-        said += f"; wanted: {inner[inner.index('Argument helptext:') + 1]}"
+    """What tyro says in a box (or without one, on a terminal of few letters), less its title and what it repeats."""
+    lines = [line.strip().strip("│").strip() for line in text.splitlines()]
+    lines = [line for line in lines if line and line[0] not in "╭╰"]
+    sections: list[list[str]] = [[]]
+    for line in lines:
+        if set(line) <= set("─-"):
+            sections.append([])
+        else:
+            sections[-1].append(line)
+    first = 0 if "│" in text else 1  # without a box, the title is a section
+    said = " ".join(sections[first] if len(sections) > first else lines)
+    for section in sections:
+        if section[:1] == ["Argument helptext:"]:
+            said += f"; wanted: {section[1]}"
     return said
 
 

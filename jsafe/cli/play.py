@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
         camera=given.camera,
         width=given.width,
         height=given.height,
-        env_options=env_options or None,
+        env_options=env_options,
         console=screen.console(),
     )
     for count, episode in enumerate(made.episodes, 1):

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from rich.console import Console
 
 from jsafe.curves import screen
@@ -30,8 +29,7 @@ from jsafe.runs.checkpoint import Checkpoints, free_bytes, tree_bytes
 from jsafe.runs.folder import CONFIG, Run, RunError, read
 from jsafe.runs.lock import LockedError, lock
 from jsafe.runs.loop import TrainStep, run
-from jsafe.scale import devices
-from jsafe.scale.processes import Team, TeamCollector, local_learner, lost_process
+from jsafe.scale.processes import Team, local_learner, lost_process
 
 
 class Outcome(NamedTuple):
@@ -111,8 +109,6 @@ def train(
         if config.depth:
             collector = PrefetchCollector(collector, config.depth)
             stack.callback(collector.close)
-        if team.count > 1:
-            collector = TeamCollector(collector, team)
         session = Session(folder, described, learner, collector, console or screen.console(), team, total_steps)
         stack.callback(session.close)
         return session.loop(stop)
@@ -151,10 +147,9 @@ class Session:
         team: Team,
         total_steps: int | None = None,
     ):
-        self.team, self.writes, self.votes = team, team.index == 0, None
-        self._again = " --distributed" if team.count > 1 else ""
+        self.team, self.writes = team, team.index == 0
         self.folder, self.described, self.config, self.console = folder, described, described.config, console
-        self.learner, self.collector = learner, collector
+        self.learner, self.collector = learner, team.collector(collector)
         self.total_steps = self.config.total_steps if total_steps is None else total_steps
         config = self.config
         self.key = jax.random.key(config.seed)
@@ -225,7 +220,7 @@ class Session:
             total_steps=self.total_steps,
             state=self.state,
             iteration=self.iteration,
-            update=devices.shard_map_update(self.learner, self.team.mesh) if self.team.count > 1 else None,
+            update=self.team.update(self.learner),
         )
         self.state = None  # the generator has its own; holding this one would double the memory
         try:
@@ -296,20 +291,12 @@ class Session:
         return None if number is None else self.ended("interrupted", step.env_steps, number)
 
     def _wishes(self, stop: Signals) -> tuple[int | None, bool]:
-        """The signal to stop for, and whether to save now. A team acts on what its processes wished one iteration ago,
-        so that all do the same without waiting for each other."""
+        """The signal to stop for, and whether to save now, as the team has agreed."""
         due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
-        if self.team.count == 1:
-            return stop.signal, due
-        before, self.votes = self.votes, self.team.votes((stop.signal is not None, due and self.writes))
-        if before is None:
-            return None, False
-        stopping, saving = np.asarray(before)
-        return ((stop.signal or signal.SIGTERM) if stopping else None), saving > 0
+        stopping, saving = self.team.agreed(stop.signal is not None, due and self.writes)
+        return ((stop.signal or signal.SIGTERM) if stopping else None), saving
 
     def _load(self, template: Any) -> Any:
-        if self.team.count == 1:
-            return self.checkpoints.load(template, self.collector)
         loaded = None
         for turn in (True, False):  # process 0 first: it may put damaged files aside
             if self.writes == turn:
@@ -332,8 +319,7 @@ class Session:
             "time/steps_per_second": round((env_steps - before) / max(now - then, 1e-9), 3),
             **self.interval.row(),
         }
-        if self.team.count > 1:
-            row |= self.collector.pooled(row["episode/count"])
+        row |= self.collector.pooled(row["episode/count"])
         self.values = row
         self.next_row, self.row_mark = self._row_after(env_steps), (now, env_steps)
         self.progress.update(env_steps, row)
@@ -345,12 +331,11 @@ class Session:
             self._attempt(f"the events ({type(events).__name__})", partial(events.write, env_steps, scalars))
 
     def _save(self, state: Any) -> None:
-        collector, interval = self.collector, self.interval.state_dict()
-        if self.team.count > 1:
-            self.team.check_equal(state)
-            collector = self.collector.snapshot()
-            counts = self.team.gather(interval["episodes"].get("episode/count", 0.0))
-            interval["episodes"] |= {"episode/count": sum(counts)}
+        interval = self.interval.state_dict()
+        self.team.check_equal(state)
+        collector = self.collector.snapshot()
+        if interval["episodes"]:
+            interval["episodes"] |= {"episode/count": sum(self.team.gather(interval["episodes"]["episode/count"]))}
         extra = {
             "elapsed": self.elapsed_before + time.monotonic() - self.started,
             "env_steps": self.collector.env_steps,
@@ -367,8 +352,8 @@ class Session:
         if self.writes:
             self._attempt(CONFIG, self._keep_folder)
             self._attempt("the checkpoint", save)
-        if self.team.count > 1:
-            self.saved, self.votes = self.team.gather(self.saved)[0], None
+        self.saved = self.team.gather(self.saved)[0]
+        self.team.forget()
         self.saved_at = time.monotonic()
 
     def _keep_folder(self) -> None:
@@ -414,7 +399,7 @@ class Session:
             kept = f"the last good checkpoint is of iteration {self.saved}" if self.saved else "there is no checkpoint"
             status, message = "unsaved", f"{self.problems.get('the checkpoint', 'process 0 could not save')}; {kept}"
         elif status == "interrupted":
-            message = f"saved; continue with: jsafe train --resume {self.folder}{self._again}"
+            message = f"saved; continue with: jsafe train --resume {self.folder}{self.team.flags}"
         return self._outcome(status, message, env_steps, number)
 
     def _check_room(self, template: Any) -> None:

@@ -1,5 +1,6 @@
 """The command line as a user meets it: processes, signals, full disks, wrong words."""
 
+import contextlib
 import json
 import os
 import random
@@ -15,12 +16,12 @@ import jax
 import numpy as np
 import pytest
 
-from jsafe import cli, envs, registry, train
-from jsafe.cli import commands
-from jsafe.curves import logging
+from jsafe import cli, envs, train
+from jsafe.cli.train import default_folder
+from jsafe.curves.csv_table import WALL_COLUMNS, read_csv
 from jsafe.envs import registry as env_registry
 from jsafe.report import plot
-from jsafe.runs import build, evaluation
+from jsafe.runs import build, compiled, evaluation
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.config import RunConfig
 
@@ -70,22 +71,20 @@ def unbroken(tmp_path_factory, environment):
 def content(folder):
     """Curve without wall time, and every array of the last checkpoint but those about chunks and time, by name."""
     rows = [
-        {name: value for name, value in row.items() if name not in logging.WALL_COLUMNS}
-        for row in logging.read_csv(folder / "progress.csv")
+        {name: value for name, value in row.items() if name not in WALL_COLUMNS}
+        for row in read_csv(folder / "progress.csv")
     ]
-    config, algorithm, options = train.read(folder)
-    learner = build.make_learner(algorithm, options, config.env)
-    from jsafe.data import make_collector
-
-    env = build.make_env(config.env, learner.data.num_envs)
-    collector = make_collector(env, learner)
-    store = Checkpoints(folder)
-    path = folder / "checkpoints" / f"{store.list()[-1]:08d}" / "manifest.json"
-    store.config = json.loads(path.read_text())["config"]
-    loaded = store.load(learner.init(jax.random.key(0)), collector)
-    host = collector.state_dict()
-    del host["replay"]["chunk_ends"]
-    batch = collector.replay.sample(np.random.default_rng(0), 64, 4)
+    run = train.read(folder)
+    learner = build.build_learner(run)
+    with contextlib.ExitStack() as stack:
+        collector = build.build_collector(run, learner, stack)
+        store = Checkpoints(folder)
+        path = folder / "checkpoints" / f"{store.list()[-1]:08d}" / "manifest.json"
+        store.config = json.loads(path.read_text())["config"]
+        loaded = store.load(learner.init(jax.random.key(0)), collector)
+        host = collector.state_dict()
+        del host["replay"]["chunk_ends"]
+        batch = collector.replay.sample(np.random.default_rng(0), 64, 4)
     return rows, loaded.iteration, [loaded.state, host, list(batch), loaded.extra["interval"]]
 
 
@@ -158,7 +157,7 @@ def test_files_that_cannot_grow_are_reported_and_nothing_breaks(tmp_path, enviro
 
 
 def test_importing_the_command_line_is_quick_and_needs_no_engine(environment):
-    code = "import sys, jsafe.cli.main; print('mujoco' in sys.modules, 'matplotlib' in sys.modules)"
+    code = "import sys, jsafe.cli; print('mujoco' in sys.modules, 'matplotlib' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert output.stdout.split() == ["False", "False"]
 
@@ -184,11 +183,13 @@ def fake_run(tmp_path_factory):
 
 
 def test_options_reach_the_run(fake_run):
-    config, algorithm, options = train.read(fake_run)
+    config, algorithm, options, cost_names = train.read(fake_run)
+    assert cost_names == ("cost_speed0",)
     assert (config.total_steps, config.log_interval, config.seed) == (300, 50, 0)
     assert algorithm == "fake"
     assert options == fake_learner.FakeConfig(inner=fake_learner.Inner((5, 6)))
     assert sorted(path.name for path in fake_run.iterdir()) == [
+        ".lock",
         "checkpoints",
         "config.json",
         "journal",
@@ -197,42 +198,63 @@ def test_options_reach_the_run(fake_run):
     ]
 
 
-def test_a_preset_moves_the_defaults_and_options_come_last():
-    algorithm = registry.get("fake")
-    env = ["--env", "Toy-SpeedLimit-v0"]
-    assert commands._train_options(algorithm, [*env, "--preset", "fast"])[1].rate == 1.0
-    run, options, *_ = commands._train_options(algorithm, [*env, "--preset=fast", "--rate", "3", "--seed", "4"])
-    assert options.rate == 3.0
-    assert run.preset == "fast"
-    assert commands._default_folder("fake", run) == Path("runs/fake-Toy-SpeedLimit-v0-s4")
-
-
 @pytest.mark.parametrize(
     ("words", "status", "message"),
     [
         ("trian", 2, "did you mean 'train'"),
-        ("train sedito --env X", 2, "did you mean 'seditor'"),
+        ("train fke --env X", 2, "did you mean 'fake'"),
         ("train fake --env Toy-SpeedLimit-v0 --totl-steps 5", 2, "did you mean --total-steps?"),
         ("train fake --env Toy-SpeedLimit-v0 --inner.width 5", 2, "did you mean --inner.widths?"),
         ("train fake --env Toy-SpeedLimit-v0 --total-steps 5.5", 2, "5.5 is not a whole number"),
         ("train fake --env Toy-SpeedLimit-v0 --total-steps many", 2, "many"),
-        ("train fake --env Toy-SpeedLimit-v0 --total-steps 0", 2, "total_steps must be a whole number of at least 1"),
+        ("train fake --env Toy-SpeedLimit-v0 --total-steps inf", 2, "inf is not a whole number"),
+        ("train fake --env Toy-SpeedLimit-v0 --total-steps 0", 2, "total_steps must be at least 1"),
+        ("train fake --env Toy-SpeedLimit-v0 --seed 1e30", 2, "seed must be at least 0 and at most"),
+        (
+            "train fake --env Toy-SpeedLimit-v0 --checkpoint-seconds nan",
+            2,
+            "must be finite, got nan",
+        ),
+        ("train fake --env Toy-SpeedLimit-v0 --rate inf", 2, "rate must be finite, got inf"),
+        ("train fake --env Toy-SpeedLimit-v0 --tensorboard maybe", 2, "maybe"),
+        ("train fake --env Toy-SpeedLimit-v0 --run-dir=", 2, "--run-dir is empty"),
         ("train fake --env Toy-SpeedLimit-v0 --preset fats", 2, "did you mean 'fast'"),
+        ("train fake --env Toy-SpeedLimit-v0 --env.wind 3", 2, "wind"),
+        ("train fake --env Toy-SpeedLimit-v0 --env.num_costs nan", 2, "--env.num_costs must be finite, got nan"),
         ("train fake --env Toy-SpedLimit-v0", 2, "did you mean 'Toy-SpeedLimit-v0'"),
-        ("train fake", 2, "--env"),
+        ("train fake --env Toy-SpeedLimit-v0 --cost-limits 1,2", 2, "fake has no cost limit to keep"),
+        ("train fake --env Toy-SpeedLimit-v0 --seeds 2 --depth 1", 2, "--depth 1 is for a run by itself"),
+        ("train fake --env Toy-SpeedLimit-v0 --import no_such", 2, "cannot import 'no_such'"),
+        (f"train fake --env Toy-SpeedLimit-v0 --run-dir {'x' * 300}", 1, "too long"),
+        ("train fake", 2, "--env ID is missing"),
         ("train", 2, ""),
-        ("train --resume nowhere", 1, "nowhere is not a run folder"),
-        ("evaluate nowhere", 1, "nowhere is not a run folder"),
+        ("train --resume nowhere", 2, "nowhere is not a run folder"),
+        ("train --resume", 2, "resume"),
+        ("train --resume . --total-steps -1", 2, "total_steps must be at least 1, got -1"),
+        ("train --resume nowhere fake", 2, "fake"),
+        ("evaluate nowhere", 2, "nowhere is not a run folder"),
+        (f"evaluate {'x' * 300}", 2, "too long"),
+        ("evaluate nowhere --episodes 0", 2, "episodes must be at least 1"),
+        ("evaluate nowhere --episdes 3", 2, "did you mean --episodes?"),
+        ("play", 2, "ID"),
+        ("play Toy-SpeedLimit-v0 --width -5", 2, "width must be at least 16"),
+        ("play Toy-SpeedLimit-v0 --seed -1", 2, "seed must be at least 0"),
+        ("play Toy-SpeedLimit-v0 --video out.txt", 2, "output must be a video file"),
+        ("plot", 2, "name at least one run folder"),
         ("plot nowhere", 2, "nowhere is not a run folder"),
-        ("list tasks", 2, "takes no options"),
+        ("plot nowhere -o out.xyz", 2, "output must end in one of"),
+        ("sweep nowhere.toml", 2, "cannot read the sweep file nowhere.toml"),
+        ("list foo", 2, "foo"),
+        ("--version extra", 2, "--version takes nothing more"),
         ("", 2, ""),
     ],
 )
-def test_wrong_words_are_named(tmp_path, monkeypatch, capsys, words, status, message):
+def test_wrong_words_are_named_and_leave_nothing_behind(tmp_path, monkeypatch, capsys, words, status, message):
     monkeypatch.chdir(tmp_path)
     code, _, error = run(capsys, *words.split())
     assert code == status
     assert message in error
+    assert len(error.strip().splitlines()) <= 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -241,15 +263,90 @@ def test_help_is_there(capsys):
     assert "jsafe plot" in run(capsys, "--help")[1]
     status, output, _ = run(capsys, "train", "fake", "--help")
     assert status == 0
-    for text in ("--total-steps", "--rate", "Step size.", "--inner.widths", "Presets: fast"):
+    for text in ("--total-steps", "--rate", "Step size.", "--widths", "fast", "Large steps."):
         assert text in output
+    assert run(capsys, "evaluate", "--help")[0] == 0
+
+
+def fake(*words, env, **options):
+    """The fake algorithm in a process of its own, which imports it from the current folder."""
+    line = ["train", "fake", "--import", "fake_learner", "--env", "Toy-SpeedLimit-v0", "--total-steps", "300"]
+    return subprocess.run(command(*line, *words), env=env, cwd=Path(fake_learner.__file__).parent, **options)
+
+
+def test_a_run_goes_on_when_nobody_reads_what_it_says(tmp_path, environment):
+    """`2>&1 | head`, and closed streams: the run ends as it should, and its files are whole."""
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as pipe:
+        ended = fake("--run-dir", tmp_path / "pipe", env=environment, stdout=pipe, stderr=pipe)
+    assert ended.returncode == 0
+    closed = shlex.join(command("train", "--resume", tmp_path / "pipe", "--total-steps", 400)) + " >&- 2>&-"
+    ended = subprocess.run(["sh", "-c", closed], env=environment, cwd=Path(fake_learner.__file__).parent)
+    assert ended.returncode == 0
+    rows = read_csv(tmp_path / "pipe" / "progress.csv")
+    assert rows[-1]["env_steps"] == "400"
+    assert len(Checkpoints(tmp_path / "pipe").list()) == 2
+
+
+def test_a_full_log_is_no_reason_to_stop(tmp_path, environment):
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    with open("/dev/full", "w") as log:
+        ended = fake("--run-dir", tmp_path / "run", env=environment, stdout=log, stderr=log)
+    assert ended.returncode == 0
+    assert len(Checkpoints(tmp_path / "run").list()) == 1
+
+
+def test_modules_and_options_of_the_environment_are_kept_with_the_run(tmp_path, environment):
+    """The module is imported again, and the environment has two costs again, for every later command."""
+    folder = tmp_path / "a[red]b"
+    words = ["--env.num_costs", 2, "--env.act_dim=2", "--run-dir", folder]
+    made = fake(*words, env=environment | {"PYTHONIOENCODING": "ascii"}, capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    assert str(folder) in made.stderr
+    assert "speed0" in made.stdout
+    assert "speed1" in made.stdout
+    assert made.stdout.isascii()
+    here = Path(fake_learner.__file__).parent
+    done = subprocess.run(
+        command("evaluate", folder, "--episodes", 2), env=environment, cwd=here, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    report = json.loads((folder / "evaluation.json").read_text())
+    assert [cost["name"] for cost in report["costs"]] == ["cost_speed0", "cost_speed1"]
+
+
+def test_no_home_folder_is_no_reason_to_fail(monkeypatch):
+    def nobody():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", nobody)
+    before = jax.config.jax_compilation_cache_dir
+    jax.config.update("jax_compilation_cache_dir", None)
+    try:
+        compiled.keep_programs()
+        assert jax.config.jax_compilation_cache_dir is None
+    finally:
+        jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_the_goal_of_a_session_is_not_the_goal_of_the_run(fake_run, capsys):
+    before = (fake_run / "config.json").read_bytes()
+    status, output, _ = run(capsys, "train", "--resume", fake_run, "--total-steps", 1)
+    assert status == 0
+    assert "finished" in output
+    assert (fake_run / "config.json").read_bytes() == before
 
 
 def test_a_reader_that_has_gone_is_no_traceback(environment):
     read, write = os.pipe()
     os.close(read)
     with open(write, "w") as pipe:
-        ended = subprocess.run(command("train"), env=environment, stdout=pipe, stderr=subprocess.PIPE, text=True)
+        ended = subprocess.run(
+            command("list", "tasks"), env=environment, stdout=pipe, stderr=subprocess.PIPE, text=True
+        )
     assert ended.returncode == 128 + signal.SIGPIPE
     assert ended.stderr == ""
 
@@ -265,18 +362,24 @@ def test_evaluate_writes_what_it_prints(capsys, fake_run):
     values = report["per_episode"]
     assert len(values["return"]) == 5
     assert report["return"]["mean"] == pytest.approx(np.mean(values["return"]))
-    assert report["cost_rate"] == pytest.approx(np.sum(values["cost"]) / np.sum(values["length"]))
+    (cost,) = report["costs"]
+    assert cost["per_step"] == pytest.approx(np.sum(values["cost"]) / np.sum(values["length"]))
+    for text in (f"{cost['mean']:.4g}", f"{cost['p95']:.4g}, {cost['worst']:.4g}"):
+        assert text in output
     assert f"{report['return']['mean']:.4g}" in output
     assert run(capsys, "evaluate", fake_run, "--episodes", 5, "--stochastic")[0] == 0
     sampled = json.loads((fake_run / "evaluation.json").read_text())
     assert sampled["deterministic"] is False
     assert sampled["per_episode"]["return"] != values["return"]
-    assert run(capsys, "evaluate", fake_run, "--episodes", 0)[0] == 2
+    status, _, error = run(capsys, "evaluate", fake_run, "--env", "SafetyPointGoal1-v0", "--episodes", 1)
+    assert status == 1
+    assert "SafetyPointGoal1-v0 is not the one the policy was trained with" in error
 
 
 def test_a_policy_comes_back_for_a_notebook(fake_run):
     learner, loaded = evaluation.restore(fake_run)
-    out = learner.act(learner.policy(loaded.state), np.zeros((2, 3), np.float32), jax.random.key(0), True)
+    obs, key = np.zeros((2, 3), np.float32), jax.random.key(0)
+    out = learner.act(learner.policy(loaded.state), learner.memory.init(2), obs, key, True)
     assert out.action.shape == (2, 1)
 
 
@@ -342,13 +445,20 @@ def test_plot_draws_the_run(tmp_path, capsys, fake_run):
 def test_list_names_algorithms_and_tasks(capsys):
     status, output, _ = run(capsys, "list")
     assert status == 0
-    for text in ("seditor", "sac_lag", "Safexp-PointGoal1-v0", "SafetyCarPush2-v0"):
+    for text in ("fake (off-policy): Moves at random.", "--preset fast", "Safexp-PointGoal1-v0", "SafetyCarPush2-v0"):
         assert text in output
+    status, output, _ = run(capsys, "list", "algorithms", "--json")
+    (found,) = [each for each in json.loads(output) if each["name"] == "fake"]
+    assert found["presets"] == [{"name": "fast", "summary": "Large steps.", "recommended": False, "total_steps": None}]
+    assert "Toy-SpeedLimit-v0" in json.loads(run(capsys, "list", "tasks", "--json")[1])
 
 
-def test_default_folders_are_numbered(tmp_path, monkeypatch):
+def test_default_folders_are_numbered_and_every_file_system_takes_them(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = RunConfig("Toy-SpeedLimit-v0")
-    assert commands._default_folder("fake", run) == Path("runs/fake-Toy-SpeedLimit-v0-s0")
+    assert default_folder("fake", run) == Path("runs/fake-Toy-SpeedLimit-v0-s0")
     (tmp_path / "runs" / "fake-Toy-SpeedLimit-v0-s0").mkdir(parents=True)
-    assert commands._default_folder("fake", run) == Path("runs/fake-Toy-SpeedLimit-v0-s0-2")
+    assert default_folder("fake", run) == Path("runs/fake-Toy-SpeedLimit-v0-s0-2")
+    outside = default_folder("fake", RunConfig("gymnasium:mine/My Env-v0"))
+    assert outside == Path("runs/fake-gymnasium-mine-My-Env-v0-s0")
+    assert len(default_folder("fake", RunConfig("python:" + "x" * 400)).name) <= 150

@@ -1,6 +1,8 @@
 """The options of an algorithm's parts on the command line: names, presets, hints, help."""
 
+import io
 import math
+import sys
 
 import parts
 import pytest
@@ -89,6 +91,19 @@ def test_wrong_words_are_named_in_one_line(words, message):
     with pytest.raises(ValueError, match=message) as error:
         read(words)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_messages_of_the_parser_fit_on_a_line(monkeypatch, encoding):
+    """tyro draws boxes where standard output can show them."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding=encoding))
+    for words, message in (
+        ("--num-envs many", r"--num-envs: could not convert string to float: 'many'; wanted: --num-envs INT$"),
+        ("--mode both", r"^invalid choice 'both' for argument '--mode'. Expected one of \('reward', 'mix'\) ?\.$"),
+        ("surplus", "^Unrecognized options: surplus$"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read(words)
 
 
 def test_options_of_environments_are_values():

@@ -118,6 +118,17 @@ def curve(folder):
     return [{name: value for name, value in row.items() if name not in logging.WALL_COLUMNS} for row in rows]
 
 
+def journal(folder):
+    """The arrays of every chunk of the replay's journal."""
+    return [
+        checkpoint._read_chunk(folder, path.name, checkpoint.checksum(path.read_bytes())) for path in chunks(folder)
+    ]
+
+
+def chunks(folder):
+    return sorted((folder / "journal").glob("*.npz"))
+
+
 def final(folder):
     """Learner, collector and curve averages of the newest checkpoint."""
     learner, collector = parts()
@@ -186,11 +197,11 @@ def crash_after(monkeypatch, iterations, error):
         collector.collect = collect_or_fail
         return collector
 
-    monkeypatch.setattr(session, "make_collector", make)
+    monkeypatch.setattr(build, "make_collector", make)
 
 
-class Crash(Exception):
-    pass
+class Crash(BaseException):
+    """Ends a session on the spot, as a kill does."""
 
 
 def crash():
@@ -220,13 +231,67 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path, monkeypatch, unbroken):
     """The checkpoint of iteration 4 (in the middle of an interval), rows up to iteration 12, then a crash."""
     with monkeypatch.context() as patch:
         crash_after(patch, 12, crash)
-        patch.setattr(session.Trainer, "_save", only_at(4, session.Trainer._save))
+        patch.setattr(session.Session, "_save", only_at(4, session.Session._save))
         with pytest.raises(Crash):
             launch(tmp_path / "run", checkpoint_seconds=0.0)
     assert checkpoint.Checkpoints(tmp_path / "run").list() == [4]
     assert [row["iteration"] for row in curve(tmp_path / "run")] == ["3", "6", "9", "12"]
     launch(tmp_path / "run", resume=True)
     assert_same_run(tmp_path / "run", unbroken)
+
+
+def test_an_exception_saves_first_and_says_how_to_go_on(tmp_path, monkeypatch, unbroken):
+    def out_of_memory():
+        raise MemoryError("out of memory")
+
+    with monkeypatch.context() as patch:
+        crash_after(patch, 8, out_of_memory)
+        outcome, _ = launch(tmp_path / "run")
+    assert (outcome.status, outcome.iteration) == ("failed", 8)
+    assert "MemoryError: out of memory; the last good checkpoint, of iteration 8, is kept" in outcome.message
+    assert f"continue with: jsafe train --resume {tmp_path / 'run'}" in outcome.message
+    outcome, _ = launch(tmp_path / "run", resume=True)
+    assert outcome.status == "finished"
+    assert_same_run(tmp_path / "run", unbroken)
+
+
+def test_a_bad_value_stops_the_run_before_it_is_stored(tmp_path, monkeypatch):
+    step = envs.ToyEnv.step
+
+    def poisoned(self, actions):
+        out = step(self, actions)
+        steps.append(None)
+        if len(steps) == 42:
+            out.reward[1] = np.nan
+        return out
+
+    steps: list = []
+    monkeypatch.setattr(envs.ToyEnv, "step", poisoned)
+    outcome, _ = launch(tmp_path / "run", checkpoint_seconds=0.0)
+    assert outcome.status == "diverged"
+    assert "reward of environment 1 is nan in step" in outcome.message
+    assert "the last good checkpoint, of iteration 8, is kept" in outcome.message
+    rows = [chunk["rows"] for chunk in journal(tmp_path / "run")]
+    assert len(rows) == 8
+    assert all(np.isfinite(array).all() for array in rows)
+
+
+def test_a_folder_has_one_owner(tmp_path):
+    launch(tmp_path / "run", total_steps=50)
+    with session.held(tmp_path / "run"), pytest.raises(train.RunError, match=r"in use: training by process \d+ on "):
+        launch(tmp_path / "run", resume=True)
+    assert launch(tmp_path / "run", resume=True)[0].status == "finished"
+
+
+def test_what_vanishes_under_a_run_is_told_and_restored(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        crash_after(patch, 7, lambda: [(folder / name).unlink(True) for name in ("config.json", "progress.csv")])
+        outcome, text = launch(folder, checkpoint_seconds=0.0)
+    assert outcome.status == "finished"
+    assert "config.json and progress.csv had vanished" in text
+    assert train.read(folder).algorithm == "fake"
+    assert curve(folder)[-1]["iteration"] == "20"
 
 
 def only_at(iteration, save):
@@ -263,7 +328,7 @@ def test_a_finished_run_trains_on_with_more_steps(tmp_path, unbroken):
     launch(tmp_path / "run", total_steps=120)
     outcome = train.train(tmp_path / "run", total_steps=200, console=Console(file=io.StringIO()))
     assert outcome.env_steps == 200
-    assert train.read(tmp_path / "run")[0].total_steps == 200
+    assert train.read(tmp_path / "run")[0].total_steps == 120  # the goal of the run stays; this was one session's
     assert_same_run(tmp_path / "run", unbroken)
 
 
@@ -274,7 +339,7 @@ def test_one_batch_ahead_resumes_exactly_and_learns_from_older_data(tmp_path, un
     assert outcome.env_steps == 200
     assert curve(tmp_path / "two") == curve(tmp_path / "ahead")
     assert curve(tmp_path / "ahead") != curve(unbroken)
-    with pytest.raises(ValueError, match="depth must be 0 or 1, got 2"):
+    with pytest.raises(ValueError, match="depth must be one of 0, 1, got 2"):
         RunConfig(env=ENV, depth=2)
 
 
@@ -309,7 +374,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, unb
     """Checkpoints and rows fail from iteration 5 to 12; afterwards nothing is missing."""
     write, append = checkpoint._write, logging.CsvTable._write
     trainers = []
-    original = session.Trainer.__init__
+    original = session.Session.__init__
 
     def remember(self, *args):
         trainers.append(self)
@@ -318,7 +383,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, unb
     def failing(function):
         return lambda *args: full_disk() if 5 <= trainers[-1].iteration <= 12 else function(*args)
 
-    monkeypatch.setattr(session.Trainer, "__init__", remember)
+    monkeypatch.setattr(session.Session, "__init__", remember)
     monkeypatch.setattr(checkpoint, "_write", failing(write))
     monkeypatch.setattr(logging.CsvTable, "_write", failing(append))
     outcome, text = launch(tmp_path / "run", checkpoint_seconds=0.0)
@@ -359,38 +424,21 @@ def test_a_run_folder_that_is_none_is_named(tmp_path):
     with pytest.raises(train.RunError, match="is not a run folder"):
         train.train(tmp_path / "nowhere")
     (tmp_path / "config.json").write_text('{"algorithm": "fake"}')
-    with pytest.raises(train.RunError, match=r"config\.json cannot be read"):
+    with pytest.raises(train.RunError, match=r"config\.json cannot be used: it was damaged or changed"):
         train.train(tmp_path)
 
 
 def test_a_changed_config_does_not_resume(tmp_path):
     launch(tmp_path / "run")
     path = tmp_path / "run" / "config.json"
-    path.write_text(path.read_text().replace('"rate": 0.1', '"rate": 0.2'))
+    path.write_bytes(checkpoint.sealed(json.loads(path.read_text().replace('"rate": 0.1', '"rate": 0.2'))))
     with pytest.raises(checkpoint.CheckpointError, match=r"options\.rate: 0\.1 there, 0\.2 here"):
         launch(tmp_path / "run", resume=True)
 
 
 def test_unknown_environments_are_named():
     with pytest.raises(ValueError, match="did you mean 'Toy-SpeedLimit-v0'"):
-        build.make_env("Toy-SpedLimit-v0", 1)
-
-
-def test_events_hold_the_rows(tmp_path):
-    from tensorboardX.proto import event_pb2
-
-    events = logging.Events(tmp_path, step=50)
-    events.write(60, {"loss/fake": 0.5})
-    events.close()
-    (path,) = tmp_path.iterdir()
-    data, found = path.read_bytes(), []
-    while data:
-        length = int.from_bytes(data[:8], "little")
-        found.append(event_pb2.Event.FromString(data[12 : 12 + length]))
-        data = data[16 + length :]
-    assert (found[1].step, found[1].session_log.status) == (50, event_pb2.SessionLog.START)
-    assert (found[2].step, found[2].summary.value[0].tag) == (60, "loss/fake")
-    assert found[2].summary.value[0].simple_value == 0.5
+        build.build_env(RunConfig(env="Toy-SpedLimit-v0"), 1, 0)
 
 
 def test_a_row_that_fails_half_way_is_cut_off_and_written_later(tmp_path, monkeypatch):
@@ -422,25 +470,15 @@ def test_new_metrics_gain_a_column(tmp_path):
     np.testing.assert_array_equal(columns["extra"], [math.nan, 7])
 
 
-def test_the_headline_reads_limits_in_both_units():
-    values = {"episode/success": 0.0, "episode/return": 12.345, "episode/cost": 23.456, "episode/cost_rate": 0.0234}
-    assert dict(logging.headline(values)) == {"return": "12.35", "cost rate": "0.023"}
-    per_step = {**values, "episode/success": 0.875, "rule/limit": 5e-4, "rule/multiplier": 1.25}
-    assert dict(logging.headline(per_step)) == {"success": "0.88", "cost rate": "0.023/0.0005", "multiplier": "1.25"}
-    episodic = {**values, "rule/limit_episodic_0": 25.0, "rule/limit_episodic_1": 10.0}
-    assert dict(logging.headline(episodic)) == {"return": "12.35", "cost": "23.46/25+10"}
-    assert logging.headline({"episode/return": math.nan}) == []
-
-
 def test_the_line_on_a_terminal_shows_time_left():
     text = io.StringIO()
     console = Console(file=text, force_terminal=True, width=200)
     progress = logging.Progress(console, 1000)
-    progress.update(100, {"rule/multiplier": 0.5})
+    progress.update(100, {})
     progress._recent[0] = (progress._recent[0][0] - 10, 0)
     progress.update(100, {})
     progress.close()
-    assert "100/1000 steps, 10 steps/s, multiplier 0.5, 1:30 min left" in text.getvalue()
+    assert "100/1000 steps, 10 steps/s, 1:30 min left" in text.getvalue()
 
 
 def test_lazy_names():

@@ -46,8 +46,8 @@ class OnPolicyConfig(Options):
     """Environments of the collector."""
     steps_per_epoch: int = number(20_000, low=1)
     """Environment steps per iteration, over all environments; a multiple of `num_envs`."""
-    total_steps: int | None = number(None, low=1)
-    """Environment steps of the whole run, over which rates decay; None: unknown, and they do not. Runs set it."""
+    schedule_steps: int | None = number(None, low=1)
+    """Environment steps over which rates decay; None: those of the run (`total_steps`), or no decay outside of one."""
 
     standardize: Literal["reward", "all", "mix", "none"] = "reward"
     """`reward`: the reward's advantage is centred and scaled, each cost's only centred, then they are mixed (Ray et al.
@@ -99,9 +99,9 @@ class OnPolicyConfig(Options):
 
     def remaining(self, iteration: Array) -> Array:
         """Share of the run that is left at the start of an iteration: 1, then down to that of the last one."""
-        if self.total_steps is None:
+        if self.schedule_steps is None:
             return jnp.ones(())
-        epochs = max(self.total_steps / self.steps_per_epoch, 1.0)
+        epochs = max(self.schedule_steps / self.steps_per_epoch, 1.0)
         return jnp.maximum(1.0 - iteration / epochs, 1.0 / epochs)
 
     def feed(self, transform: CMDPTransform | None) -> Rollouts:

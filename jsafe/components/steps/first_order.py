@@ -55,7 +55,7 @@ class FirstOrder(Step):
     """Of the actor."""
     decay: Literal["linear", "none"] = "linear"
     """`linear`: the actor's rate falls linearly over the run, to a last step of one iteration's share. It needs to know
-    the length of the run (`total_steps`); otherwise the rate stays."""
+    the length of the run (`schedule_steps`); otherwise the rate stays."""
     early_stop: bool = True
     """After each pass: stop all passes, the critics' too, once the mean divergence exceeds `target_kl`."""
     entropy_coef: float = traced(0.0, low=0)
