@@ -35,6 +35,19 @@ def categorical(logits: Array, sizes: tuple[int, ...]) -> Categorical:
     return Categorical(jnp.stack(parts, axis=-2))
 
 
+def one_hot(choice: Array, sizes: tuple[int, ...], axis: bool) -> Array:
+    """Choices as columns of 0 and 1, `[..., sum(sizes)]`, factor after factor.
+
+    Args:
+      choice: `[..., K]`, or `[...]` without an axis of its own.
+      sizes: Number of choices of each factor.
+      axis: Whether it has that axis.
+    """
+    if not axis:
+        return jax.nn.one_hot(choice, *sizes)
+    return jnp.concatenate([jax.nn.one_hot(choice[..., k], n) for k, n in enumerate(sizes)], axis=-1)
+
+
 def _choices(dist: Categorical, action: Array) -> Array:
     """Actions `[...]` of a single factor or `[..., K]` as `[..., K]`."""
     return action[..., None] if action.ndim == dist.log_probs.ndim - 2 else action

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe import spaces
+from jsafe.distributions.categorical import one_hot
 from jsafe.errors import unknown
 from jsafe.nets.perceptron import activation
 from jsafe.options import Options, number, part
@@ -95,9 +96,7 @@ class Flat(nn.Module):
         if isinstance(self.space, spaces.Tree):
             return jnp.concatenate([Flat(inner)(obs[name]) for name, inner in self.space.items], axis=-1)
         if isinstance(self.space, spaces.Discrete):
-            choices = obs.reshape(obs.shape[0], -1)
-            columns = [jax.nn.one_hot(choices[:, k], n) for k, n in enumerate(self.space.sizes)]
-            return jnp.concatenate(columns, axis=-1)
+            return one_hot(obs, self.space.sizes, bool(self.space.shape))
         return _scaled(obs, self.space).reshape(obs.shape[0], -1)
 
 

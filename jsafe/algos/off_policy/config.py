@@ -12,6 +12,7 @@ from jsafe.components.reward_normalizer import NoNormalizer
 from jsafe.components.rules import IPO, Lagrange, NoRule
 from jsafe.components.temperature import Learned
 from jsafe.feeds import Replay
+from jsafe.nets.encoders import OWN, Auto
 from jsafe.ops.precision import Precision
 from jsafe.options import Options, number, seam, traced
 from jsafe.types import Part
@@ -37,6 +38,9 @@ class OffPolicyConfig(Options):
     """The policy and its loss."""
     critics: Part = seam("critics", Ensemble())
     """Action values of the reward and of the costs."""
+    encoder: Part = seam("encoder", Auto(), OWN)
+    """From an observation to what actor and critics see, trained by the critics alone; a part, or a flax module of
+    one's own."""
     rule: Part = seam("rule", Lagrange(learning_rate=1e-3))
     """How costs weigh in the actor's objective."""
     temperature: Part = seam("temperature", Learned())

@@ -97,9 +97,7 @@ def gaussian_head(kind: str, spec: EnvSpec, width: int, options: Any) -> Actor:
       ValueError: If actions are choices.
     """
     if not isinstance(spec.action, spaces.Box):
-        raise ValueError(
-            f"the policy {kind!r} needs continuous actions, got {spec.action}; use 'auto' or 'categorical'"
-        )
+        raise ValueError(f"the policy {kind!r} needs continuous actions, got {spec.action}; use 'auto'")
     return gaussian_actor(
         width, spec.act_dim, hidden=options.hidden, act=options.activation, log_std=options.init_log_std
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -304,7 +305,7 @@ def pack(tree: Any, count: int) -> tuple[Rows, Callable[[Rows], Any]]:
     stops = np.cumsum([0] + [column.shape[1] for column in numbers])
 
     def unpack(rows):
-        slices = iter([rows[0][:, a:b] for a, b in zip(stops[:-1], stops[1:], strict=True)])
+        slices = iter([rows[0][:, a:b] for a, b in itertools.pairwise(stops)])
         bytes_ = iter(rows[1:])
         parts = [
             next(bytes_ if alone else slices).reshape(-1, *leaf.shape[1:]).astype(leaf.dtype)
