@@ -175,7 +175,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
             obs = normalizers.normalize_obs(policy_state.obs_stats, obs)
         draw = actor.draw(policy_state.params, obs, key, deterministic)
         log_prob = sum(draw.log_probs.values(), jnp.zeros(obs.shape[0]))
-        return ActOutput(draw.action, log_prob, draw.extras, memory)
+        return ActOutput(draw.action, log_prob, draw.extras or {}, memory)
 
     update, act = (with_precision(function, config.matmul_precision) for function in (update, act))
     memory = memories.frames(spec.obs_dim, stack) if stack > 1 else NO_MEMORY

@@ -94,12 +94,12 @@ class OffPolicyConfig(Options):
         if self.cost_estimate == "critics" and getattr(self.normalizer, "cost", False):
             raise ValueError("cost_estimate='critics' needs critics of raw costs: normalizer.cost must be False")
         smallest = min(self.limit.values(1) if isinstance(self.limit.value, float) else self.limit.value)
-        if isinstance(self.rule, IPO) and self.limit.per == "step":
-            if 0 < smallest <= self.rule.kappa / max(self.rule.penalty_max, 1e-12):
-                raise ValueError(
-                    "rule.kappa / rule.penalty_max must be below the limit per step, else the weight of the costs is "
-                    f"constant, whatever they are: got {self.rule.kappa!r} / {self.rule.penalty_max!r} for {smallest!r}"
-                )
+        barrier = isinstance(self.rule, IPO) and self.limit.per == "step"
+        if barrier and 0 < smallest <= self.rule.kappa / max(self.rule.penalty_max, 1e-12):
+            raise ValueError(
+                "rule.kappa / rule.penalty_max must be below the limit per step, else the weight of the costs is "
+                f"constant, whatever they are: got {self.rule.kappa!r} / {self.rule.penalty_max!r} for {smallest!r}"
+            )
 
     @property
     def constrained(self) -> bool:
