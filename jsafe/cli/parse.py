@@ -249,7 +249,7 @@ def field_docs(kind: type) -> dict[str, str]:
 
 def first_sentence(text: str | None) -> str:
     """The beginning of a text up to its first full stop."""
-    return re.split(r"(?<=\.)\s", " ".join((text or "").split()), maxsplit=1)[0]
+    return re.split(r"(?<=\.)(?<!al\.)\s(?=[A-Z`])", " ".join((text or "").split()), maxsplit=1)[0]
 
 
 def columns(rows: Iterable[tuple[str, str]], width: int, left: int = 30) -> str:
