@@ -91,7 +91,7 @@ def _one_line(text: str) -> str:
     for section in sections:
         if section[:1] == ["Argument helptext:"]:
             said += f"; wanted: {section[1]}"
-    return said
+    return re.sub(r"^Error parsing [A-Z]\w*: ", "", said)  # the dataclass that refused a field says its name
 
 
 def _numbers() -> tyro.constructors.ConstructorRegistry:
