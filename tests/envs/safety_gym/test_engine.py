@@ -94,7 +94,7 @@ def test_waking_objects_go_on_bit_for_bit():
     other = jsafe.envs.make("SafetyPointGoal1-v0", num_envs=1, seed=1)
     other.load_state_dict(saved)
     for e in (env, other):  # the robot runs into the sleeping vase
-        data = e._physics.data[0]
+        data = e.physics.data[0]
         assert (data.tree_asleep >= 0).any()
         pos, quat = e.get_state(0)["bodies"]["agent"]
         yaw = 2 * np.arctan2(quat[3], quat[0])
@@ -106,7 +106,7 @@ def test_waking_objects_go_on_bit_for_bit():
     for _ in range(30):
         out = env.step(np.ones((1, 2)))
         assert same(out, other.step(np.ones((1, 2))))
-        touched |= not (env._physics.data[0].tree_asleep >= 0).any()
+        touched |= not (env.physics.data[0].tree_asleep >= 0).any()
     assert touched
     assert equal(env.state_dict(), other.state_dict())
 
@@ -136,7 +136,7 @@ def test_states_by_name(name):
 def test_set_state_wakes(env):
     for _ in range(20):
         env.step(np.zeros((3, 2)))
-    data = env._physics.data[0]
+    data = env.physics.data[0]
     assert (data.tree_asleep >= 0).sum() == 10
     state = env.get_state(0)
     pos = state["joints"]["vase4"][0].copy()
@@ -191,7 +191,9 @@ def test_cost_columns():
     assert apart.spec.num_costs == 2
     for e in (total, apart):
         e.reset()
-        e.set_state(0, {"bodies": {"hazard0": (np.r_[e._scene.agent_pos[0, :2], 0.02], np.array([1.0, 0, 0, 0]))}})
+        e.set_state(
+            0, {"bodies": {"hazard0": (np.r_[e.simulation.scene.agent_pos[0, :2], 0.02], np.array([1.0, 0, 0, 0]))}}
+        )
     a, b = total.step(np.zeros((1, 2))), apart.step(np.zeros((1, 2)))
     np.testing.assert_array_equal(a.cost, [[1.0]])
     np.testing.assert_array_equal(b.cost, [[1.0, 0.0]])
@@ -241,7 +243,9 @@ def test_no_room_for_a_new_goal_terminates():
     env.reset()
     env.task.begin = env.task.next_goal
     env.task.next_goal = lambda episode: False
-    env.set_state(0, {"bodies": {"goal": (np.r_[env._scene.agent_pos[0, :2], 0.16], np.array([1.0, 0, 0, 0]))}})
+    env.set_state(
+        0, {"bodies": {"goal": (np.r_[env.simulation.scene.agent_pos[0, :2], 0.16], np.array([1.0, 0, 0, 0]))}}
+    )
     out = env.step(np.zeros((1, 2)))
     assert out.info["success"]
     assert out.terminated
@@ -365,10 +369,10 @@ def test_errors_in_a_thread_reach_the_caller():
     def broken(thread, rows):
         raise ZeroDivisionError
 
-    work, env._physics._work = env._physics._work, broken
+    work, env.physics.work = env.physics.work, broken
     with pytest.raises(ZeroDivisionError):
         env.step(np.zeros((16, 2)))
-    env._physics._work = work
+    env.physics.work = work
     env.step(np.zeros((16, 2)))
 
 
@@ -430,8 +434,8 @@ def test_tasks_and_robots_of_users():
     assert obs.shape == (3, 20)
     pushed = [env.step(np.ones((3, 1))) for _ in range(10)]
     assert (pushed[-1].cost == 1).all()
-    turned = (env._scene.agent_rot @ pushed[-1].obs[:, :3, None])[..., 0]
-    np.testing.assert_allclose(env._scene.vel["agent"][:, 0], turned, atol=1e-9)
+    turned = (env.simulation.scene.agent_rot @ pushed[-1].obs[:, :3, None])[..., 0]
+    np.testing.assert_allclose(env.simulation.scene.vel["agent"][:, 0], turned, atol=1e-9)
     assert jsafe.envs.make(name, limit=1e3).task.limit == 1e3
     with pytest.raises(ValueError, match="registered already"):
         jsafe.envs.register(name, Errand, SLED)

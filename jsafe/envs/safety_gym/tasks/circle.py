@@ -17,7 +17,6 @@ class Circle(Task):
     horizon = 500
     lidar = Lidar(max_dist=6.0)
     moving = ("agent",)
-    radius = 1.5
 
     def __init__(self, robot, level: int):
         super().__init__(robot)
@@ -36,10 +35,11 @@ class Circle(Task):
     def reward(self, scene, now, met):
         (x, y), (u, v) = scene.agent_pos[:, :2].T, scene.vel["agent"][:, 0, :2].T
         r = np.sqrt(x * x + y * y)
-        return 0.1 * ((-u * y + v * x) / r) / (1 + np.abs(r - self.radius))
+        return 0.1 * ((-u * y + v * x) / r) / (1 + np.abs(r - self.kind("circle").radius))
 
     def costs(self, scene):
         if not self.level:
             return {}
-        out = np.abs(scene.agent_pos[:, : self.level]) > WALL
+        walls = np.abs(self.kind("sigwalls").locations).max(axis=0)[: self.level]  # the outermost along x and y
+        out = np.abs(scene.agent_pos[:, : self.level]) > walls
         return {"out_of_boundary": out.any(axis=1).astype(float)}

@@ -36,4 +36,5 @@ class Run(Task):
         return now["old_potential"] - scene.memory["old_potential"]
 
     def costs(self, scene):
-        return {"out_of_boundary": (np.abs(scene.agent_pos[:, 0]) > WALL).astype(float)}
+        wall = np.abs(self.kind("sigwalls").locations)[:, 0].max()
+        return {"out_of_boundary": (np.abs(scene.agent_pos[:, 0]) > wall).astype(float)}
