@@ -117,11 +117,11 @@ def test_new_metrics_gain_a_column_and_old_names_are_read(tmp_path):
 def test_the_line_on_a_terminal_shows_compiling_and_then_the_time_left():
     text = io.StringIO()
     progress = Progress(Console(file=text, force_terminal=True, width=200), 1000)
+    assert progress._text() == "0/1000 steps, first batch and compiling"
     progress.update(100, {"cost/0/multiplier": 0.5})
     progress._recent[0] = (progress._recent[0][0] - 10, 0)
     progress.update(100, {})
     progress.close()
-    assert "0/1000 steps, first batch and compiling" in text.getvalue()
     assert "100/1000 steps, 10 steps/s, multiplier 0.5, 1:30 min left" in text.getvalue()
 
 
