@@ -392,7 +392,7 @@ def type_of(options: Any, name: str) -> Any:
 
 
 def elsewhere(options: Any, name: str) -> str:
-    """`belongs to the rule 'pid', and the rule here is 'none'` for an option of a part not in use, or nothing."""
+    """`belongs to the rule 'pid', and the rule here is 'none'`, for an option of a part that is not in use."""
     for path, field in paths(options).items():
         for kind, cls in kinds(field.metadata.get("seam", "")).items():
             if dataclasses.is_dataclass(cls) and name in {inner.name for inner in dataclasses.fields(cls)}:

@@ -125,7 +125,7 @@ class CriticFit(Options):
 
     hidden: tuple[int, ...] = number((64, 64), low=1)
     activation: Activation = "tanh"
-    learning_rate: float = traced(3e-4, low=0)
+    learning_rate: float = traced(3e-4, above=0)
     l2: float = traced(0.001, low=0)
     """Weight of the squared parameters in each loss."""
 
