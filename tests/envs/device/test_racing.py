@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import racing_recordings as recordings
+from jsafe.collect.collector import make_collector
 
 import jsafe
-from jsafe.collect.collector import make_collector
 from jsafe.envs.device import HostedEnv, hosted, racing, vectorise
 from jsafe.envs.device.racing import car, contacts, observe, picture, track, world
 from jsafe.envs.device.racing.pool import TILES, pack, pool, road
