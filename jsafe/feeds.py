@@ -69,21 +69,21 @@ class Replay(Options):
     action means nothing, and the next row starts another episode.
     """
 
-    num_envs: int = number(32, low=1)
+    num_envs: int = number(32, low=1, high=10**6)
     """Environments that are stepped."""
-    unroll: int = number(5, low=1)
+    unroll: int = number(5, low=1, high=10**9)
     """Steps of every environment per iteration."""
-    sequences: int = number(1024, low=1)
+    sequences: int = number(1024, low=1, high=10**9)
     """Windows per update: the minibatch."""
-    sequence_length: int = number(8, low=2)
+    sequence_length: int = number(8, low=2, high=10**9)
     """Rows per window; 2 is a single transition."""
-    frame_stack: int = number(1, low=1)
+    frame_stack: int = number(1, low=1, high=10**4)
     """Observations that are concatenated, oldest first; the policy's memory does the same while acting."""
-    replay_rows: int = number(50_000, low=1)
+    replay_rows: int = number(50_000, low=1, high=10**12)
     """Capacity in rows per environment."""
     initial_rows: int = number(10_000, low=0)
     """Rows (all environments) collected before the first update."""
-    updates: int = number(1, low=1)
+    updates: int = number(1, low=1, high=10**6)
     """Updates per iteration."""
     random_steps: int = number(0, low=0)
     """Environment steps (all envs) with uniformly random actions at the start."""
@@ -91,6 +91,18 @@ class Replay(Options):
     """Storage type of float observations: float32 or float16. Images stay uint8."""
     replay_on_device: bool = False
     """Keep a copy of the observations in the device's memory, and gather minibatches there."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        need = self.sequence_length + self.frame_stack - 1
+        if self.replay_rows < need:
+            raise ValueError(
+                f"replay_rows must be at least sequence_length + frame_stack - 1 = {need}, got {self.replay_rows}"
+            )
+        if self.initial_rows > (capacity := self.replay_rows * self.num_envs):
+            raise ValueError(
+                f"initial_rows must be at most replay_rows * num_envs = {capacity}, got {self.initial_rows}"
+            )
 
     batch_option = "sequences"
     memory_option = "replay_rows"

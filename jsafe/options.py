@@ -131,17 +131,14 @@ def check(options: Any) -> None:
     hints = _hints(type(options))
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
-        if "seam" in field.metadata:
-            if isinstance(value, field.metadata.get("built", ())):
-                object.__setattr__(options, field.name, Built(value))
-            elif not hasattr(value, "build"):
-                raise FieldError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
-            continue
         if isinstance(value, field.metadata.get("or_a", ())):
             continue
         try:
-            value = _typed(field.name, value, hints[field.name])
-            _in_range(field.name, value, field.metadata.get("range", {}))
+            if "seam" in field.metadata:
+                value = _as_part(field, value)
+            else:
+                value = _typed(field.name, value, hints[field.name])
+                _in_range(field.name, value, field.metadata.get("range", {}))
         except ValueError as error:
             raise FieldError(str(error)) from None
         object.__setattr__(options, field.name, value)
@@ -157,6 +154,21 @@ class Built:
         """The object itself."""
         del spec, axis_name
         return self.value
+
+
+def _as_part(field: dataclasses.Field, value: Any) -> Any:
+    """A part as it is; what parts of the seam build, wrapped as one.
+
+    Raises:
+      ValueError: For anything else.
+    """
+    if hasattr(value, "build"):
+        return value
+    kinds_built = field.metadata.get("built") or (tuple if hasattr(value, "_fields") else ())
+    if isinstance(value, kinds_built):
+        return Built(value)
+    seam_name = field.metadata["seam"]
+    raise ValueError(f"{field.name} must be a {seam_name} (with `build`), the name of one, or a mapping, got {value!r}")
 
 
 def check_fields(config: type, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -278,10 +290,7 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
         old = getattr(options, name)
         nested = {key: value for key, value in inner.items() if key}
         if "seam" in fields[name].metadata:
-            given = inner.get("", old)
-            if isinstance(given, fields[name].metadata.get("built", ())):
-                given = Built(given)
-            values[name] = _inside(name, _part, name, fields[name].metadata["seam"], old, given, nested)
+            values[name] = _inside(name, _part, fields[name], old, inner.get("", old), nested)
         elif nested or (dataclasses.is_dataclass(old) and isinstance(inner.get(""), Mapping)):
             if not dataclasses.is_dataclass(old):
                 raise ValueError(f"option {name!r}{f' of {owner}' if owner else ''} has no parts, got {nested!r}")
@@ -301,22 +310,20 @@ def _inside(name: str, make: Callable[..., Any], *args: Any) -> Any:
         raise FieldError(f"{name}.{error}") from None
 
 
-def _part(name: str, seam_name: str, old: Any, given: Any, nested: Mapping[str, Any]) -> Any:
+def _part(field: dataclasses.Field, old: Any, given: Any, nested: Mapping[str, Any]) -> Any:
     """The part that a seam's field gets."""
     if isinstance(given, str):
-        known = kinds(seam_name)
+        known = kinds(field.metadata["seam"])
         if given not in known:
-            raise ValueError(unknown(seam_name, given, known))
+            raise ValueError(unknown(field.metadata["seam"], given, known))
         given = old if getattr(type(old), "kind", None) == given else known[given]()
     elif isinstance(given, Mapping):
         rest = {key: value for key, value in given.items() if key != "kind"}
-        base = _part(name, seam_name, old, given["kind"], {}) if "kind" in given else old
-        given = replace(base, rest, name)
-    elif isinstance(given, tuple) and hasattr(given, "_fields"):
-        given = Ready(given)
-    elif not hasattr(given, "build"):
-        raise ValueError(f"{name} must be a {seam_name} (with `build`), the name of one, or a mapping, got {given!r}")
-    return replace(given, nested, name) if nested else given
+        base = _part(field, old, given["kind"], {}) if "kind" in given else old
+        given = replace(base, rest, field.name)
+    else:
+        given = _as_part(field, given)
+    return replace(given, nested, field.name) if nested else given
 
 
 def _spelled_out(options: Any, changes: Mapping[str, Any], owner: str) -> dict[str, Any]:
@@ -385,7 +392,7 @@ def type_of(options: Any, name: str) -> Any:
 
 
 def elsewhere(options: Any, name: str) -> str:
-    """`belongs to the rule 'pid', and the rule here is 'none'` for an option of a part that is not in use, or nothing."""
+    """`belongs to the rule 'pid', and the rule here is 'none'`, for an option of a part that is not in use."""
     for path, field in paths(options).items():
         for kind, cls in kinds(field.metadata.get("seam", "")).items():
             if dataclasses.is_dataclass(cls) and name in {inner.name for inner in dataclasses.fields(cls)}:

@@ -57,6 +57,8 @@ _NUMBERS = {"FLOAT": ("nan", "inf", "-inf"), "INT": ("nan", "inf", "-1", "0.5", 
 _FAR = re.compile("1e30")
 _ENDLESS = ("--total-steps", "--log-interval", "--keep-checkpoints", "--num-envs", "--seeds")
 """Options for which a very large number is a wish that cannot be tried here."""
+_JOB = ("--num-processes", "--process-id")
+"""Options that need another one, which is then what the message is about."""
 LIMIT = 25.0
 SLOW = ("cpo", "sac_lag", "seditor", "goal", "outside", "sweep")
 """Bases whose good command is left out of the quick part: they take long to compile."""
@@ -152,7 +154,8 @@ def generated(helps: dict[str, dict[str, str]]) -> Iterator[Case]:
                 if value == "1e30" and option in _ENDLESS:
                     continue
                 wanted = ("refused", "trained") if _FAR.fullmatch(value) else ("refused",)
-                yield Case(name, [option, value], _naming([option, value]), wanted)
+                names = _naming([option, value])
+                yield Case(name, [option, value], names[: 1 if option in _JOB else 2], wanted)
 
 
 def handed(path: Path) -> Iterator[Case]:
@@ -178,7 +181,7 @@ def judge(shell: Shell, table: Table, case: Case, place: Path, helps: dict[str, 
     """Runs one command."""
     words, name, listed = list(case.words), f"{case.base}: {shlex.join(case.words)}", helps.get(case.base)
     for i, word in enumerate(words):
-        if word.startswith("--") and listed is not None and case.names == _naming(case.words):
+        if word.startswith("--") and word != "--" and listed is not None and case.names[:1] == _naming(case.words)[:1]:
             words[i] = next((each for each in _spellings(word) if each in listed), "")
             if not words[i]:
                 table.add(name, case.wanted, "absent", detail="the table needs the option's new name")
@@ -212,7 +215,7 @@ def _spellings(word: str) -> list[str]:
 
 
 def _outcome(done: Done, case: Case) -> str:
-    if done.trace or "Traceback (most recent call last)" in done.text:
+    if done.trace:
         return "traceback"
     if done.status is None:
         return "accepted" if re.search(r"starting in|\d+ steps", done.text) else "hangs"
@@ -225,7 +228,10 @@ def _outcome(done: Done, case: Case) -> str:
     heads = [line for line in lines if starts.match(line.strip(" │╭─"))]
     if not lines and not (case.names and re.search(case.names[0], done.out)):
         return "unclear"
-    flat = re.sub(r"[\s│]+", " ", done.text)
+    head = done.text.partition("Traceback (most recent call last)")[
+        0
+    ]  # of an outside environment: the reason comes first
+    flat = re.sub(r"[\s│]+", " ", head)
     if len(heads) > 1 or not all(re.search(name, flat, re.IGNORECASE) for name in case.names if name):
         return "unclear"
     if done.status == 1 and not case.file:

@@ -306,11 +306,12 @@ def options(description: str, name: str, **more: Mapping[str, Any]) -> argparse.
 @contextlib.contextmanager
 def workplace(given: argparse.Namespace):
     """(shell, table) in a scratch folder, with a compilation cache that the commands share."""
-    folder = given.keep or Path(tempfile.mkdtemp(prefix="jsafe-robustness-"))
-    folder = folder.resolve()
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = (given.keep or Path(tempfile.mkdtemp(prefix="jsafe-robustness-"))).resolve()
+    work = folder / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     warm(folder)
-    shell = Shell(folder)
+    shell = Shell(work)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the `finally` below
     try:
         yield shell, Table(given.out)

@@ -211,17 +211,21 @@ def _link(name: str, run: Path, mine: Path) -> None:
         path.rename(mine / path.name if path.name != "00000003" else mine / "moved")
     (run / name).rmdir()
     (run / name).symlink_to(mine)
+    if name == "journal":  # which holds no folders
+        shutil.rmtree(mine / "deep")
 
 
 def _beside(name: str, run: Path, mine: Path) -> None:
     """Puts the user's files into a folder of the run."""
     (run / name).mkdir(exist_ok=True)
     (run / name / "notes.txt").write_text("notes of the user\n")
+    (run / name / ".hidden").write_text("hidden, of the user\n")
+    if name == "journal":
+        return
     (run / name / "best").mkdir()
     (run / name / "best" / "policy.npz").write_text("policy of the user\n")
     (run / name / "2024").mkdir()
     (run / name / "2024" / "diary.txt").write_text("diary of the user\n")
-    (run / name / ".hidden").write_text("hidden, of the user\n")
 
 
 def _linked_file(run: Path, mine: Path) -> None:

@@ -47,6 +47,8 @@ def main() -> int:
                 outcome, detail = play(bench)
             except PermissionError as error:
                 outcome, detail = "skipped", str(error)
+            except (OSError, AssertionError, IndexError, ValueError) as error:
+                outcome, detail = "broken scenario", f"{type(error).__name__}: {error}"
             table.add(name, (*wanted, "skipped"), outcome, time.monotonic() - started, detail)
             shutil.rmtree(bench.place, ignore_errors=True)
         return table.close()

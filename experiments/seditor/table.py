@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jsafe.curves.logging import read_progress
+from jsafe.curves.csv_table import read_progress
 
 
 def first(steps: np.ndarray, success: np.ndarray, level: float) -> str:

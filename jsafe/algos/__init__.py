@@ -2,6 +2,7 @@
 
 from jsafe.algos.off_policy import ddpg as ddpg
 from jsafe.algos.off_policy import sac as sac
+from jsafe.algos.off_policy import sac_discrete as sac_discrete
 from jsafe.algos.off_policy import seditor as seditor
 from jsafe.algos.off_policy import td3 as td3
 from jsafe.algos.on_policy import appo as appo

@@ -24,6 +24,8 @@ from jsafe.options import Options, number
 from jsafe.runs.config import RunConfig
 from jsafe.scale.processes import JobConfig
 
+_SET_BY_RUNS = ("total_steps",)
+"""Options of algorithms whose value is the run's."""
 _READ_BEFORE = ("env_options", "imports")
 """Fields of a run that have a syntax of their own."""
 
@@ -182,31 +184,47 @@ def _plain(kind: type) -> list[Option]:
 
 def _of(config: Any) -> list[Option]:
     """The options of an algorithm and of its parts."""
-    spelled = made_of.spellings(config)
-    short = type(config).SHORT if hasattr(type(config), "SHORT") else {}
-    found, covered = [], set()
+    known, spelled = made_of.paths(config), made_of.spellings(config)
+    short = getattr(type(config), "SHORT", {})
+    found, covered, other_name = [], set(), {}
     for name, function in short.items():
-        first, *others = spelled[name]
-        hint, text, default = made_of.type_of(config, first), _text(config, first), _value(config, first)
-        holds = True
-        if callable(function):
-            fixed = {path: value for path, value in function(default).items() if path not in spelled[name]}
-            if fixed:  # as the unit of a limit: the option is the whole part, put so
-                owner = _value(config, first.rpartition(".")[0])
-                put = ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in fixed.items())
-                text = f"{parse.first_sentence(type(owner).__doc__).removesuffix('.')} ({put})."
-            covered |= set() if others else {first, *fixed}
-            holds = all(_value(config, path) == value for path, value in fixed.items())
-        found.append(Option(name, (name,), hint, default, text, "", holds=holds))
-    for path, field in made_of.paths(config).items():
-        value = _value(config, path)
-        hint = made_of.type_of(config, path)
-        if "seam" in field.metadata or dataclasses.is_dataclass(value) or not _is_readable(hint):
+        targets = spelled[name]
+        if not set(targets) <= set(known):  # of a part that is not in use
+            continue
+        if not callable(function):
+            other_name[function] = name
+            continue
+        value = _value(config, targets[0])
+        text, fixed = _about_short(config, name, function(value))
+        holds = all(_value(config, path) == value for path, value in fixed.items())
+        found.append(Option(name, (name,), made_of.type_of(config, targets[0]), value, text, "", holds=holds))
+        covered |= {*targets, *fixed}
+    for path, field in known.items():
+        value, hint = _value(config, path), made_of.type_of(config, path)
+        if path in _SET_BY_RUNS or "seam" in field.metadata or dataclasses.is_dataclass(value):
+            continue
+        if not _is_readable(hint):
             continue
         group, _, word = path.rpartition(".")
-        names = (word, path) if group and spelled.get(word) == (path,) else (path,)
+        names = [other_name.get(path), word if spelled.get(word) == (path,) else None, path]
+        names = tuple(dict.fromkeys(filter(None, names)))
         found.append(Option(path, names, hint, value, _text(config, path), group, path not in covered))
     return found
+
+
+def _about_short(config: Any, name: str, changes: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What a short name sets, and what it fixes besides, as the unit of a limit."""
+    targets = made_of.spellings(config)[name]
+    fixed = {path: value for path, value in changes.items() if path not in targets}
+    text = _text(config, targets[0])
+    if fixed:
+        owner = _value(config, targets[0].rpartition(".")[0])
+        put = ", ".join(f"{path.rpartition('.')[2]} {value}" for path, value in fixed.items())
+        text = f"{parse.first_sentence(type(owner).__doc__).removesuffix('.')} ({put})."
+    if len(targets) > 1:
+        each = ", ".join(f"--{path.replace('_', '-')}" for path in targets)
+        text = f"{parse.first_sentence(text) or name.capitalize()} (One by one: {each}.)"
+    return text, fixed
 
 
 def _text(config: Any, path: str) -> str:
@@ -301,8 +319,8 @@ def _help(algorithm: registry.Algorithm, config: Any, found: Sequence[Option]) -
         sections.append(f"Presets (--preset NAME)\n{parse.columns(presets, width, 18)}")
     sections.append(f"Options of {algorithm.name}\n{rows(lambda option: option.group == '')}")
     seams = _seams(config)
-    groups = dict.fromkeys([*seams, *(o.group for o in found if isinstance(o.group, str) and o.group and o.shown)])
-    for path in groups:
+    groups = {option.group for option in found if option.shown} | {*seams}
+    for path in filter(groups.__contains__, made_of.paths(config)):
         sections.append(
             f"{_heading(config, path, seams.get(path), width)}\n{rows(lambda o, path=path: o.group == path)}"
         )

@@ -91,7 +91,7 @@ def _one_line(text: str) -> str:
     for section in sections:
         if section[:1] == ["Argument helptext:"]:
             said += f"; wanted: {section[1]}"
-    return said
+    return re.sub(r"^Error parsing [A-Z]\w*: ", "", said)  # the dataclass that refused a field says its name
 
 
 def _numbers() -> tyro.constructors.ConstructorRegistry:
@@ -249,7 +249,7 @@ def field_docs(kind: type) -> dict[str, str]:
 
 def first_sentence(text: str | None) -> str:
     """The beginning of a text up to its first full stop."""
-    return re.split(r"(?<=\.)\s", " ".join((text or "").split()), maxsplit=1)[0]
+    return re.split(r"(?<=\.)(?<!al\.)\s(?=[A-Z`])", " ".join((text or "").split()), maxsplit=1)[0]
 
 
 def columns(rows: Iterable[tuple[str, str]], width: int, left: int = 30) -> str:

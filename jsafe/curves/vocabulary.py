@@ -43,6 +43,8 @@ METRICS: dict[str, Metric] = {
     "time/steps_per_second": Metric("speed", "in steps per second", 1),
     "episode/count": Metric("finished episodes", "since the last row"),
     EPISODES_COUNTED: Metric("finished episodes", "in the means"),
+    "episode/finished_envs": Metric("environments that have finished an episode"),
+    "episode/bad": Metric("episodes ended because of bad values"),
     "episode/return": Metric("return", "per episode", 1),
     "episode/success": Metric("success rate", "", 1),
     "episode/length": Metric("length", "in steps"),

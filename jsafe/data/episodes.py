@@ -87,10 +87,9 @@ class EpisodeTracker:
         return statistics(*self.sums(), count, int(self.finished.sum()), len(self.finished), self.bad)
 
     def sums(self) -> tuple[int, np.ndarray]:
-        """Number of episodes in the window, and their sums: return, length, success, cost."""
+        """Number of episodes in the window, and their sums `[3 + M]`: return, length, success, costs."""
         window = np.array(self._window).reshape(-1, self._running.shape[1])
-        columns = (window[:, 0], window[:, 1], window[:, 2], window[:, 3:])
-        return len(window), np.array([column.sum() for column in columns])
+        return len(window), window.sum(axis=0)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything, as arrays."""
@@ -119,27 +118,31 @@ def statistics(
 
     Args:
       episodes: Number of episodes in the window.
-      total: Their sums, `[4]`: return, length, success and cost (over all M).
+      total: Their sums, `[3 + M]`: return, length, success and each cost.
       count: Episodes finished since the last call.
       finished_envs: Environments that have finished an episode.
       num_envs: Of how many.
       bad: Episodes ended because of bad values, since the start.
 
     Returns:
-      `episode/count`; `episode/return`, `episode/cost` (summed over M), `episode/length`, `episode/success` per
-      episode and `episode/cost_rate`, cost per environment step, NaN until every environment has finished an
-      episode; `episode/finished_envs` and `episode/bad`.
+      `episode/count`, `episode/window` (the number behind the means); `episode/return`, `episode/length`,
+      `episode/success` and `episode/cost` per episode and `episode/cost_rate` per environment step, NaN until every
+      environment has finished an episode; `episode/finished_envs` and `episode/bad`. Of several costs each has a column
+      of its own, `episode/cost/0` and so on: a sum over them means nothing.
     """
     known = finished_envs == num_envs and episodes > 0
-    total_return, length, success, cost = total if known else np.full(4, np.nan)
-    episodes = max(episodes, 1)
-    return {
+    total_return, length, success, *costs = total if known else np.full(len(total), np.nan)
+    behind = max(episodes, 1)
+    found = {
         "episode/count": float(count),
-        "episode/return": float(total_return / episodes),
-        "episode/cost": float(cost / episodes),
-        "episode/length": float(length / episodes),
-        "episode/success": float(success / episodes),
-        "episode/cost_rate": float(cost / length),
+        "episode/window": float(episodes),
+        "episode/return": float(total_return / behind),
+        "episode/length": float(length / behind),
+        "episode/success": float(success / behind),
         "episode/finished_envs": float(finished_envs),
         "episode/bad": float(bad),
     }
+    for i, cost in enumerate(costs):
+        index = "" if len(costs) == 1 else f"/{i}"
+        found |= {f"episode/cost{index}": float(cost / behind), f"episode/cost_rate{index}": float(cost / length)}
+    return found

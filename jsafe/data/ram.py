@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from pathlib import Path
 
+import jax
+
+from jsafe import spaces
 from jsafe.types import Learner
 
 GIB = 2**30
@@ -35,7 +39,7 @@ def available() -> int | None:
 
 
 def check(learner: Learner, total_steps: int, processes: int = 1) -> None:
-    """Refuses a run whose feed would keep more than there is memory for.
+    """Refuses a run that would need more memory than there is, for what its feed keeps, a batch, or its networks.
 
     Args:
       learner: Its `feed` and `spec` are asked (`Feed.stored_bytes`).
@@ -45,11 +49,32 @@ def check(learner: Learner, total_steps: int, processes: int = 1) -> None:
     Raises:
       ValueError: With what is needed, what there is, and the option to lower.
     """
-    need, have = learner.feed.stored_bytes(learner.spec, total_steps) // processes, available()
-    if have is not None and need > SPARE * have:
-        option = getattr(learner.feed, "memory_option", learner.feed.batch_option)
-        value = getattr(learner.feed, option, None)
-        raise ValueError(refusal("what this run keeps between updates", need, f"{option} ({value})", have))
+    have = available()
+    if have is None:
+        return
+    feed, spec = learner.feed, learner.spec
+    kept = getattr(feed, "memory_option", feed.batch_option)
+    for what, need, option in (
+        ("what this run keeps between updates", feed.stored_bytes(spec, total_steps) // processes, kept),
+        ("a batch", batch_bytes(learner) // processes, feed.batch_option),
+        ("the state of the learner", state_bytes(learner), "hidden"),
+    ):
+        if need > SPARE * have:
+            value = getattr(feed, option, None)
+            raise ValueError(refusal(what, need, option if value is None else f"{option} ({value})", have))
+
+
+def batch_bytes(learner: Learner) -> int:
+    """Size of the steps of one batch, observations and those that followed included."""
+    spec = learner.spec
+    row = 2 * spaces.nbytes(spec.obs) + spaces.nbytes(spec.action) + 4 * (spec.num_costs + 4)
+    return math.prod(learner.feed.shape) * row
+
+
+def state_bytes(learner: Learner) -> int:
+    """Size of the learner's state, of which nothing is made."""
+    leaves = jax.tree.leaves(jax.eval_shape(learner.init, jax.random.key(0)))
+    return sum(math.prod(leaf.shape) * getattr(leaf.dtype, "itemsize", 8) for leaf in leaves)
 
 
 def refusal(what: str, need: int, options: str, have: int | None = -1) -> str:

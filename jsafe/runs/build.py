@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib
 import sys
 from pathlib import Path
@@ -82,7 +83,10 @@ def build_task(config: RunConfig) -> Task:
 
 def build_learner(run: Described, axis_name: str | None = None, task: Task | None = None) -> Learner:
     """The learner of a run; `task` where it was built before."""
-    return registry.get(run.algorithm).build(run.options, (task or build_task(run.config)).spec, axis_name)
+    options = run.options
+    if getattr(options, "schedule_steps", 0) is None:
+        options = dataclasses.replace(options, schedule_steps=run.config.total_steps)
+    return registry.get(run.algorithm).build(options, (task or build_task(run.config)).spec, axis_name)
 
 
 def build_collector(

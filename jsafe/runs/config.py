@@ -33,7 +33,7 @@ class RunConfig(Options):
     """One cost signal, or one for each kind of cost of the task."""
     total_steps: int = number(1_000_000, low=1, high=10**15)
     """Environment steps to take, over all environments (5e6 is accepted); a preset may bring its own number."""
-    seed: int = number(0, low=0, high=2**62)
+    seed: int = number(0, low=0, high=2**32 - 1)
     """Seed of everything: parameters, exploration, replay and environments."""
     preset: str | None = None
     """Named set of options of the algorithm, applied before the ones given here."""

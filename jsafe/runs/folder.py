@@ -11,6 +11,7 @@ import jax
 
 import jsafe
 from jsafe import registry
+from jsafe.data import ram
 from jsafe.options import from_json, to_json
 from jsafe.runs.build import build_learner, build_task, load_modules
 from jsafe.runs.checkpoint import sealed, unsealed
@@ -43,7 +44,7 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
     description = to_json(options)  # parts that cannot be saved are told before anything is made
     folder = check_free(folder)
     task = build_task(config)
-    build_learner(run, task=task)
+    ram.check(build_learner(run, task=task), config.total_steps)
     run = run._replace(cost_names=task.cost_names)
     made = not folder.exists()
     try:

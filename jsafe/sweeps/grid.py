@@ -194,11 +194,11 @@ def _hint(name: str, config: Any, algorithm: str, algorithms: Sequence[str]) -> 
         return str
     if targets := spellings(config).get(name):
         return type_of(config, targets[0])
-    if told := elsewhere(config, name.rpartition(".")[2]):
-        raise ValueError(f"option {name!r} of {algorithm} {told}")
-    having = [other for other in algorithms if name in spellings(registry.get(other).config)]
+    having = [other for other in algorithms if other != algorithm and name in spellings(registry.get(other).config)]
     if having:
         raise ValueError(f"{algorithm} has no option {name}; write it into the table [algorithms.{having[0]}]")
+    if told := elsewhere(config, name.rpartition(".")[2]):
+        raise ValueError(f"option {name!r} of {algorithm} {told}")
     message = errors.unknown("option", name, sorted({*spellings(config), *run, *_KEYS})).partition(" Allowed")[0]
     raise ValueError(f"{message} `jsafe train {algorithm} --help` lists all")
 

@@ -68,7 +68,7 @@ def _row(members: Sequence[tuple[Cell, dict[str, float]]], axes: Sequence[str]) 
     for name in ("return", "success"):
         row |= _spread(name, [values.get(f"episode/{name}", math.nan) for values in curves])
     for costs in zip(*(vocabulary.costs(values, cell.run.cost_names) for values in curves)):
-        name = "" if costs[0].name == "cost" else f"{costs[0].name}_"
+        name = f"{costs[0].name}_" if vocabulary.num_costs(curves[0]) > 1 else ""
         row |= _spread(f"{name}cost", [cost.per_episode for cost in costs])
         row |= _spread(f"{name}cost_rate", [cost.per_step for cost in costs])
         for column, limits in (

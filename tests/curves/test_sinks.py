@@ -4,9 +4,11 @@ import io
 import os
 import struct
 
+import numpy as np
 import pytest
+from rich.console import Console
 
-from jsafe.curves.csv_table import CsvTable, read_progress
+from jsafe.curves.csv_table import CsvTable, read_csv, read_progress
 from jsafe.curves.screen import Progress, Steady, console, steady
 from jsafe.curves.sinks import Events
 
@@ -81,6 +83,46 @@ def test_an_old_terminal_gets_the_letters_it_has():
     print("3 ± 1 ┏━┓ ü", file=stream, flush=True)
     assert raw.getvalue() == b"3 +- 1 +-+ ?\n"
     assert steady(stream) is stream
+
+
+def test_a_row_that_fails_half_way_is_cut_off_and_written_later(tmp_path, monkeypatch):
+    table = CsvTable(tmp_path / "progress.csv")
+    table.append({"iteration": 1, "loss": 0.1})
+    whole = table.path.read_text()
+
+    class Half(io.TextIOWrapper):
+        def write(self, text):
+            super().write(text[: len(text) // 2])
+            self.flush()
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("builtins.open", lambda path, *_, **__: Half(io.FileIO(path, "a")))
+        with pytest.raises(OSError, match="No space left"):
+            table.append({"iteration": 2, "loss": 0.2})
+    assert table.path.read_text() == whole
+    table.append({"iteration": 3, "loss": 0.3})
+    assert [row["iteration"] for row in read_csv(table.path)] == ["1", "2", "3"]
+
+
+def test_new_metrics_gain_a_column_and_old_names_are_read(tmp_path):
+    table = CsvTable(tmp_path / "progress.csv")
+    table.append({"iteration": 1, "loss": 0.1})
+    table.append({"iteration": 2, "loss": 0.2, "rule/limit": 7})
+    columns = read_progress(table.path)
+    np.testing.assert_array_equal(columns["loss"], [0.1, 0.2])
+    np.testing.assert_array_equal(columns["cost/0/limit_per_step"], [np.nan, 7])
+
+
+def test_the_line_on_a_terminal_shows_compiling_and_then_the_time_left():
+    text = io.StringIO()
+    progress = Progress(Console(file=text, force_terminal=True, width=200), 1000)
+    assert progress._text() == "0/1000 steps, first batch and compiling"
+    progress.update(100, {"cost/0/multiplier": 0.5})
+    progress._recent[0] = (progress._recent[0][0] - 10, 0)
+    progress.update(100, {})
+    progress.close()
+    assert "100/1000 steps, 10 steps/s, multiplier 0.5, 1:30 min left" in text.getvalue()
 
 
 def write(path, text):

@@ -352,7 +352,7 @@ def test_the_estimate_of_memory_is_what_is_taken():
         (STRUCTURED, "float16"),
         (EnvSpec(7, Discrete(3)), "float32"),
     ):
-        feed = Replay(num_envs=3, replay_rows=11, dtype=dtype)
+        feed = Replay(num_envs=3, replay_rows=11, initial_rows=0, dtype=dtype)
         replay = ReplayStore(3, 11, spec, dtype=dtype)
         taken = sum(leaf.nbytes for leaf in (*replay._obs, replay._rows))
         assert feed.stored_bytes(spec, 10**9) == taken

@@ -10,7 +10,7 @@ import pytest
 
 import jsafe
 from jsafe import cli, envs, train
-from jsafe.curves import logging
+from jsafe.curves import csv_table
 from jsafe.data import ManyCollector, make_collector
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.many import train_many
@@ -138,8 +138,8 @@ WORDS = shlex.split(
 
 
 def curve(folder):
-    rows = logging.read_csv(folder / "progress.csv")
-    names = [name for name in rows[0] if name not in logging.WALL_COLUMNS]
+    rows = csv_table.read_csv(folder / "progress.csv")
+    names = [name for name in rows[0] if name not in csv_table.WALL_COLUMNS]
     return np.array([[float(row[name]) for name in names] for row in rows])
 
 

@@ -4,7 +4,6 @@ import dataclasses
 import errno
 import io
 import json
-import math
 import signal
 
 import fake_learner
@@ -16,7 +15,7 @@ from rich.console import Console
 import jsafe
 from jsafe import data as collect
 from jsafe import envs, registry, train
-from jsafe.curves import logging
+from jsafe.curves import csv_table
 from jsafe.options import from_json, to_json
 from jsafe.runs import build, checkpoint, loop, session
 from jsafe.runs.config import RunConfig, env_seed
@@ -114,8 +113,8 @@ def launch(folder, total_steps=200, checkpoint_seconds=1e6, log_interval=30, res
 
 
 def curve(folder):
-    rows = logging.read_csv(folder / "progress.csv")
-    return [{name: value for name, value in row.items() if name not in logging.WALL_COLUMNS} for row in rows]
+    rows = csv_table.read_csv(folder / "progress.csv")
+    return [{name: value for name, value in row.items() if name not in csv_table.WALL_COLUMNS} for row in rows]
 
 
 def journal(folder):
@@ -164,7 +163,7 @@ def unbroken(tmp_path_factory):
 
 
 def test_progress_holds_averages_over_each_interval(unbroken):
-    rows = logging.read_progress(unbroken / "progress.csv")
+    rows = csv_table.read_progress(unbroken / "progress.csv")
     np.testing.assert_array_equal(rows["env_steps"], [30, 60, 90, 120, 150, 180, 200])
     np.testing.assert_array_equal(rows["iteration"], rows["env_steps"] / 10)
     learner, collector = parts(env_seed(0))
@@ -372,7 +371,7 @@ def full_disk(*_, **__):
 
 def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, unbroken):
     """Checkpoints and rows fail from iteration 5 to 12; afterwards nothing is missing."""
-    write, append = checkpoint._write, logging.CsvTable._write
+    write, append = checkpoint._write, csv_table.CsvTable._write
     trainers = []
     original = session.Session.__init__
 
@@ -385,7 +384,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, unb
 
     monkeypatch.setattr(session.Session, "__init__", remember)
     monkeypatch.setattr(checkpoint, "_write", failing(write))
-    monkeypatch.setattr(logging.CsvTable, "_write", failing(append))
+    monkeypatch.setattr(csv_table.CsvTable, "_write", failing(append))
     outcome, text = launch(tmp_path / "run", checkpoint_seconds=0.0)
     assert outcome.status == "finished"
     assert text.count("could not write the checkpoint: No space left on device") == 1
@@ -439,46 +438,6 @@ def test_a_changed_config_does_not_resume(tmp_path):
 def test_unknown_environments_are_named():
     with pytest.raises(ValueError, match="did you mean 'Toy-SpeedLimit-v0'"):
         build.build_env(RunConfig(env="Toy-SpedLimit-v0"), 1, 0)
-
-
-def test_a_row_that_fails_half_way_is_cut_off_and_written_later(tmp_path, monkeypatch):
-    table = logging.CsvTable(tmp_path / "progress.csv")
-    table.append({"iteration": 1, "loss": 0.1})
-    whole = (tmp_path / "progress.csv").read_text()
-
-    class Half(io.TextIOWrapper):
-        def write(self, text):
-            super().write(text[: len(text) // 2])
-            self.flush()
-            full_disk()
-
-    with monkeypatch.context() as patch:
-        patch.setattr("builtins.open", lambda path, *_, **__: Half(io.FileIO(path, "a")))
-        with pytest.raises(OSError, match="No space left"):
-            table.append({"iteration": 2, "loss": 0.2})
-    assert (tmp_path / "progress.csv").read_text() == whole
-    table.append({"iteration": 3, "loss": 0.3})
-    assert [row["iteration"] for row in logging.read_csv(table.path)] == ["1", "2", "3"]
-
-
-def test_new_metrics_gain_a_column(tmp_path):
-    table = logging.CsvTable(tmp_path / "progress.csv")
-    table.append({"iteration": 1, "loss": 0.1})
-    table.append({"iteration": 2, "loss": 0.2, "extra": 7})
-    columns = logging.read_progress(table.path)
-    np.testing.assert_array_equal(columns["loss"], [0.1, 0.2])
-    np.testing.assert_array_equal(columns["extra"], [math.nan, 7])
-
-
-def test_the_line_on_a_terminal_shows_time_left():
-    text = io.StringIO()
-    console = Console(file=text, force_terminal=True, width=200)
-    progress = logging.Progress(console, 1000)
-    progress.update(100, {})
-    progress._recent[0] = (progress._recent[0][0] - 10, 0)
-    progress.update(100, {})
-    progress.close()
-    assert "100/1000 steps, 10 steps/s, 1:30 min left" in text.getvalue()
 
 
 def test_lazy_names():

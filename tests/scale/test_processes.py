@@ -15,7 +15,7 @@ import pytest
 
 import jsafe
 from jsafe import testing, train
-from jsafe.curves import logging
+from jsafe.curves import csv_table
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.scale import devices as parallel
 from jsafe.scale.processes import JobConfig, connect
@@ -75,8 +75,8 @@ def wait_for_checkpoint(processes, folder, after=0):
 def content(folder):
     """Curve without wall time, and the arrays of the newest checkpoint in the order of its file."""
     rows = [
-        {name: value for name, value in row.items() if name not in logging.WALL_COLUMNS}
-        for row in logging.read_csv(folder / "progress.csv")
+        {name: value for name, value in row.items() if name not in csv_table.WALL_COLUMNS}
+        for row in csv_table.read_csv(folder / "progress.csv")
     ]
     path = folder / "checkpoints" / f"{Checkpoints(folder).list()[-1]:08d}"
     with np.load(path / "arrays.npz") as arrays:
@@ -216,7 +216,7 @@ def test_another_number_of_processes_continues(tmp_path, environment, unbroken):
             results = [(done.returncode, done.stdout, done.stderr)]
         assert all(status == 0 for status, *_ in results), results
         assert "continuing at 4" in results[0][2]
-    rows = logging.read_csv(unbroken / "progress.csv")
+    rows = csv_table.read_csv(unbroken / "progress.csv")
     assert float(rows[-1]["env_steps"]) == 4800
     assert all(np.isfinite(float(row["episode/return"])) for row in rows[1:])
 

@@ -1,7 +1,6 @@
 """Sweeps: the grid of a file, its errors, its table; and a sweep that is interrupted, killed and continued."""
 
 import csv
-import fcntl
 import io
 import json
 import os
@@ -17,8 +16,11 @@ from rich.console import Console
 from jsafe import cli
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.folder import RunError
-from jsafe.sweeps import grid
+from jsafe.runs.lock import lock
+from jsafe.sweeps import grid, table
 from jsafe.sweeps import session as sweep
+from jsafe.sweeps.screen import Screen
+from jsafe.sweeps.store import Store
 
 ENV = "Toy-SpeedLimit-v0"
 FILE = f"""
@@ -32,7 +34,7 @@ num_envs = 2
 steps_per_epoch = 200
 hidden = [4]
 passes = 1
-actor_lr = [3e-4, 1e30]             # the second one diverges
+learning_rate = [3e-4, 1e30]             # the second one diverges
 """
 
 
@@ -46,11 +48,11 @@ def test_a_file_is_a_grid(tmp_path):
         num_threads = "none"
         hidden = [[8, 8], [4]]
 
-        [ppo_lag]
+        [algorithms.ppo_lag]
         cost_limit = [10, [5.0]]
-        [ppo]
+        [algorithms.ppo]
         passes = 2
-        [sac_lag]
+        [algorithms.sac_lag]
         preset = "laptop"
         """
     )
@@ -69,12 +71,36 @@ def test_a_file_is_a_grid(tmp_path):
     assert names[8:] == [name.replace("-s3", "-s5") for name in names[:8]]
     first = cells[0]
     assert (first.config.seed, first.config.total_steps, first.config.num_threads) == (3, 100_000, None)
-    assert (first.options.hidden, first.options.cost_limit) == ((8, 8), 10.0)
-    assert cells[1].options.cost_limit == (5.0,)
-    assert (cells[4].options.passes, cells[0].options.passes) == (2, 40)
-    assert (cells[6].config.preset, cells[6].options.hidden) == ("laptop", (8, 8))
+    assert (first.options.policy.hidden, first.options.step.critics.hidden) == ((8, 8), (8, 8))
+    assert (first.options.limit.value, cells[1].options.limit.value) == (10.0, (5.0,))
+    assert (cells[4].options.step.passes, cells[0].options.step.passes) == (2, 40)
+    assert (cells[6].config.preset, cells[6].options.actor.hidden) == ("laptop", (8, 8))
     assert cells[6].config.total_steps == 100_000
     assert first.group + "-s3" == first.name
+
+
+def test_parts_are_axes_and_bring_their_options(tmp_path):
+    (tmp_path / "a.toml").write_text(
+        f"""
+        algorithm = "ppo_lag"
+        env = "{ENV}"
+        rule = ["pid", "lagrange"]
+        step.clip = [0.1, 0.2]
+        env_options.horizon = [20, 40]
+        """
+    )
+    cells = grid.read(tmp_path / "a.toml")
+    assert len(cells) == 8
+    assert [cell.options.rule.kind for cell in cells] == 4 * ["pid"] + 4 * ["lagrange"]
+    assert {(cell.options.step.clip, cell.config.env_options) for cell in cells} == {
+        (clip, (("horizon", horizon),)) for clip in (0.1, 0.2) for horizon in (20, 40)
+    }
+    assert cells[0].name == f"ppo_lag-{ENV}-rule=pid-step.clip=0.1-env_options.horizon=20-s0"
+    assert cells[0].run.cost_names == ("cost_speed0",)
+    whole = {"algorithm": "ppo_lag", "env": ENV, "rule": {"kind": "pid", "kp": [0.1, 0.3]}}
+    assert [cell.options.rule.kp for cell in grid.expand(whole)] == [0.1, 0.3]
+    short = {"algorithm": "ppo_lag", "env": ENV, "rule": "pid", "kp": [0.1, 0.3]}
+    assert [cell.options for cell in grid.expand(short)] == [cell.options for cell in grid.expand(whole)]
 
 
 def test_seeds_are_a_number_or_a_list():
@@ -94,24 +120,35 @@ def test_seeds_are_a_number_or_a_list():
         ({"env": "SafetyPointGaol1-v0"}, "did you mean 'SafetyPointGoal1-v0'"),
         ({"cost_limt": 3.0}, r"unknown option 'cost_limt'; did you mean 'cost_limit'\? `jsafe train ppo_lag --help`"),
         ({"cost_limit": []}, "cost_limit is an empty list"),
-        ({"cost_limit": "low"}, "ppo_lag.cost_limit must be float, got 'low'"),
-        ({"hidden": [64, "x"]}, "ppo_lag.hidden must be int, got 'x'"),
-        ({"hidden": [[64], 32]}, "ppo_lag.hidden must be a sequence, got 32"),
+        ({"cost_limit": "low"}, "limit.value must be float, got 'low'"),
+        ({"hidden": [64, "x"]}, "policy.hidden must be int, got 'x'"),
+        ({"hidden": [[64], 32]}, "policy.hidden must be a sequence, got 32"),
         ({"hidden": []}, "hidden is an empty list"),
-        ({"gamma": [0.9, 1.5]}, r"gamma must be in \[0, 1\], got 1.5"),
+        ({"gamma": [0.9, 1.5]}, "estimator.gamma must be at least 0 and at most 1, got 1.5"),
         ({"total_steps": 1.5}, "run.total_steps must be int, got 1.5"),
-        ({"total_steps": 0}, "total_steps must be a whole number of at least 1, got 0"),
+        ({"total_steps": 0}, "total_steps must be at least 1 and at most 1e.15, got 0"),
         ({"preset": "quick"}, "unknown preset of ppo_lag 'quick'"),
         ({"cost_limit": [10, 10.0]}, f"two runs would share the folder ppo_lag-{ENV}-cost_limit=10-s0"),
-        ({"cpo": {"target_kl": 0.1}}, "unknown table 'cpo'.*Allowed: ppo_lag"),
-        ({"ppo_lag": {"env": "x"}}, r"env belongs to the whole sweep, not into the table \[ppo_lag\]"),
+        ({"algorithms": {"cpo": {"target_kl": 0.1}}}, "unknown algorithm in .algorithms. 'cpo'.*Allowed: ppo_lag"),
+        ({"algorithms": {"ppo_lag": {"env": "x"}}}, r"env belongs to the whole sweep, not into the table \[algorithms"),
+        ({"algorithms": 3}, "algorithms must hold a table for each algorithm"),
+        ({"ppo_lag": {"clip": 0.1}}, r"write \[algorithms.ppo_lag\] for the options of one algorithm, not \[ppo_lag\]"),
+        (
+            {"rule": ["pid", "none"], "kp": 0.1},
+            "option 'kp' of ppo_lag belongs to the rule 'pid', and the rule here is 'none'",
+        ),
+        ({"rule": "pidd"}, "unknown rule 'pidd'; did you mean 'pid'"),
+        ({"rule.kp": 0.1}, "option 'rule.kp' of ppo_lag belongs to the rule 'pid', and .* is 'lagrange'"),
+        ({"cost_limit": float("nan")}, "limit.value must be finite, got nan"),
+        ({"imports": "mine"}, "imports must be a list of modules, got 'mine'"),
+        ({"imports": ["no_such_module"]}, "cannot import 'no_such_module'"),
         (
             {"algorithm": ["ppo", "sac_lag"], "clip": 0.1},
-            r"sac_lag has no option clip; write it into the table \[ppo\]",
+            r"sac_lag has no option clip; write it into the table \[algorithms.ppo\]",
         ),
-        ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
+        ({"seeds": 0}, "seeds must be a whole number of at least 1 and at most 1000000, got 0"),
         ({"seeds": 2, "seed": [1]}, "not both"),
-        ({"seed": [-1]}, "seed must be a whole number of at least 0, got -1"),
+        ({"seed": [-1]}, "seed must be at least 0 and at most 4.*, got -1"),
     ],
 )
 def test_bad_files_are_explained(change, message):
@@ -134,7 +171,7 @@ def test_the_command_checks_before_anything_starts(tmp_path, monkeypatch, capsys
     for words, message in (
         (["missing.toml"], "cannot read the sweep file missing.toml: No such file"),
         ([bad], "bad.toml is not a TOML file"),
-        ([good, "--workers", 0], "workers must be at least 1, got 0"),
+        ([good, "--workers", 0], "error: workers must be at least 1 and at most 4096, got 0"),
     ):
         status, _, error = run(capsys, *words)
         assert status == 2
@@ -142,7 +179,7 @@ def test_the_command_checks_before_anything_starts(tmp_path, monkeypatch, capsys
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.toml", "good.toml"]
     status, output, _ = run(capsys, good, "--dry-run")
     assert status == 0
-    assert output.split() == [f"ppo_lag-{ENV}-actor_lr={lr}-s0" for lr in ("0.0003", "1e+30")]
+    assert output.split() == [f"ppo_lag-{ENV}-learning_rate={lr}-s0" for lr in ("0.0003", "1e+30")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.toml", "good.toml"]
 
 
@@ -151,7 +188,7 @@ def cells(**change):
 
 
 def test_a_folder_belongs_to_one_sweep(tmp_path):
-    store = sweep.Store(tmp_path, cells())
+    store = Store(tmp_path, cells())
     store.load()
     store.ended[cells()[0].name] = "finished"
     store.save()
@@ -162,26 +199,22 @@ def test_a_folder_belongs_to_one_sweep(tmp_path):
         ({"passes": 3}, "passes: 'nothing' there, 3 here"),
     ):
         with pytest.raises(ValueError, match=message):
-            sweep.Store(tmp_path, cells(**change)).load()
-    more = sweep.Store(tmp_path, cells(seeds=3))  # runs may join
+            Store(tmp_path, cells(**change)).load()
+    more = Store(tmp_path, cells(seeds=3))  # runs may join
     more.load()
     assert more.ended == {cells()[0].name: "finished"}
     assert len(json.loads((tmp_path / "sweep.json").read_text())["runs"]) == 3
     (tmp_path / "runs" / cells(seeds=4)[3].name).mkdir(parents=True)
     with pytest.raises(ValueError, match=r"-s3 exists, but does not belong to this sweep"):
-        sweep.Store(tmp_path, cells(seeds=4)).load()
+        Store(tmp_path, cells(seeds=4)).load()
     (tmp_path / "sweep.json").write_text("{")
     with pytest.raises(RunError, match=r"sweep\.json cannot be read"):
-        sweep.Store(tmp_path, cells()).load()
+        Store(tmp_path, cells()).load()
 
 
 def test_one_sweep_at_a_time(tmp_path):
-    with open(tmp_path / ".lock", "a+") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        file.write(str(os.getpid()))
-        file.flush()
-        with pytest.raises(RunError, match=rf"another sweep \(process {os.getpid()}\) works in"):
-            sweep.run(cells(), tmp_path)
+    with lock(tmp_path, "sweep"), pytest.raises(RunError, match=rf"is in use: sweep by process {os.getpid()} on"):
+        sweep.run(cells(), tmp_path)
 
 
 def test_runs_that_cannot_start_are_reported(tmp_path, monkeypatch):
@@ -222,15 +255,16 @@ def test_the_table_averages_over_seeds():
         names = ("return", "cost", "cost_rate", "success")
         last = dict(zip((f"episode/{name}" for name in names), (value, cost, cost / 1000, np.nan)))
         return {name: np.array([0.0, number]) for name, number in ({"env_steps": 400.0} | last).items()} | (
-            {} if limit is None else {"rule/limit_episodic": np.array([0.0, limit])}
+            {} if limit is None else {"cost/0/limit": np.array([0.0, limit])}
         )
 
     runs = cells(cost_limit=[25.0], seeds=3)
     curves = [columns(1.0, 20.0), columns(2.0, 30.0), columns(6.0, 10.0)]
     runs += cells(algorithm="ppo", seeds=1)
-    rows = grid.table([*zip(runs, [*curves, columns(7.0, 50.0, None)])])
+    runs = [cell._replace(run=cell.run._replace(cost_names=("sum",))) for cell in runs]
+    rows = table.table([*zip(runs, [*curves, columns(7.0, 50.0, None)])])
     assert [row["algorithm"] for row in rows] == ["ppo_lag", "ppo"]
-    assert rows[0] | {"cost_rate_std": 0, "cost_std": 0} == {
+    assert rows[0] == {
         "algorithm": "ppo_lag",
         "env": ENV,
         "cost_limit": "25",
@@ -238,18 +272,18 @@ def test_the_table_averages_over_seeds():
         "env_steps": 400,
         "return_mean": 3.0,
         "return_std": pytest.approx(np.std([1, 2, 6], ddof=1)),
-        "cost_mean": 20.0,
-        "cost_std": 0,
-        "cost_rate_mean": pytest.approx(0.02),
-        "cost_rate_std": 0,
         "success_mean": "",
         "success_std": "",
+        "cost_mean": 20.0,
+        "cost_std": 10.0,
+        "cost_rate_mean": pytest.approx(0.02),
+        "cost_rate_std": pytest.approx(0.01),
         "limit_per_episode": 25.0,
         "limit_per_step": "",
         "within_limit": pytest.approx(2 / 3),
     }
     assert [rows[1][name] for name in ("cost_limit", "return_std", "within_limit")] == ["", "", ""]
-    lines = grid.markdown(rows).splitlines()
+    lines = table.markdown(rows).splitlines()
     assert lines[0] == "| algorithm | env | cost_limit | runs | env_steps | return | cost | cost_rate | " + (
         "limit_per_episode | within_limit |"
     )
@@ -257,21 +291,37 @@ def test_the_table_averages_over_seeds():
     assert lines[3] == f"| ppo | {ENV} |  | 1 | 400 | 7 | 50 | 0.05 |  |  |"
 
 
+def test_the_table_has_columns_for_every_cost():
+    (cell,) = cells(seeds=1)
+    cell = cell._replace(run=cell.run._replace(cost_names=("cost_hazards", "cost_vases")))
+    last = {
+        "env_steps": 400.0,
+        "episode/cost/0": 12.0,
+        "episode/cost/1": 30.0,
+        "cost/0/limit": 25.0,
+        "cost/1/limit": 10.0,
+    }
+    (row,) = table.table([(cell, {name: np.array([value]) for name, value in last.items()})])
+    assert (row["hazards_cost_mean"], row["hazards_limit_per_episode"], row["hazards_within_limit"]) == (12, 25, 1.0)
+    assert (row["vases_cost_mean"], row["vases_limit_per_episode"], row["vases_within_limit"]) == (30, 10, 0.0)
+    assert "cost_mean" not in row
+
+
 def test_the_screen_shows_all_runs_that_fit(tmp_path):
-    store = sweep.Store(tmp_path, cells(seeds=5))
+    store = Store(tmp_path, cells(seeds=5))
     names = [cell.name for cell in store.cells]
     states = dict(zip(names, ["finished", "failed", "running", "waiting", "waiting"]))
     for name, steps in zip(names, (400, 100, 200)):
         (tmp_path / "runs" / name).mkdir(parents=True)
-        rows = f"env_steps,time/steps_per_second,episode/return,episode/cost,rule/limit_episodic\n{steps},50,1.5,3,25\n"
-        (tmp_path / "runs" / name / "progress.csv").write_text(rows)
+        header = "iteration,env_steps,time/steps_per_second,episode/return,episode/cost,cost/0/limit"
+        (tmp_path / "runs" / name / "progress.csv").write_text(f"{header}\n1,{steps},50,1.5,3,25\n")
     console = Console(width=150, height=6, record=True)
-    screen = sweep.Screen(console, store, states)
+    screen = Screen(console, store, states)
     console.print(screen.renderable())
     lines = console.export_text().splitlines()
     assert len(lines) == 4
     assert lines[0].startswith(f"{names[2]} running")
-    assert lines[0].rstrip().endswith("200 steps, 50 steps/s, return 1.50, cost 3.00/25")
+    assert lines[0].rstrip().endswith("200 steps, 50 steps/s, return 1.50, speed0 3.00/25 kept")
     assert lines[1].startswith(f"{names[1]} failed")
     assert lines[2].startswith(f"{names[0]} finished")
     assert lines[3] == ("1 finished, 1 failed, 1 running, 2 waiting; 700/2000 steps (2 more runs are not shown)")
@@ -296,7 +346,7 @@ def test_a_sweep_survives(tmp_path):
     file, folder = tmp_path / "tiny.toml", tmp_path / "sweep"
     file.write_text(FILE)
     words = [file, "--folder", folder, "--workers", 2]
-    good = folder / "runs" / f"ppo_lag-{ENV}-actor_lr=0.0003-s0"
+    good = folder / "runs" / f"ppo_lag-{ENV}-learning_rate=0.0003-s0"
     process = start(words)
     wait_for_checkpoint(process, good)
     process.send_signal(signal.SIGINT)
@@ -321,12 +371,12 @@ def test_a_sweep_survives(tmp_path):
     assert log.count("continuing at") == 2
     assert f"{good.name}: finished" in error
     assert "1 finished, 1 failed" in error
-    bad = folder / "runs" / f"ppo_lag-{ENV}-actor_lr=1e+30-s0"
+    bad = folder / "runs" / f"ppo_lag-{ENV}-learning_rate=1e+30-s0"
     assert f"{bad.name}: failed (exit status 1); the end of {bad / 'train.log'}:" in error
     assert "  | error: the run diverged: not finite in iteration" in error
     assert f"failed: {bad.name}\ntry them again with: jsafe sweep {file} --folder {folder} --retry" in error
     rows = list(csv.DictReader((folder / "table.csv").open()))
-    assert [(row["actor_lr"], row["runs"], row["env_steps"]) for row in rows] == [("0.0003", "1", "20000")]
+    assert [(row["learning_rate"], row["runs"], row["env_steps"]) for row in rows] == [("0.0003", "1", "20000")]
     assert float(rows[0]["limit_per_episode"]) == 25.0
     assert (folder / "table.md").read_text() in output
     assert (folder / "curves.png").stat().st_size > 1000

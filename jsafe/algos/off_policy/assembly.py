@@ -184,7 +184,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         params, coder = (params["actor"], params["encoder"]) if encoder.learns else (params, ())
         draw = actor.draw(params, encoder.apply(coder, obs), key, deterministic)
         log_prob = sum(draw.log_probs.values(), jnp.zeros(draw.action.shape[0]))
-        return ActOutput(draw.action, log_prob, draw.extras, memory)
+        return ActOutput(draw.action, log_prob, draw.extras or {}, memory)
 
     update, act = (with_precision(function, config.matmul_precision) for function in (update, act))
     memory = memories.frames(spec.obs, stack) if stack > 1 else NO_MEMORY

@@ -56,9 +56,9 @@ class OffPolicyConfig(Options):
     """Discount factor."""
     td_lambda: float = traced(0.0, low=0, high=1)
     """Mixes the n-step returns inside a window: 0 is one step, 1 the longest return that the window holds."""
-    critic_learning_rate: float = traced(3e-4, low=0)
+    critic_learning_rate: float = traced(3e-4, above=0)
     """Of the critics and of a learned temperature."""
-    actor_learning_rate: float = traced(3e-4, low=0)
+    actor_learning_rate: float = traced(3e-4, above=0)
     """Of the actor."""
     tau: float = traced(0.005, low=0, high=1)
     """Share of the online critics (and actor, where it has a slow copy) mixed into the targets after an update."""
@@ -98,12 +98,12 @@ class OffPolicyConfig(Options):
         if self.cost_estimate == "critics" and getattr(self.normalizer, "cost", False):
             raise ValueError("cost_estimate='critics' needs critics of raw costs: normalizer.cost must be False")
         smallest = min(self.limit.values(1) if isinstance(self.limit.value, float) else self.limit.value)
-        if isinstance(self.rule, IPO) and self.limit.per == "step":
-            if 0 < smallest <= self.rule.kappa / max(self.rule.penalty_max, 1e-12):
-                raise ValueError(
-                    "rule.kappa / rule.penalty_max must be below the limit per step, else the weight of the costs is "
-                    f"constant, whatever they are: got {self.rule.kappa!r} / {self.rule.penalty_max!r} for {smallest!r}"
-                )
+        barrier = isinstance(self.rule, IPO) and self.limit.per == "step"
+        if barrier and 0 < smallest <= self.rule.kappa / max(self.rule.penalty_max, 1e-12):
+            raise ValueError(
+                "rule.kappa / rule.penalty_max must be below the limit per step, else the weight of the costs is "
+                f"constant, whatever they are: got {self.rule.kappa!r} / {self.rule.penalty_max!r} for {smallest!r}"
+            )
 
     @property
     def constrained(self) -> bool:

@@ -128,7 +128,7 @@ class GradientStep:
 
         def rest():
             kept = [{name: tree[name] for name in POLICY} for tree in (state.params, state.opt_state)]
-            draw = parts.actor.draw(state.params["actor"], inputs.obs, key, False)._replace(extras={})
+            draw = parts.actor.draw(state.params["actor"], inputs.obs, key, False)._replace(extras=None)
             metrics = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), absent)
             return (*kept, state.actor), draw if parts.shared else None, metrics
 
@@ -146,7 +146,7 @@ class GradientStep:
         log_alpha = jax.tree.map(parts.temperature.project, log_alpha)
         entropies = {f"entropy/{name}": -log_prob.mean() for name, log_prob in out.draw.log_probs.items()}
         moved = {"actor": actor, "log_alpha": log_alpha}, {"actor": actor_opt, "log_alpha": heat}, out.state
-        return moved, out.draw._replace(extras={}) if parts.shared else None, out.metrics | entropies
+        return moved, out.draw._replace(extras=None) if parts.shared else None, out.metrics | entropies
 
     def total(self, grads: Any) -> Any:
         """The gradients of all devices."""

@@ -42,9 +42,9 @@ class OnPolicyConfig(Options):
     compat: Compat = "paper"
     """`omnisafe` reproduces the released behaviour where it departs from the papers (table in the assembly)."""
 
-    num_envs: int = number(20, low=1)
+    num_envs: int = number(20, low=1, high=10**6)
     """Environments of the collector."""
-    steps_per_epoch: int = number(20_000, low=1)
+    steps_per_epoch: int = number(20_000, low=1, high=10**12)
     """Environment steps per iteration, over all environments; a multiple of `num_envs`."""
     schedule_steps: int | None = number(None, low=1)
     """Environment steps over which rates decay; None: those of the run (`total_steps`), or no decay outside of one."""
@@ -80,6 +80,10 @@ class OnPolicyConfig(Options):
         if self.steps_per_epoch % self.num_envs:
             raise ValueError(
                 f"steps_per_epoch ({self.steps_per_epoch}) must be a multiple of num_envs ({self.num_envs})"
+            )
+        if getattr(self.step, "minibatch", 1) > self.steps_per_epoch:
+            raise ValueError(
+                f"step.minibatch must be at most steps_per_epoch = {self.steps_per_epoch}, got {self.step.minibatch}"
             )
         if getattr(self.step, "discounted", False) and getattr(self.estimator, "gamma", 0.0) >= 1:
             raise ValueError(f"gamma must be below 1 with this step, got {self.estimator.gamma!r}")

@@ -162,7 +162,7 @@ class CriticFit(Options):
     activation: Activation = "tanh"
     encoder: Part = seam("encoder", Auto(), OWN)
     """From an observation to what the perceptrons see; a part, or a flax module of one's own."""
-    learning_rate: float = traced(3e-4, low=0)
+    learning_rate: float = traced(3e-4, above=0)
     l2: float = traced(0.001, low=0)
     """Weight of the squared parameters in each loss."""
 

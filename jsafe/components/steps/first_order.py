@@ -51,7 +51,7 @@ class Objective(NamedTuple):
 class FirstOrder(Step):
     """Options of the steps that descend on minibatches."""
 
-    learning_rate: float = traced(3e-4, low=0)
+    learning_rate: float = traced(3e-4, above=0)
     """Of the actor."""
     decay: Literal["linear", "none"] = "linear"
     """`linear`: the actor's rate falls linearly over the run, to a last step of one iteration's share. It needs to know

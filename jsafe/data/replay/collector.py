@@ -39,7 +39,6 @@ class ReplayCollector(SteppingCollector):
 
     def __init__(self, env: Any, learner: Learner, seed: int | None = None, **options: Any):
         feed, spec = learner.feed, learner.spec
-        _check(feed)
         acting.check_spec(env, spec, feed.num_envs)
         if feed.frame_stack > 1 and not acting.has_memory(learner):
             raise ValueError(f"frame_stack is {feed.frame_stack}, but the policy has no memory that stacks frames")
@@ -172,15 +171,3 @@ class ReplayCollector(SteppingCollector):
             for array in jax.tree.leaves(self._empty):
                 array.flags.writeable = False
         return self._empty
-
-
-def _check(feed: Replay) -> None:
-    for name in ("num_envs", "unroll", "sequences", "sequence_length", "frame_stack", "replay_rows", "updates"):
-        if getattr(feed, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(feed, name)}")
-    need = feed.sequence_length + feed.frame_stack - 1
-    if feed.replay_rows < need:
-        raise ValueError(f"replay_rows must be at least sequence_length + frame_stack - 1 = {need}: {feed.replay_rows}")
-    if feed.initial_rows > feed.replay_rows * feed.num_envs:
-        capacity = feed.replay_rows * feed.num_envs
-        raise ValueError(f"initial_rows is {feed.initial_rows}, but the replay only holds {capacity} rows")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +13,36 @@ import numpy as np
 from jsafe.envs import checks
 from jsafe.envs.device.api import DeviceEnv, Step
 from jsafe.envs.device.vectorise import select, vectorise
+
+
+class _Programs(NamedTuple):
+    """What a `HostedEnv` calls; the stream of each environment is a seed and a count, `[N]`."""
+
+    begin: Callable
+    restart: Callable
+    step: Callable
+    paint: Callable | None
+
+
+@functools.lru_cache(maxsize=8)
+def _programs(reset: Callable, step: Callable, paint: Callable | None) -> _Programs:
+    """Compiled once for all batches of an environment."""
+    batch = vectorise(DeviceEnv(None, reset, step))
+
+    def keys(seeds, counts):
+        return jax.vmap(lambda seed, count: jax.random.fold_in(jax.random.key(seed), count))(seeds, counts)
+
+    def begin(seeds, counts):
+        return batch.reset(keys(seeds, counts))
+
+    def restart(current, mask, seeds, counts):
+        return select(mask, begin(seeds, counts), current)
+
+    def advance(state, actions, seeds, counts):
+        return batch.step(state, actions, keys(seeds, counts))
+
+    draw = None if paint is None else jax.jit(paint, static_argnums=(1, 2))
+    return _Programs(jax.jit(begin), jax.jit(restart), jax.jit(advance), draw)
 
 
 class HostedEnv:
@@ -24,20 +56,7 @@ class HostedEnv:
     def __init__(self, env: DeviceEnv, num_envs: int = 1, seed: int = 0):
         self.num_envs = checks.integer("num_envs", num_envs)
         self.spec = env.spec
-        batch = vectorise(env)
-
-        def keys(seeds, counts):
-            return jax.vmap(lambda seed, count: jax.random.fold_in(jax.random.key(seed), count))(seeds, counts)
-
-        def restart(current, mask, seeds, counts):
-            return select(mask, batch.reset(keys(seeds, counts)), current)
-
-        def step(state, actions, seeds, counts):
-            return batch.step(state, actions, keys(seeds, counts))
-
-        self._begin = jax.jit(lambda seeds, counts: batch.reset(keys(seeds, counts)))
-        self._restart, self._advance = jax.jit(restart), jax.jit(step)
-        self._paint = None if env.paint is None else jax.jit(env.paint, static_argnums=(1, 2))
+        self._programs = _programs(env.reset, env.step, env.paint)
         self._current: tuple[Any, Any] | None = None  # state and observation
         self._closed = False
         self._seed(seed)
@@ -57,12 +76,12 @@ class HostedEnv:
         if mask is not None:
             rows = np.zeros(self.num_envs, bool)
             rows[checks.mask(mask, self.num_envs, seed)] = True
-            self._current = self._restart(self._current, rows, self._seeds, self._counts)
+            self._current = self._programs.restart(self._current, rows, self._seeds, self._counts)
             self._counts = self._counts + rows.astype(np.uint32)
         else:
             if seed is not None:
                 self._seed(seed)
-            self._current = self._begin(self._seeds, self._counts)
+            self._current = self._programs.begin(self._seeds, self._counts)
             self._counts = self._counts + np.uint32(1)
         return _numpy(self._current[1])
 
@@ -81,7 +100,7 @@ class HostedEnv:
         """
         self._usable()
         actions = checks.actions(actions, self.num_envs, self.spec.act_dim).astype(np.float32)
-        state, result = self._advance(self._current[0], actions, self._seeds, self._counts)
+        state, result = self._programs.step(self._current[0], actions, self._seeds, self._counts)
         self._counts = self._counts + np.uint32(1)
         self._current = state, result.obs
         return _numpy(result)
@@ -91,9 +110,9 @@ class HostedEnv:
         self._usable()
         i = checks.index(i, self.num_envs)
         width, height = checks.integer("width", width), checks.integer("height", height)
-        if self._paint is None:
+        if self._programs.paint is None:
             raise ValueError(f"{self.spec.id!r} draws nothing")
-        return np.array(self._paint(jax.tree.map(lambda leaf: leaf[i], self._current[0]), height, width))
+        return np.array(self._programs.paint(jax.tree.map(lambda leaf: leaf[i], self._current[0]), height, width))
 
     def state_dict(self) -> dict:
         """Everything that later steps depend on, as numpy arrays."""
@@ -104,7 +123,7 @@ class HostedEnv:
     def load_state_dict(self, saved: dict) -> None:
         """Restores `state_dict` bit for bit; raises ValueError, and changes nothing, if it does not fit."""
         self._usable(started=False)
-        like = jax.eval_shape(self._begin, self._seeds, self._counts)
+        like = jax.eval_shape(self._programs.begin, self._seeds, self._counts)
         wanted, structure = jax.tree.flatten(like)
         try:
             seeds, counts = (np.array(saved[name]) for name in ("seeds", "counts"))

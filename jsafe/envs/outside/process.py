@@ -121,7 +121,9 @@ class ProcessEnv:
             answers = [w.started() for w in self._workers]
             for _, error in answers:
                 if error is not None:
-                    raise ValueError(f"{id!r} cannot be made: {summary(error)}\n{error}")
+                    first = summary(error)  # of an unknown name there is no more to tell
+                    rest = "" if first.startswith("gymnasium.error.") else f"\n{error}"
+                    raise ValueError(f"{id!r} cannot be made: {first}{rest}")
             self._facts = answers[0][0]
             self._check_costs(id, explicit=cost_key is not None)
             self.spec = self._spec(id)

@@ -177,9 +177,9 @@ class Replay:
     def drift(self, name: str, episode, steps: int) -> np.ndarray:
         """`[steps]`: distance of the hull from the recorded one, driven from the reset by the recorded actions."""
         state, away = self.start(name, episode), []
-        state = jax.tree.map(lambda leaf: np.asarray(leaf)[None], state)
+        state = jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], _CHUNK, axis=0), state)  # the compiled size
         for action, (_, x, y) in zip(np.float32(episode["actions"][:steps]), episode["opening"][1:]):
-            state, _ = self._advance(state, action[None])
+            state, _ = self._advance(state, np.repeat(action[None], _CHUNK, axis=0))
             away.append(float(np.hypot(state.car.x[0] - x, state.car.y[0] - y)))
         return np.array(away)
 

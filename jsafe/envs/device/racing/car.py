@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import jax
@@ -25,13 +26,13 @@ HULL = tuple(
 )
 """The hull's four polygons in its frame, metres; one unit of mass per square metre, overlaps counted twice."""
 
-_FRONT = np.array([1.0, 1.0, 0.0, 0.0])
+_FRONT = np.array([1, 1, 0, 0], np.float32)
 _WHEEL_DENSITY = 0.1
 _POWER, _WHEEL_MOMENT = 40_000.0, 1.6
 _FRICTION_LIMIT, _GRASS = 400.0, 0.6
 _SLIP_GAIN = 82.0
 _BRAKE, _LOCK = 15.0, 0.9
-_STEER_GAIN, _STEER_RATE, _STOP, _STOP_SLOP = 50.0, 3.0, 0.4, 2 * np.pi / 180
+_STEER_GAIN, _STEER_RATE, _STOP, _STOP_SLOP = 50.0, 3.0, 0.4, 2 * math.pi / 180
 _TOP_SPEED = 2 / DT  # Box2D moves no body by more than 2 units in a step
 
 
@@ -46,17 +47,17 @@ def _polygon(points: np.ndarray) -> tuple[float, np.ndarray, float]:
 
 
 _parts = [_polygon(points) for points in HULL]
-HULL_MASS = sum(area for area, _, _ in _parts)
+HULL_MASS = float(sum(area for area, _, _ in _parts))
 HULL_CENTRE = sum(area * centroid for area, centroid, _ in _parts) / HULL_MASS
 """Centre of mass in the hull's frame."""
-HULL_INERTIA = sum(moment for _, _, moment in _parts) - HULL_MASS * (HULL_CENTRE**2).sum()
+HULL_INERTIA = float(sum(moment for _, _, moment in _parts) - HULL_MASS * (HULL_CENTRE**2).sum())
 """About the centre of mass."""
 WHEEL_MASS = _WHEEL_DENSITY * 4 * WHEEL_HALF[0] * WHEEL_HALF[1]
 WHEEL_INERTIA = WHEEL_MASS * (WHEEL_HALF[0] ** 2 + WHEEL_HALF[1] ** 2) / 3
 _ARMS = WHEELS - HULL_CENTRE
 _MASS = HULL_MASS + 4 * WHEEL_MASS
 # Inertia of the whole about its own centre of mass, less what the wheels' offset centre takes.
-_INERTIA = (
+_INERTIA = float(
     HULL_INERTIA + 4 * WHEEL_INERTIA + WHEEL_MASS * (_ARMS**2).sum()
     - WHEEL_MASS**2 * (_ARMS.sum(0) ** 2).sum() / _MASS
 )  # fmt: skip
@@ -108,7 +109,7 @@ def wheels(car: Car) -> Wheels:
 def origin(car: Car) -> tuple[jax.Array, jax.Array]:
     """The origin of the hull's frame (not its centre of mass), in the world."""
     c, s = jnp.cos(car.angle), jnp.sin(car.angle)
-    x, y = HULL_CENTRE
+    x, y = HULL_CENTRE.tolist()
     return car.x - (c * x - s * y), car.y - (s * x + c * y)
 
 
@@ -200,7 +201,7 @@ def drive(car: Car, steer: jax.Array, gas: jax.Array, brake: jax.Array, on_road:
 def _arms(angle: jax.Array) -> tuple[jax.Array, jax.Array]:
     """From the hull's centre of mass to the wheel hubs `[4]`, in the world's directions."""
     c, s = jnp.cos(angle), jnp.sin(angle)
-    x, y = _ARMS[:, 0], _ARMS[:, 1]
+    x, y = np.float32(_ARMS).T
     return c * x - s * y, s * x + c * y
 
 

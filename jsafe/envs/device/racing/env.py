@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,13 @@ def make(id: str, **options) -> DeviceEnv:
     checks.one_of("racing task", id, IDS)
     for name in options:
         checks.one_of("option", name, [field.name for field in dataclasses.fields(Task)])
-    return racing(dataclasses.replace(IDS[id], **options), id=id)
+    return _racing(dataclasses.replace(IDS[id], **options), id)
+
+
+@functools.lru_cache(maxsize=8)
+def _racing(task: Task, id: str) -> DeviceEnv:
+    """The same functions for the same task, so that programs made of them are compiled once."""
+    return racing(task, id)
 
 
 def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> DeviceEnv:
@@ -94,8 +101,9 @@ def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> Dev
     first; `car` is theirs.
     """
     host = pool(task.tracks, task.track_seed) if roads is None else roads
-    obstacles = (task.obstacle_ratio * host.count).astype(np.int32)
-    roads = jax.tree.map(jnp.asarray, host)
+    obstacles = (task.obstacle_ratio * np.asarray(host.count)).astype(np.int32)
+    with jax.ensure_compile_time_eval():  # also where a program that is being traced makes the environment
+        roads = jax.tree.map(jnp.asarray, host)
     name = "obstacle" if task.obstacle_ratio else "road"
     see = observe.pixels if task.observation == "pixels" else observe.flat
 
@@ -110,7 +118,7 @@ def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> Dev
         terminated = state.left == 0
         return state, Step(
             obs=obs,
-            reward=(1000.0 / roads.count[state.road]) * events.new_tiles,
+            reward=1000.0 / roads.count[state.road].astype(jnp.float32) * events.new_tiles.astype(jnp.float32),
             cost=cost[None],
             terminated=terminated,
             truncated=state.steps >= task.horizon,

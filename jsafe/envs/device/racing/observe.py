@@ -15,7 +15,7 @@ SIZE = 96
 """Rows and columns of the picture."""
 CAR = 11
 """Width of the car's vector."""
-AHEAD = np.array([-2, -1, 0, 1, 2, 3, 4, 5, 7, 9, 11, 13, 15, 17, 20, 23])
+AHEAD = np.array([-2, -1, 0, 1, 2, 3, 4, 5, 7, 9, 11, 13, 15, 17, 20, 23], np.int32)
 """Points of the road that the flat observation shows, counted from the nearest one in the direction of travel."""
 OBSTACLES = 4
 """Obstacles that it shows: the nearest to a point `_LOOK` metres ahead of the car."""
@@ -112,10 +112,10 @@ def _obstacles(world: World, ahead_of) -> jax.Array:
     for _ in range(OBSTACLES):
         k = jnp.argmin(distance)
         there = distance[k] < (2 * _LENGTH) ** 2
-        shown.append(jnp.where(there, jnp.concatenate([jnp.ones(1), features[k]]), 0.0))
+        shown.append(jnp.where(there, jnp.concatenate([jnp.ones(1, jnp.float32), features[k]]), 0.0))
         distance = distance.at[k].set(jnp.inf)
     return jnp.concatenate(shown)
 
 
 def _left(roads: Pool, world: World) -> jax.Array:
-    return world.left / roads.count[world.road]
+    return world.left.astype(jnp.float32) / roads.count[world.road].astype(jnp.float32)

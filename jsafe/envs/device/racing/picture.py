@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe.envs.device.racing.car import HULL, WHEEL_HALF, WHEELS
+from jsafe.envs.device.racing.pool import FAR
 
 GRASS, LIGHT, ROAD, OBSTACLE, WHEEL, PATCH, BODY, OUTSIDE = range(8)
 COLOURS = np.array([
@@ -20,8 +21,10 @@ COLOURS = np.array([
 _WIDTH, _HEIGHT, _ZOOM, _BEHIND = 1050.0, 700.0, 16.2, 175.0  # the window, its pixels per metre, pixels below the car
 VISIBLE = 96
 """Room for tiles in a picture; at most 68 are within sight of any place (512 roads, every 8 m)."""
+VISIBLE_OBSTACLES = 24
+"""The same for obstacles, of which each bars nine other tiles."""
 _CENTRE = (_HEIGHT / 2 - _BEHIND) / _ZOOM  # from the car to the middle of the picture, metres
-_SIGHT = np.hypot(_WIDTH, _HEIGHT) / 2 / _ZOOM + 8.0  # half a diagonal, and half a tile's
+_SIGHT = float(np.hypot(_WIDTH, _HEIGHT)) / 2 / _ZOOM + 8.0  # half a diagonal, and half a tile's
 _CHECK, _BORDER = 1000 / 60, 1000 / 3
 _PATCH_ARC = 1.2
 
@@ -53,7 +56,7 @@ def draw(
     Args:
       x, y, angle: The origin of the hull's frame (not its centre of mass) and the hull's angle.
       joint, phase: `[4]` steering angle and rotation of the wheels.
-      tiles: `[P, 4, 2]` corners of the road's tiles in the world; the last one is padding, far away.
+      tiles: `[P, 4, 2]` corners of the road's tiles in the world; those far away draw nothing.
       obstacles: `[M, 4, 2]` the same of obstacles.
       height, width: Of the picture, pixels.
 
@@ -62,23 +65,22 @@ def draw(
     """
     cos, sin = jnp.cos(angle), jnp.sin(angle)
 
-    def spans(corners):
-        offset_x, offset_y = corners[..., 0] - x, corners[..., 1] - y
-        across, ahead = cos * offset_x + sin * offset_y, cos * offset_y - sin * offset_x
-        return _spans(across, ahead, height, width)
+    def shown(corners, room):
+        middle = corners.mean(1) - jnp.stack([x - sin * _CENTRE, y + cos * _CENTRE])
+        near = jnp.nonzero((middle * middle).sum(-1) < _SIGHT**2, size=room, fill_value=len(corners))[0]
+        corners = corners.at[near].get(mode="fill", fill_value=FAR) - jnp.stack([x, y])
+        across, ahead = corners[..., 0], corners[..., 1]
+        return _spans(cos * across + sin * ahead, cos * ahead - sin * across, height, width)
 
-    body = [_spans(points[None, :, 0], points[None, :, 1], height, width) for points in HULL]
-    middle = tiles.mean(1) - jnp.stack([x - sin * _CENTRE, y + cos * _CENTRE])
-    seen = (middle * middle).sum(-1) < _SIGHT**2
-    tiles = tiles[jnp.nonzero(seen, size=VISIBLE, fill_value=-1)[0]]
+    body = [_spans(*np.float32(points).T[:, None], height, width) for points in HULL]
     layers = [
-        (ROAD, spans(tiles)),
+        (ROAD, shown(tiles, VISIBLE)),
         (WHEEL, _spans(*_on_wheels(joint, *_boxes()), height, width)),
         (PATCH, _spans(*_on_wheels(joint, *_patches(phase)), height, width)),
         (BODY, body[0] | body[1] | body[2] | body[3]),
     ]
     if obstacles.shape[0]:
-        layers.insert(1, (OBSTACLE, spans(obstacles)))
+        layers.insert(1, (OBSTACLE, shown(obstacles, VISIBLE_OBSTACLES)))
     surface = _ground(x, y, cos, sin, height, width)
     shift = jnp.arange(width, dtype=jnp.uint32) % 32
     for colour, bits in layers:
@@ -114,7 +116,7 @@ def _spans(across: jax.Array, ahead: jax.Array, height: int, width: int) -> jax.
     column = (_ZOOM * across + _WIDTH / 2) * (width / _WIDTH) - 0.5
     row = height - 0.5 - (_ZOOM * ahead + _BEHIND) * (height / _HEIGHT)
     lines = np.arange(height, dtype=np.float32)[:, None]
-    low = jnp.full((height, across.shape[0]), jnp.inf)
+    low = jnp.full((height, across.shape[0]), jnp.inf, jnp.float32)
     high = -low
     for k in range(across.shape[1]):
         u, v = column[:, k], row[:, k]
@@ -141,7 +143,8 @@ def _low_bits(count: jax.Array) -> jax.Array:
 
 def _boxes() -> tuple[np.ndarray, np.ndarray]:
     half_x, half_y = WHEEL_HALF
-    return np.tile([-half_x, half_x, half_x, -half_x], (4, 1)), np.tile([half_y, half_y, -half_y, -half_y], (4, 1))
+    across, along = [-half_x, half_x, half_x, -half_x], [half_y, half_y, -half_y, -half_y]
+    return np.tile(np.float32(across), (4, 1)), np.tile(np.float32(along), (4, 1))
 
 
 def _patches(phase: jax.Array) -> tuple[np.ndarray, jax.Array]:
@@ -160,4 +163,5 @@ def _patches(phase: jax.Array) -> tuple[np.ndarray, jax.Array]:
 def _on_wheels(joint: jax.Array, across: jax.Array, along: jax.Array) -> Sequence[jax.Array]:
     """Corners `[4, C]` in the wheels' frames, in the hull's frame."""
     c, s = jnp.cos(joint)[:, None], jnp.sin(joint)[:, None]
-    return WHEELS[:, :1] + c * across - s * along, WHEELS[:, 1:] + s * across + c * along
+    hub_x, hub_y = np.float32(WHEELS[:, :1]), np.float32(WHEELS[:, 1:])
+    return hub_x + c * across - s * along, hub_y + s * across + c * along

@@ -14,11 +14,12 @@ CELL = 8.0
 """Side of a cell of the index, metres."""
 CELLS = 64
 """Cells per axis; the index is centred on the origin."""
+FAR = 1e5
+"""Coordinate of what is not there."""
 
 _HALF = CELL * CELLS / 2
 _REACH = float(np.hypot(*np.abs(car.WHEELS - car.HULL_CENTRE).T).max() + np.hypot(*car.WHEEL_HALF)) + 0.1
 _WINDOW = 4  # cells per axis that a tile's surroundings can span: it is at most 24 m wide
-_FAR = 1e5
 
 
 class Pool(NamedTuple):
@@ -65,8 +66,8 @@ def pool(count: int, seed: int = 0) -> Pool:
 
 def pack(roads: list[Road]) -> Pool:
     """Stacks roads, padded."""
-    tiles = np.full((len(roads), TILES, 4, 2), _FAR, np.float32)
-    points = np.full((len(roads), TILES, 4), _FAR, np.float32)
+    tiles = np.full((len(roads), TILES, 4, 2), FAR, np.float32)
+    points = np.full((len(roads), TILES, 4), FAR, np.float32)
     slots, width = np.max([road.near.shape for road in roads], axis=0)
     near = np.full((len(roads), -(-slots // 64) * 64, -(-width // 4) * 4), TILES - 1, np.int16)
     for i, road in enumerate(roads):

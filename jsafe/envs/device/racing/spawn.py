@@ -70,7 +70,7 @@ def place(x: jax.Array, y: jax.Array, angle: jax.Array) -> Car:
     row = jnp.clip(jnp.floor(position).astype(jnp.int32), 0, _ENTRIES - 1)
     part = position - row
     offset_x, offset_y, turn = (1 - part) * table[row] + part * table[row + 1]
-    zero, none = jnp.zeros(()), jnp.zeros(4)
+    zero, none = jnp.zeros((), jnp.float32), jnp.zeros(4, jnp.float32)
     return Car(
         x=x + offset_x,
         y=y + offset_y,

@@ -11,7 +11,7 @@ import numpy as np
 from jsafe.envs.device.racing import spawn, track
 from jsafe.envs.device.racing.car import WHEELS, Car, Wheels, drive, wheels
 from jsafe.envs.device.racing.contacts import touching
-from jsafe.envs.device.racing.pool import CELL, CELLS, TILES, Pool
+from jsafe.envs.device.racing.pool import CELL, CELLS, FAR, TILES, Pool
 
 OFFSET = track.HALF_WIDTH / 2
 """Distance of a lane's middle from the road's middle, metres: where cars start and obstacles lie."""
@@ -20,7 +20,6 @@ _WORDS = TILES // 32
 _BEFORE, _AFTER = 5, 4  # tiles that an obstacle bars for others, before and after its own
 _SEARCH = 4  # points on each side of the last nearest one among which the next is looked for
 _LOST = track.HALF_WIDTH + 3.0
-_FAR = 1e5
 
 
 class World(NamedTuple):
@@ -67,7 +66,7 @@ def begin(roads: Pool, obstacles: np.ndarray, key: jax.Array) -> World:
       key: Of the episode.
     """
     start_key, obstacle_key = jax.random.split(key)
-    draw = jax.random.uniform(start_key, (4,))
+    draw = jax.random.uniform(start_key, (4,), jnp.float32)
     road = (draw[0] * roads.count.shape[0]).astype(jnp.int32)
     tile = (draw[1] * roads.count[road]).astype(jnp.int32)
     x, y, cos, sin = roads.points[road, tile]
@@ -90,8 +89,8 @@ def enter(
       obstacles: `[M, 4, 2]`.
       x, y, angle: Where the car is built; see `spawn.place`.
     """
-    turned = jnp.full(4, angle)
-    built = Wheels(jnp.float32(WHEELS[:, 0]), jnp.float32(WHEELS[:, 1]), jnp.cos(turned), jnp.sin(turned))
+    turned = jnp.full(4, angle, jnp.float32)
+    built = Wheels(*np.float32(WHEELS).T, jnp.cos(turned), jnp.sin(turned))
     ids, on_tile, on_obstacle = _contacts(roads, road, obstacles, built, x, y)
     touched = on_tile.any(0)
     return World(
@@ -127,7 +126,7 @@ def advance(roads: Pool, world: World, action: jax.Array) -> tuple[World, Events
         hit=(on_obstacle & ~world.on_obstacle).any(),
         left_road=world.on_road.any() & ~on_road.any(),
     )
-    action = jnp.clip(action, -1.0, 1.0)
+    action = jnp.clip(action.astype(jnp.float32), -1.0, 1.0)
     car = drive(car, -action[0], (action[1] + 1) / 2, (action[2] + 1) / 2, world.on_road)
     world = World(
         car=car,
@@ -151,7 +150,7 @@ def visited(world: World, ids: jax.Array) -> jax.Array:
 def _bits(ids: jax.Array, chosen: jax.Array) -> jax.Array:
     """uint32 `[12]` with the bits of the chosen ids `[K]`."""
     bit = jnp.where(chosen, jnp.uint32(1) << (ids & 31).astype(jnp.uint32), jnp.uint32(0))
-    word = np.arange(_WORDS)[:, None]
+    word = np.arange(_WORDS, dtype=np.int32)[:, None]
     return jax.lax.reduce_or(jnp.where(ids >> 5 == word, bit, jnp.uint32(0)), (1,))
 
 
@@ -175,7 +174,7 @@ def _contacts(
 
 def _nearest(roads: Pool, world: World, car: Car, ids: jax.Array, touched: jax.Array) -> jax.Array:
     """The nearest of the points around the last one; far from all of them, a tile under a wheel, if there is one."""
-    around = (world.nearest + np.arange(-_SEARCH, _SEARCH + 1)) % roads.count[world.road]
+    around = (world.nearest + np.arange(-_SEARCH, _SEARCH + 1, dtype=np.int32)) % roads.count[world.road]
     points = roads.points[world.road, around]
     distance = (points[:, 0] - car.x) ** 2 + (points[:, 1] - car.y) ** 2
     best = jnp.argmin(distance)
@@ -192,13 +191,13 @@ def _obstacles(roads: Pool, road: jax.Array, numbers: np.ndarray, key: jax.Array
     """
     room = int(numbers.max())
     if not room:
-        return jnp.zeros((0, 4, 2))
+        return jnp.zeros((0, 4, 2), jnp.float32)
     rank_key, side_key, width_key = jax.random.split(key, 3)
     count, number = roads.count[road], jnp.asarray(numbers)[road]
     # The largest of independent random numbers is a uniform draw, whatever has been barred. The tile's id takes the
     # place of their last bits: a maximum of integers is much faster than an argmax.
     ids = jnp.arange(TILES, dtype=jnp.uint32)
-    rank = (jax.random.bits(rank_key, (TILES,)) & ~jnp.uint32(511)) | ids
+    rank = (jax.random.bits(rank_key, (TILES,), jnp.uint32) & ~jnp.uint32(511)) | ids
 
     def draw(free, k):
         tile = (jnp.where(free, rank, 0).max() & 511).astype(jnp.int32)
@@ -207,12 +206,12 @@ def _obstacles(roads: Pool, road: jax.Array, numbers: np.ndarray, key: jax.Array
         ahead = jnp.where(ahead < 0, ahead + count, ahead)
         return free & (ahead > _AFTER) & (ahead < count - _BEFORE), (tile, there)
 
-    _, (tiles, there) = jax.lax.scan(draw, ids < count, jnp.arange(room))
+    _, (tiles, there) = jax.lax.scan(draw, ids < count, jnp.arange(room, dtype=jnp.int32))
     x, y, cos, sin = roads.points[road, tiles].T
     aside = jnp.where(jax.random.bernoulli(side_key, shape=(room,)), OFFSET, -OFFSET)
-    width = jnp.maximum(jnp.abs(1 + jax.random.normal(width_key, (room,))), 0.1) * track.HALF_WIDTH / 4
+    width = jnp.maximum(jnp.abs(1 + jax.random.normal(width_key, (room,), jnp.float32)), 0.1) * track.HALF_WIDTH / 4
     across = aside[:, None] + width[:, None] * np.array([-1.0, 1.0, 1.0, -1.0], np.float32)
     along = 1.75 * np.array([1.0, 1.0, -1.0, -1.0], np.float32)
     corner_x = x[:, None] + across * cos[:, None] - along * sin[:, None]
     corner_y = y[:, None] + across * sin[:, None] + along * cos[:, None]
-    return jnp.where(there[:, None, None], jnp.stack([corner_x, corner_y], axis=-1), _FAR)
+    return jnp.where(there[:, None, None], jnp.stack([corner_x, corner_y], axis=-1), FAR)
