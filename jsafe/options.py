@@ -342,12 +342,12 @@ def _spelled_out(options: Any, changes: Mapping[str, Any], owner: str) -> dict[s
         else:
             loose[name] = value
     if loose:
-        exchanged = replace(options, {name: value for name, value in full.items() if "." not in name}, owner)
-        known = paths(exchanged)
+        exchanged = _exchanged(options, full)
+        known = paths(options, exchanged=exchanged)
         for name, value in loose.items():
             hits = [path for path in known if path.rpartition(".")[2] == name]
             if not hits:
-                raise ValueError(_no_such_option(exchanged, name, owner))
+                raise ValueError(_no_such_option(dataclasses.replace(options, **exchanged), name, owner))
             if len(hits) > 1:
                 raise ValueError(
                     f"option {name!r}{f' of {owner}' if owner else ''} is one of {', '.join(hits)}: say which"
@@ -356,11 +356,19 @@ def _spelled_out(options: Any, changes: Mapping[str, Any], owner: str) -> dict[s
     return full
 
 
-def paths(options: Any, prefix: str = "") -> dict[str, dataclasses.Field]:
-    """All options by full name, those of parts behind a dot."""
+def _exchanged(options: Any, full: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts that changes put in the place of others; the rest may not fit together yet."""
+    seams = [field for field in dataclasses.fields(options) if "seam" in field.metadata and field.name in full]
+    return {field.name: _part(field, getattr(options, field.name), full[field.name], {}) for field in seams}
+
+
+def paths(
+    options: Any, prefix: str = "", exchanged: Mapping[str, Any] = types.MappingProxyType({})
+) -> dict[str, dataclasses.Field]:
+    """All options by full name, those of parts behind a dot; `exchanged` parts in the place of its own."""
     found: dict[str, dataclasses.Field] = {}
     for field in dataclasses.fields(options):
-        value = getattr(options, field.name)
+        value = exchanged.get(field.name, getattr(options, field.name))
         found[f"{prefix}{field.name}"] = field
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             found |= paths(value, f"{prefix}{field.name}.")

@@ -3,6 +3,7 @@
 import builtins
 import contextlib
 import errno
+import json
 import os
 import pathlib
 from typing import NamedTuple
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe.runs.checkpoint import CheckpointError, Checkpoints, load_state
+from jsafe.runs.checkpoint import CheckpointError, Checkpoints, load_state, sealed
 
 
 class State(NamedTuple):
@@ -162,7 +163,7 @@ def test_an_older_checkpoint_serves_when_the_newest_is_damaged(tmp_path, capsys)
     loaded = store.load({"w": jnp.zeros(3)}, rows)
     assert loaded.iteration == 1
     np.testing.assert_array_equal(loaded.state["w"], np.ones(3))
-    warning = capsys.readouterr().out
+    (warning,) = store.problems
     assert "00000002" in warning
     assert "iteration 1" in warning
     rows.add(2)
@@ -217,9 +218,72 @@ def test_another_config_or_format_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"options\.tau: 0\.1 there, 0\.2 here"):
         Checkpoints(tmp_path, config={"env": "A", "options": {"tau": 0.2, "sizes": (1, 2)}}).load({}, Rows())
     manifest = path / "manifest.json"
-    manifest.write_text(manifest.read_text().replace('"format": 1', '"format": 99'))
+    whole = manifest.read_bytes()
+    manifest.write_bytes(sealed({**json.loads(whole), "format": 99}))
     with pytest.raises(CheckpointError, match="format 99"):
         Checkpoints(tmp_path).load({}, Rows())
+    first = {name: value for name, value in json.loads(whole).items() if name != "checksum"} | {"format": 1}
+    manifest.write_text(json.dumps(first))
+    with pytest.raises(CheckpointError, match=r"made by jsafe 0\.1, with another layout"):
+        Checkpoints(tmp_path).load({}, Rows())
+
+
+def test_nothing_but_ones_own_is_ever_removed(tmp_path):
+    store, rows = Checkpoints(tmp_path, keep=1), Rows()
+    for folder in ("checkpoints", "journal"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "notes.txt").write_text("mine")
+        (tmp_path / folder / "2024").mkdir()
+    for iteration in (1, 2, 3):
+        rows.add(3)
+        store.save(iteration, {"w": jnp.ones(3)}, rows)
+    assert store.list() == [3]
+    for folder in ("checkpoints", "journal"):
+        assert (tmp_path / folder / "notes.txt").read_text() == "mine"
+        assert (tmp_path / folder / "2024").is_dir()
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "journal"])
+def test_a_linked_folder_is_refused(tmp_path, name):
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "00000001").write_text("theirs")
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / name).symlink_to(tmp_path / "theirs")
+    for use in (lambda: Checkpoints(run).save(1, {}, Rows()), lambda: Checkpoints(run).load({}, Rows())):
+        with pytest.raises(CheckpointError, match=f"{name} is a link to .*theirs"):
+            use()
+    assert (tmp_path / "theirs" / "00000001").read_text() == "theirs"
+
+
+def test_every_flipped_bit_is_recognised(tmp_path):
+    store, rows = Checkpoints(tmp_path), Rows()
+    for iteration in (1, 2):
+        rows.add(3)
+        store.save(iteration, {"w": jnp.full(3, float(iteration))}, rows)
+    rng = np.random.default_rng(0)
+    files = [path for path in tmp_path.rglob("*") if path.is_file() and "00000001" not in path.parent.name]
+    files = [path for path in files if path.name != "00000000.npz"]  # the older checkpoint needs that chunk, too
+    for path in files:
+        whole = path.read_bytes()
+        for place in rng.integers(0, len(whole), 40):
+            damaged = bytearray(whole)
+            damaged[place] ^= 1 << int(rng.integers(8))
+            path.write_bytes(damaged)
+            loaded = Checkpoints(tmp_path).load({"w": jnp.zeros(3)}, Rows())
+            same = path.suffix == ".json" and _same_json(damaged, whole)
+            assert loaded.iteration == (2 if same else 1)
+            for hidden in (tmp_path / "checkpoints").glob(".*.unreadable"):
+                hidden.rename(hidden.with_name("00000002"))
+        path.write_bytes(whole)
+
+
+def _same_json(a, b):
+    """Whether only white space differs."""
+    try:
+        return json.loads(a) == json.loads(b)
+    except ValueError:
+        return False
 
 
 def test_a_checkpoint_from_before_an_option_had_its_default(tmp_path):

@@ -1,5 +1,6 @@
 """Several runs in one program equal the runs by themselves."""
 
+import dataclasses
 import functools
 import json
 import shlex
@@ -23,10 +24,11 @@ CASES = {
     "trpo_early_terminated": ({**ON_POLICY, "cg_iterations": 3}, "cost_limit", (1.5, 6.0)),
     "sac_lag": (
         {
+            "preset": "seditor_paper",
             "num_envs": 2,
             "unroll": 5,
             "hidden": (4,),
-            "actor_hidden": (4,),
+            "actor.hidden": (4,),
             "frame_stack": 2,
             "sequences": 8,
             "sequence_length": 3,
@@ -163,17 +165,19 @@ def test_the_command_line(tmp_path, capsys):
     np.testing.assert_allclose(curve(one), curve(alone), rtol=5e-3, atol=1e-3)
     with pytest.raises(train.RunError, match="was trained already; continue it by itself"):
         train_many([one])
-    with pytest.raises(train.RunError, match="cannot share a program with"):
-        train_many([tmp_path / "all" / "c5-s3", one])
+    config, algorithm, options, *_ = train.read(one)
+    other = train.start(dataclasses.replace(config, total_steps=500), algorithm, options, tmp_path / "other")
+    with pytest.raises(train.RunError, match=r"cannot share a program with(?s:.*)total_steps: 400 there, 500 here"):
+        train_many([one, other])
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--seeds 0", "seeds must be at least 1, got 0"),
+        ("--seeds 0", "seeds must be at least 1 and at most 4096, got 0"),
         ("--cost-limits 1,x", "cost_limits must be numbers separated by commas, got '1,x'"),
         ("--cost-limits 1,2,1.0", "cost_limits names a limit twice: 1,2,1.0"),
-        ("--cost-limits 1,-2", "cost_limit must be at least 0, got -2.0"),
+        ("--cost-limits 1,-2", "cost_limits must be finite and at least 0, got '1,-2'"),
         ("--cost-limits 1,2 --rule none", "ppo_lag has no cost limit to keep"),
         ("--seeds 2 --depth 1", "--depth 1 is for a run by itself"),
         ("--seeds 2 --distributed --num-processes 1", "leave --distributed out"),
