@@ -191,6 +191,8 @@ def _of(config: Any) -> list[Option]:
         targets = spelled[name]
         if not set(targets) <= set(known):  # of a part that is not in use
             continue
+        if "seam" in known[targets[0]].metadata:  # parts are chosen one by one
+            continue
         if not callable(function):
             other_name[function] = name
             continue

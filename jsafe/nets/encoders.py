@@ -17,7 +17,7 @@ import numpy as np
 from jsafe import spaces
 from jsafe.distributions.categorical import one_hot
 from jsafe.errors import unknown
-from jsafe.nets.perceptron import activation
+from jsafe.nets.perceptron import Activation, activation
 from jsafe.options import Options, number, part
 from jsafe.types import Array, EnvSpec, Key, Obs, Params
 
@@ -167,7 +167,7 @@ class Auto(Options):
     strides: tuple[int, ...] = ()
     width: int = number(50, low=1)
     """Width of the latent of a picture."""
-    act: str = "relu"
+    activation: Activation = "relu"
 
     def __post_init__(self):
         super().__post_init__()
@@ -179,7 +179,6 @@ class Auto(Options):
         for name in ("channels", "kernels", "strides"):
             if min(getattr(self, name), default=1) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
-        activation(self.act)
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Encoder:
         """The encoder of a space.
@@ -203,7 +202,7 @@ class Auto(Options):
                     f"pictures of {box.shape} are too small for kernels {layers[1]} with strides {layers[2]}"
                 )
             side = (side - kernel) // stride + 1
-        return Convolutions(box, *layers, self.width, self.act)
+        return Convolutions(box, *layers, self.width, self.activation)
 
 
 DQN = (32, 64, 64), (8, 4, 3), (4, 2, 1)
