@@ -7,8 +7,14 @@ serves it.
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import Literal
+
+import jax
+import numpy as np
 
 from jsafe import spaces
+from jsafe.options import Options, number
 from jsafe.types import CMDPTransform, EnvSpec
 
 
@@ -50,7 +56,7 @@ class Rollouts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Replay:
+class Replay(Options):
     """Windows of replayed rows.
 
     One iteration steps `num_envs` environments `unroll` times with sampled actions, appends the rows to the replay
@@ -63,24 +69,32 @@ class Replay:
     action means nothing, and the next row starts another episode.
     """
 
-    num_envs: int = 32
-    unroll: int = 5
-    sequences: int = 1024
-    sequence_length: int = 8
-    frame_stack: int = 1
+    num_envs: int = number(32, low=1)
+    """Environments that are stepped."""
+    unroll: int = number(5, low=1)
+    """Steps of every environment per iteration."""
+    sequences: int = number(1024, low=1)
+    """Windows per update: the minibatch."""
+    sequence_length: int = number(8, low=2)
+    """Rows per window; 2 is a single transition."""
+    frame_stack: int = number(1, low=1)
     """Observations that are concatenated, oldest first; the policy's memory does the same while acting."""
-    replay_rows: int = 50_000
+    replay_rows: int = number(50_000, low=1)
     """Capacity in rows per environment."""
-    initial_rows: int = 10_000
-    updates: int = 1
-    random_steps: int = 0
+    initial_rows: int = number(10_000, low=0)
+    """Rows (all environments) collected before the first update."""
+    updates: int = number(1, low=1)
+    """Updates per iteration."""
+    random_steps: int = number(0, low=0)
     """Environment steps (all envs) with uniformly random actions at the start."""
-    dtype: str = "float32"
+    dtype: Literal["float32", "float16"] = "float32"
     """Storage type of float observations: float32 or float16. Images stay uint8."""
     replay_on_device: bool = False
     """Keep a copy of the observations in the device's memory, and gather minibatches there."""
 
     batch_option = "sequences"
+    memory_option = "replay_rows"
+    """Name of the option that sets `stored_bytes`, for messages."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -106,15 +120,13 @@ class Replay:
     def stored_bytes(self, spec: EnvSpec, total_steps: int) -> int:
         """Memory of the rows that a run of so many steps will fill."""
         rows = min(self.num_envs * self.replay_rows, total_steps)
-        half = 2 if self.dtype == "float16" else 1
-        observation = sum(size // half if kind.startswith("float") else size for size, kind in _sizes(spec.obs))
-        return rows * (observation + spaces.nbytes(spec.action) + 4 * (spec.num_costs + 3))
-
-
-def _sizes(of: spaces.Space) -> list[tuple[int, str]]:
-    if isinstance(of, spaces.Tree):
-        return [pair for _, inner in of.items for pair in _sizes(inner)]
-    return [(spaces.nbytes(of), of.dtype)]
+        floats = np.dtype(self.dtype).itemsize
+        observation = sum(
+            math.prod(leaf.shape) * (floats if leaf.dtype.startswith("float") else np.dtype(leaf.dtype).itemsize)
+            for leaf in jax.tree.leaves(spaces.tree_map(lambda leaf: leaf, spec.obs))
+        )
+        action = spec.action.width if isinstance(spec.action, spaces.Box) else math.prod(spec.action.shape)
+        return rows * (observation + 4 * (action + spec.num_costs + 4))
 
 
 def _share(name: str, total: int, processes: int) -> int:

@@ -221,6 +221,18 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ready:
+    """A part that is built already: functions of one's own in the place of options. It cannot be saved in a run folder."""
+
+    built: Any
+
+    def build(self, spec: Any, axis_name: str | None = None) -> Any:
+        """What it holds."""
+        del spec, axis_name
+        return self.built
+
+
 # ---- numbers in the state ----------------------------------------------------------------------------------------
 
 
@@ -247,8 +259,8 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
     Args:
       options: A dataclass of options.
       changes: By name. A field of a part is `rule.kp`, or `kp` where no other part has one. A part is given as an
-        object, as the name of its kind (with its defaults), or as a mapping of its fields (and `kind`). Short names
-        of the type (`Options.SHORT`) come first.
+        object, as the name of its kind (with its defaults), as a mapping of its fields (and `kind`), or built already
+        (a NamedTuple of functions). Short names of the type (`Options.SHORT`) come first.
       owner: Whose options they are, for messages.
 
     Raises:
@@ -295,6 +307,8 @@ def _part(name: str, seam_name: str, old: Any, given: Any, nested: Mapping[str, 
         rest = {key: value for key, value in given.items() if key != "kind"}
         base = _part(name, seam_name, old, given["kind"], {}) if "kind" in given else old
         given = replace(base, rest, name)
+    elif isinstance(given, tuple) and hasattr(given, "_fields"):
+        given = Ready(given)
     elif not hasattr(given, "build"):
         raise ValueError(f"{name} must be a {seam_name} (with `build`), the name of one, or a mapping, got {given!r}")
     return replace(given, nested, name) if nested else given

@@ -2,54 +2,95 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 
 from jsafe import spaces
-from jsafe.feeds import Replay
-from jsafe.types import Batch, CostStats, EpisodeStats, Learner, Measured, Steps
+from jsafe.data import coroutine
+from jsafe.feeds import Replay, Rollouts
+from jsafe.types import Batch, CostStats, EpisodeStats, Feed, Learner, Measured, Steps
 
 
 def random_batch(learner: Learner, key: jax.Array) -> Batch:
     """A random but valid batch of the shape that `learner.update` expects, as numpy arrays.
 
     Rewards are standard normal, costs 0 or 1, episodes end in about a tenth of the steps; observations and actions
-    are random values of their spaces. Where the feed wants log-probabilities (any but `Replay`), actions come from the
-    initial policy, its memory carried along, and reset where an episode ended.
+    are random values of their spaces. Fresh rollouts have actions and log-probabilities of the initial policy, its
+    memory carried along and reset where an episode ended.
+
+    Raises:
+      ValueError: For a feed of one's own whose rows are not known; `random_rows.register(MyFeed)` tells them.
     """
     init_key, act_key, numpy_key = jax.random.split(key, 3)
     rng = np.random.default_rng(np.asarray(jax.random.key_data(numpy_key)).tolist())
-    shape, spec = learner.feed.shape, learner.spec
-    replayed = isinstance(learner.feed, Replay)
-    weight = (rng.random(shape) >= 0.1).astype(np.float32) if replayed else None
-    ended = _before_zero(weight) if replayed else rng.random(shape) < 0.1
+    steps, memory = random_rows(learner.feed, learner, rng, (init_key, act_key))
+    rows, num_costs = learner.feed.steps_per_batch, learner.spec.num_costs
+    fresh = CostStats(rng.binomial(rows, 0.1, num_costs).astype(np.float32), np.float32(rows))
+    count = np.float32(max((steps.terminated | steps.truncated).sum(), 1))
+    length = np.float32(min(rows / count, learner.spec.horizon)) * count
+    episodes = EpisodeStats(steps.reward.sum(dtype=np.float32), fresh.total, length, count)
+    return Batch(steps, Measured(fresh, episodes), np.bool_(True), memory)
+
+
+@functools.singledispatch
+def random_rows(
+    feed: Feed, learner: Learner, rng: np.random.Generator, keys: tuple[jax.Array, jax.Array]
+) -> tuple[Steps, Any]:
+    """Random rows as a feed promises them, and the policy's memory at row 0 (`()` if the feed has none).
+
+    Args:
+      feed: `learner.feed`; its type chooses the implementation (`random_rows.register`).
+      learner: Whose `spec` the rows fit.
+      rng: For everything but what the learner draws.
+      keys: For the initial state and for the actions.
+    """
+    raise ValueError(f"no random rows are known for a feed of type {type(feed).__name__}: see random_rows.register")
+
+
+@random_rows.register
+def _(feed: Replay, learner: Learner, rng: np.random.Generator, keys: Any) -> tuple[Steps, Any]:
+    shape = feed.shape
+    weight = (rng.random(shape) >= 0.1).astype(np.float32)
+    ended = _before_zero(weight)
     terminated = ended & (rng.random(shape) < 0.5)
-    real = 1.0 if weight is None else _followed(weight)
-    reward = (real * rng.standard_normal(shape)).astype(np.float32)
-    cost = (rng.random((*shape, spec.num_costs)) < 0.1).astype(np.float32)
-    cost = cost if weight is None else cost * _followed(weight)[..., None]
+    real = _followed(weight)
     steps = Steps(
-        obs=_observations(learner, rng, shape),
-        action=_actions(learner, rng, shape),
-        reward=reward,
-        cost=cost,
+        obs=None,
+        action=None,
+        reward=(real * rng.standard_normal(shape)).astype(np.float32),
+        cost=real[..., None] * (rng.random((*shape, learner.spec.num_costs)) < 0.1).astype(np.float32),
         terminated=terminated,
         truncated=ended & ~terminated,
         next_obs=None,
         weight=weight,
         extras={},
     )
-    memory: Any = ()
-    if not replayed:
-        steps, memory = _acted(learner, steps, init_key, act_key, rng)
-    rows = learner.feed.steps_per_batch
-    fresh = CostStats(rng.binomial(rows, 0.1, spec.num_costs).astype(np.float32), np.float32(rows))
-    count = np.float32(max(ended.sum(), 1))
-    length = np.float32(min(rows / count, spec.horizon)) * count
-    episodes = EpisodeStats(reward.sum(dtype=np.float32), fresh.total, length, count)
-    return Batch(steps, Measured(fresh, episodes), np.bool_(True), memory)
+    obs, action = _observations(learner, rng, shape, feed.frame_stack), _actions(learner, rng, shape)
+    # The action of a final observation is zero, as in a replay.
+    action *= (weight.reshape(*shape, *(1,) * (action.ndim - len(shape)))).astype(action.dtype)
+    return steps._replace(obs=obs, action=action), ()
+
+
+@random_rows.register
+def _(feed: Rollouts, learner: Learner, rng: np.random.Generator, keys: Any) -> tuple[Steps, Any]:
+    shape = feed.shape
+    ended = rng.random(shape) < 0.1
+    terminated = ended & (rng.random(shape) < 0.5)
+    steps = Steps(
+        obs=_observations(learner, rng, shape),
+        action=None,
+        reward=rng.standard_normal(shape).astype(np.float32),
+        cost=(rng.random((*shape, learner.spec.num_costs)) < 0.1).astype(np.float32),
+        terminated=terminated,
+        truncated=ended & ~terminated,
+        next_obs=None,
+        weight=None,
+        extras={},
+    )
+    return _acted(learner, steps, *keys, rng)
 
 
 def _before_zero(weight: np.ndarray) -> np.ndarray:
@@ -66,13 +107,13 @@ def _followed(weight: np.ndarray) -> np.ndarray:
     return known
 
 
-def _observations(learner: Learner, rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
-    stack = getattr(learner.feed, "frame_stack", 1)
-    transform = getattr(learner.feed, "transform", None)
-    if stack == 1 and transform is None:
-        return spaces.sample(learner.spec.obs, rng, shape)
-    width = learner.spec.obs_dim * stack + (transform.extra_obs if transform is not None else 0)
-    return rng.standard_normal((*shape, width)).astype(np.float32)
+def _observations(learner: Learner, rng: np.random.Generator, shape: tuple[int, ...], stack: int = 1) -> Any:
+    """As a collector hands them over: floats in float32, frames joined along the last axis, transformed."""
+    spec, transform = learner.spec, getattr(learner.feed, "transform", None)
+    if transform is not None:
+        return rng.standard_normal((*shape, spec.obs_dim + transform.extra_obs)).astype(np.float32)
+    frames = [coroutine.received(spaces.sample(spec.obs, rng, shape)) for _ in range(stack)]
+    return jax.tree.map(lambda *each: np.concatenate(each, axis=-1) if stack > 1 else each[0], *frames)
 
 
 def _actions(learner: Learner, rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -82,24 +123,31 @@ def _actions(learner: Learner, rng: np.random.Generator, shape: tuple[int, ...])
     return rng.uniform(-1, 1, (*shape, action.width)).astype(np.float32)
 
 
-def _acted(learner: Learner, steps: Steps, init_key: jax.Array, act_key: jax.Array, rng: np.random.Generator) -> Any:
+def _acted(
+    learner: Learner, steps: Steps, init_key: jax.Array, act_key: jax.Array, rng: np.random.Generator
+) -> tuple[Steps, Any]:
     """The rows with actions and log-probabilities of the initial policy, next observations, and its first memory."""
-    length, num_envs = learner.feed.shape
+    length, num_envs = shape = learner.feed.shape
     policy_state = learner.policy(learner.init(init_key))
-    started = memory = learner.memory.init(num_envs)
+    first = learner.memory.init(num_envs)
+    ended = steps.terminated | steps.truncated
 
     def scanned(memory, row):
         obs, ended, step = row
         out = learner.act(policy_state, memory, obs, jax.random.fold_in(act_key, step), False)
         return learner.memory.reset(out.memory, ended), (out.action, out.log_prob)
 
-    ended = steps.terminated | steps.truncated
-    _, (action, log_prob) = jax.lax.scan(scanned, memory, (steps.obs, ended, np.arange(length)))
+    if coroutine.has_memory(learner):
+        _, acted = jax.lax.scan(scanned, first, (steps.obs, ended, np.arange(length)))
+    else:  # all at once: a scan would be compiled in every call
+        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), steps.obs)
+        out = learner.act(policy_state, learner.memory.init(length * num_envs), flat, act_key, False)
+        acted = [x.reshape(*shape, *x.shape[1:]) for x in (out.action, out.log_prob)]
+    action, log_prob = map(np.array, acted)
     last = jax.tree.map(lambda x: x[0], _observations(learner, rng, (1, num_envs)))
     next_obs = jax.tree.map(lambda x, end: np.concatenate([x[1:], end[None]]), steps.obs, last)
-    extras = {"log_prob": np.array(log_prob)}
-    steps = steps._replace(action=np.array(action), next_obs=next_obs, extras=extras)
-    return steps, jax.tree.map(np.array, started)
+    steps = steps._replace(action=action, next_obs=next_obs, extras={"log_prob": log_prob})
+    return steps, jax.tree.map(np.array, first)
 
 
 def check_learner(learner: Learner, key: jax.Array, *, updates: int = 2) -> tuple[Any, dict[str, Any]]:
@@ -107,7 +155,8 @@ def check_learner(learner: Learner, key: jax.Array, *, updates: int = 2) -> tupl
 
     `init`, then jitted updates with a donated state on random batches: the state keeps its tree, shapes and dtypes,
     has no two leaves in one buffer (donation), stays finite, and is traced once; metrics are finite scalars with fixed
-    `group/name` keys; `act` returns finite arrays of the right shapes, and repeats itself when deterministic.
+    `group/name` keys; `act` returns finite arrays of the right shapes, and repeats itself when deterministic; its
+    memory keeps its shapes, and starts anew where it is reset and nowhere else.
 
     Raises:
       AssertionError: Naming the promise that was broken.
@@ -143,11 +192,8 @@ def check_learner(learner: Learner, key: jax.Array, *, updates: int = 2) -> tupl
 def _check_act(learner: Learner, policy_state: Any, key: jax.Array) -> None:
     n = 3
     rng = np.random.default_rng(np.asarray(jax.random.key_data(key)).tolist())
-    stack, transform = getattr(learner.feed, "frame_stack", 1), getattr(learner.feed, "transform", None)
-    if transform is None:
-        obs = spaces.sample(learner.spec.obs, rng, (n,))  # the memory stacks frames
-    else:
-        obs = rng.standard_normal((n, learner.spec.obs_dim + transform.extra_obs)).astype(np.float32)
+    stack = getattr(learner.feed, "frame_stack", 1)
+    obs = _observations(learner, rng, (n,))  # one frame: the memory stacks
     memory = learner.memory.init(n)
     assert stack == 1 or jax.tree.leaves(memory), "a learner that is fed stacked frames needs a memory that stacks them"
     act = jax.jit(learner.act, static_argnums=4)
@@ -159,9 +205,12 @@ def _check_act(learner: Learner, policy_state: Any, key: jax.Array) -> None:
         _check_finite("act", out)
     again = act(policy_state, memory, obs, jax.random.fold_in(key, 1), True)
     assert np.array_equal(out.action, again.action), "a deterministic action depends on the key"
-    reset = learner.memory.reset(out.memory, np.ones(n, bool))
-    for fresh, kept in zip(jax.tree.leaves(memory), jax.tree.leaves(reset)):
-        assert fresh.shape == kept.shape, "memory.reset changed the shape of the memory"
+    fresh = learner.memory.reset(again.memory, np.ones(n, bool))
+    anew = act(policy_state, fresh, obs, key, True)
+    assert np.array_equal(again.action, anew.action), "memory.reset does not start an episode as memory.init does"
+    kept = learner.memory.reset(again.memory, np.zeros(n, bool))
+    for before, after in zip(jax.tree.leaves(again.memory), jax.tree.leaves(kept), strict=True):
+        assert np.array_equal(before, after), "memory.reset changes the memory where no episode has started"
 
 
 def _shapes(tree: Any) -> Any:

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from jsafe.envs.toy import ToyEnv
-from jsafe.testing import check_learner, random_batch
-from jsafe.types import ActOutput, EnvSpec, Learner, ReplayData, RolloutBatch, RolloutData, SequenceBatch, env_spec
+from jsafe.feeds import Replay, Rollouts
+from jsafe.spaces import Box, Discrete, Tree
+from jsafe.testing import check_learner, random_batch, random_rows
+from jsafe.types import NO_MEMORY, ActOutput, EnvSpec, Learner, Memory, PolicyState, Steps, env_spec
 
 
 def constant_speed(env, speed, episodes):
@@ -140,58 +142,137 @@ def test_toy_errors():
         env.optimum(0.0)
 
 
-SPEC = EnvSpec(obs_dim=4, act_dim=2, num_costs=2, horizon=20)
-REPLAY = ReplayData(num_envs=2, unroll=5, sequences=64, sequence_length=6, frame_stack=2, updates=2)
-ROLLOUT = RolloutData(num_envs=4, length=50)
+SPEC = EnvSpec(4, 2, num_costs=2, horizon=20)
+REPLAY = Replay(num_envs=2, unroll=5, sequences=64, sequence_length=6, frame_stack=2, updates=2)
+ROLLOUT = Rollouts(num_envs=4, length=50)
+STRUCTURED = EnvSpec(Tree({"image": Box((3, 3, 1), 0, 255, "uint8"), "speed": Box(2)}), Discrete((3, 2)), horizon=20)
 
 
-def learner_of(data, **changes):
-    width = SPEC.obs_dim * getattr(data, "frame_stack", 1)
+def last_frame(width, stack):
+    """The memory of a policy that sees the newest frames side by side, oldest first."""
+
+    def init(n):
+        return {"frames": jnp.zeros((n, stack, width)), "fresh": jnp.ones(n, bool)}
+
+    return Memory(init, lambda memory, started: {**memory, "fresh": memory["fresh"] | started})
+
+
+def push(memory, obs):
+    pushed = jnp.concatenate([memory["frames"][:, 1:], obs[:, None]], axis=1)
+    frames = jnp.where(memory["fresh"][:, None, None], obs[:, None], pushed)
+    return {"frames": frames, "fresh": jnp.zeros_like(memory["fresh"])}
+
+
+def learner_of(feed, **changes):
+    stack = getattr(feed, "frame_stack", 1)
+    width = SPEC.obs_dim * stack
 
     def init(key):
         return {"w": jax.random.normal(key, (width, 2)), "target": jnp.zeros((width, 2))}
 
     def update(state, batch, key):
-        w = state["w"] + 0.01 * batch.reward.mean() + 0.01 * jax.random.normal(key, state["w"].shape)
+        w = state["w"] + 0.01 * batch.steps.reward.mean() + 0.01 * jax.random.normal(key, state["w"].shape)
         return {"w": w, "target": 0.9 * state["target"] + 0.1 * w}, {"loss/w": (w**2).mean()}
 
-    def act(w, obs, key, deterministic):
+    def act(policy_state, memory, obs, key, deterministic):
+        if stack > 1:
+            memory = push(memory, obs)
+            obs = memory["frames"].reshape(len(obs), -1)
         eps = jnp.where(deterministic, 0, 1) * jax.random.normal(key, (obs.shape[0], 2))
-        return ActOutput(obs @ w + eps, -(eps**2).sum(-1), {})
+        return ActOutput(obs @ policy_state.params + eps, -(eps**2).sum(-1), {}, memory)
 
-    return Learner(init, update, act, lambda state: state["w"], None, data, SPEC)._replace(**changes)
+    memory = NO_MEMORY if stack == 1 else last_frame(SPEC.obs_dim, stack)
+    return Learner(init, update, lambda state: PolicyState(state["w"]), act, memory, feed, None, SPEC)._replace(
+        **changes
+    )
 
 
-def test_random_sequences_are_valid():
+def test_random_windows_are_valid():
     batch = random_batch(learner_of(REPLAY), jax.random.key(0))
-    assert isinstance(batch, SequenceBatch)
-    assert batch.obs.shape == (2, 6, 64, 8)
-    np.testing.assert_array_equal(batch.last[:, :-1], batch.first[:, 1:])
-    assert not (batch.first & batch.last).any()
-    assert batch.first[:, 0].any()
-    assert batch.last.any()
-    assert not batch.reward[batch.first].any()
-    assert not batch.cost[batch.first].any()
-    assert set(batch.discount[batch.last]) == {0, 1}
-    assert (batch.discount[~batch.last] == 1).all()
-    assert batch.fresh.count == 10
+    steps = batch.steps
+    assert steps.obs.shape == (2, 6, 64, 8)
+    last = steps.weight == 0
+    ended = steps.terminated | steps.truncated
+    np.testing.assert_array_equal(ended[:, :-1], last[:, 1:] & ~last[:, :-1])
+    assert not (steps.terminated & steps.truncated).any()
+    assert steps.terminated.any()
+    assert steps.truncated.any()
+    for value in (steps.reward, steps.cost):
+        assert not value[last].any()
+        assert not value[:, -1].any()
+        assert value.any()
+    assert not steps.action[last].any()
+    assert not ended[:, -1].any()
+    assert steps.next_obs is None
+    assert batch.memory == ()
+    assert batch.measured.rows.count == 10
 
 
 def test_random_rollouts_are_valid():
     learner = learner_of(ROLLOUT)
     batch, again = (random_batch(learner, jax.random.key(0)) for _ in range(2))
-    assert isinstance(batch, RolloutBatch)
-    np.testing.assert_array_equal(batch.obs, again.obs)
-    assert not np.array_equal(batch.obs, random_batch(learner, jax.random.key(1)).obs)
-    assert batch.action.shape == (50, 4, 2)
-    assert batch.episodes.count == (batch.terminated | batch.truncated).sum()
-    assert not (batch.terminated & batch.truncated).any()
-    assert batch.episodes.cost.shape == (2,)
+    steps, state = batch.steps, learner.init(jax.random.split(jax.random.key(0), 3)[0])
+    np.testing.assert_array_equal(steps.obs, again.steps.obs)
+    assert not np.array_equal(steps.obs, random_batch(learner, jax.random.key(1)).steps.obs)
+    assert steps.action.shape == (50, 4, 2)
+    np.testing.assert_array_equal(steps.next_obs[:-1], steps.obs[1:])
+    eps = steps.action - steps.obs @ np.asarray(state["w"])
+    np.testing.assert_allclose(steps.extras["log_prob"], -(eps**2).sum(-1), rtol=1e-3, atol=1e-4)
+    assert batch.measured.episodes.count == (steps.terminated | steps.truncated).sum()
+    assert not (steps.terminated & steps.truncated).any()
+    assert batch.measured.episodes.cost.shape == (2,)
+    assert batch.measured.rows.count == 200
 
 
-@pytest.mark.parametrize("data", [REPLAY, ROLLOUT])
-def test_check_accepts_a_good_learner(data):
-    state, metrics = check_learner(learner_of(data), jax.random.key(0))
+def counting(feed):
+    """Structured observations, two choices at once, and a memory that counts the steps of the episode."""
+
+    def act(policy_state, memory, obs, key, deterministic):
+        count = memory + 1
+        choice = (obs["image"].sum((1, 2, 3)).astype(jnp.int32) + count) % 2
+        return ActOutput(jnp.stack([choice, choice], -1), -count.astype(jnp.float32), {}, count)
+
+    memory = Memory(lambda n: jnp.zeros(n, jnp.int32), lambda memory, started: jnp.where(started, 0, memory))
+    return learner_of(feed, act=act, memory=memory, spec=STRUCTURED)
+
+
+def test_structured_observations_choices_and_memory():
+    steps = random_batch(counting(ROLLOUT), jax.random.key(0)).steps
+    assert (steps.obs["image"].shape, steps.obs["image"].dtype) == ((50, 4, 3, 3, 1), np.uint8)
+    assert steps.obs["speed"].dtype == np.float32
+    assert (steps.action.shape, steps.action.dtype) == ((50, 4, 2), np.int32)
+    count = np.zeros(4)
+    for t in range(50):  # the memory starts anew where an episode ended
+        np.testing.assert_array_equal(-steps.extras["log_prob"][t], count + 1)
+        count = np.where(steps.terminated[t] | steps.truncated[t], 0, count + 1)
+    replayed = random_batch(counting(Replay(sequences=5, sequence_length=3)), jax.random.key(0))
+    assert replayed.steps.action.shape == (3, 5, 2)
+    check_learner(counting(ROLLOUT), jax.random.key(0))
+
+
+def test_a_feed_of_ones_own():
+    class Pairs(Rollouts):
+        pass
+
+    class Other:
+        shape = (2, 3)
+
+    assert random_batch(learner_of(Pairs(num_envs=3, length=2)), jax.random.key(0)).steps.reward.shape == (2, 3)
+    with pytest.raises(ValueError, match="no random rows are known for a feed of type Other"):
+        random_batch(learner_of(Other()), jax.random.key(0))
+
+    @random_rows.register
+    def _(feed: Other, learner, rng, keys):
+        zeros = np.zeros(feed.shape, np.float32)
+        return Steps(zeros, zeros, zeros, zeros, zeros > 0, zeros > 0, None, None, {}), ()
+
+    Other.steps_per_batch = 6
+    assert random_batch(learner_of(Other()), jax.random.key(0)).measured.rows.count == 6
+
+
+@pytest.mark.parametrize("feed", [REPLAY, ROLLOUT])
+def test_check_accepts_a_good_learner(feed):
+    state, metrics = check_learner(learner_of(feed), jax.random.key(0))
     assert set(state) == {"w", "target"}
     assert list(metrics) == ["loss/w"]
 
@@ -210,8 +291,10 @@ def test_check_rejects_broken_learners():
         w = good.init(key)["w"]
         return {"w": w, "target": w}
 
-    def random_mode(w, obs, key, deterministic):
-        return good.act(w, obs, key, False)
+    def random_mode(policy_state, memory, obs, key, deterministic):
+        return good.act(policy_state, memory, obs, key, False)
+
+    steady = counting(ROLLOUT)
 
     def column_log_prob(*args):
         out = good.act(*args)
@@ -227,6 +310,9 @@ def test_check_rejects_broken_learners():
         (good._replace(init=aliased), "share a buffer"),
         (good._replace(act=random_mode), "depends on the key"),
         (good._replace(act=column_log_prob), "log_prob has shape"),
+        (learner_of(REPLAY, memory=NO_MEMORY, act=good.act), "needs a memory that stacks"),
+        (steady._replace(memory=steady.memory._replace(reset=lambda m, s: m)), "does not start an episode"),
+        (steady._replace(memory=steady.memory._replace(reset=lambda m, s: 0 * m)), "where no episode has started"),
     ]
     for learner, message in broken:
         with pytest.raises(AssertionError, match=message):
@@ -234,4 +320,4 @@ def test_check_rejects_broken_learners():
 
 
 def test_env_spec():
-    assert env_spec(ToyEnv(1, act_dim=2, horizon=9)) == EnvSpec(obs_dim=5, act_dim=2, num_costs=1, horizon=9)
+    assert env_spec(ToyEnv(1, act_dim=2, horizon=9)) == EnvSpec(5, 2, num_costs=1, horizon=9)

@@ -1,19 +1,30 @@
 """The host side: stepping environments, replay, overlap with the device, evaluation."""
 
-from jsafe.data.collectors import RolloutCollector, SequenceCollector, make_collector
+from jsafe.data import ram
+from jsafe.data.api import BadValueError, Collector, feeds_with, make_collector
+from jsafe.data.door import Door
 from jsafe.data.episodes import EpisodeTracker
 from jsafe.data.evaluate import evaluate
 from jsafe.data.many import ManyCollector
 from jsafe.data.prefetch import PrefetchCollector
-from jsafe.data.replay.sequences import SequenceReplay
+from jsafe.data.replay.collector import ReplayCollector
+from jsafe.data.replay.store import ReplayStore
+from jsafe.data.rollouts import RolloutCollector
+from jsafe.data.stepping import SteppingCollector
 
 __all__ = [
+    "BadValueError",
+    "Collector",
+    "Door",
     "EpisodeTracker",
     "ManyCollector",
     "PrefetchCollector",
+    "ReplayCollector",
+    "ReplayStore",
     "RolloutCollector",
-    "SequenceCollector",
-    "SequenceReplay",
+    "SteppingCollector",
     "evaluate",
+    "feeds_with",
     "make_collector",
+    "ram",
 ]

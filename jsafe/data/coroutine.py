@@ -1,4 +1,4 @@
-"""What collectors and evaluation share: calling a policy, its action box, stacked frames."""
+"""What collectors and evaluation share: calling a policy with its memory, and what actions are to an environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jsafe.types import CMDPTransform, EnvSpec, Key, TransformStep
+from jsafe import spaces
+from jsafe.types import ActFn, CMDPTransform, EnvSpec, Key, Learner, Obs, TransformStep, env_spec
 
 IDENTITY = CMDPTransform(
     extra_obs=0,
@@ -20,36 +21,49 @@ IDENTITY = CMDPTransform(
 """The transform that changes nothing."""
 
 
-@functools.partial(jax.jit, static_argnums=(0, 5))
+@functools.partial(jax.jit, static_argnums=(0, 1, 8))
 def act(
-    function: Callable, policy_state: Any, obs: np.ndarray, key: Key, step: int, deterministic: bool
-) -> tuple[jax.Array, jax.Array]:
-    """Actions `[N, A]` and log-probabilities `[N]` in one compiled call, compiled once per policy function.
+    function: ActFn,
+    reset: Callable[[Any, Any], Any],
+    policy_state: Any,
+    memory: Any,
+    started: np.ndarray,
+    obs: Obs,
+    key: Key,
+    step: int,
+    deterministic: bool,
+) -> tuple[jax.Array, jax.Array, Any]:
+    """Actions, log-probabilities `[N]` and the next memory in one compiled call, compiled once per policy function.
 
-    The key of a step is made inside, and what else the policy returns is never computed, because each call to the
-    device costs more than the arithmetic.
+    The memory is reset and the key of a step made inside, and what else the policy returns is never computed, because
+    each call to the device costs more than the arithmetic.
 
     Args:
       function: `Learner.act`.
+      reset: `Learner.memory.reset`.
       policy_state: What `Learner.policy` returned.
-      obs: `[N, O]`.
+      memory: What the last call returned, or `Learner.memory.init(N)`.
+      started: `[N]` booleans: where an episode starts with this observation.
+      obs: `[N, ...]`.
       key: Key of the whole iteration.
       step: Number of the step in the iteration (a numpy integer, so that it is traced).
       deterministic: Take the most likely action.
     """
-    out = function(policy_state, obs, jax.random.fold_in(key, step), deterministic)
-    return out.action, out.log_prob
+    out = function(policy_state, reset(memory, started), obs, jax.random.fold_in(key, step), deterministic)
+    return out.action, out.log_prob, out.memory
 
 
 class Act(NamedTuple):
-    """Asks for `(actions [N, A], log-probabilities [N])` of observations `[N, O]` in step `step` of the iteration."""
+    """Asks for what `act` returns, in step `step` of the iteration."""
 
-    obs: np.ndarray
+    obs: Obs
+    memory: Any
+    started: np.ndarray
     step: int
 
 
 class Advance(NamedTuple):
-    """Asks for the result of one step with these actions, `[N, A]` in the environment's units."""
+    """Asks for the result of one step with these actions, `[N, ...]` in the environment's units."""
 
     actions: np.ndarray
 
@@ -81,71 +95,80 @@ def numpy_rng(key: Key) -> np.random.Generator:
     return np.random.default_rng(np.asarray(jax.random.key_data(key)).ravel().tolist())
 
 
-class ActionBox:
-    """The affine map from the policy's `[-1, 1]^A` to an environment's box (float64; not clipped)."""
+class Actions:
+    """What a policy's actions are to an environment.
 
-    def __init__(self, spec: Any):
-        low, high = np.array(spec.action_low, np.float64), np.array(spec.action_high, np.float64)
-        self._middle, self._half = (low + high) / 2, (high - low) / 2
-
-    def __call__(self, action: np.ndarray) -> np.ndarray:
-        return self._middle + self._half * action
-
-
-class FrameStack:
-    """The last S observations of N environments, oldest first; an episode starts with S copies of its first one.
+    Continuous ones, `[-1, 1]^A`, are mapped affinely to the environment's box (in float64); choices stay as they are.
 
     Args:
-      obs: First observations `[N, O]`.
-      frames: Number of frames S.
+      env: Batched environment.
     """
 
-    def __init__(self, obs: np.ndarray, frames: int):
-        self._frames = np.repeat(np.asarray(obs, np.float32)[:, None], frames, axis=1)
+    def __init__(self, env: Any):
+        self.space = env_spec(env).action
+        self._num_envs = env.num_envs
+        self._box = isinstance(self.space, spaces.Box)
+        self.shape = (self.space.width,) if self._box else self.space.shape
+        """Of one action, as the policy gives it."""
+        self.dtype = np.dtype(np.float32 if self._box else np.int32)
+        """Of stored actions."""
+        if self._box:
+            low, high = getattr(env.spec, "action_low", None), getattr(env.spec, "action_high", None)
+            bounds = spaces.bounds(self.space) if low is None else (low, high)
+            low, high = (np.array(bound, np.float64) for bound in bounds)
+            self._middle, self._half = (low + high) / 2, (high - low) / 2
 
-    @classmethod
-    def restore(cls, frames: np.ndarray) -> FrameStack:
-        """The stack whose `frames` were saved."""
-        stack = cls(frames[:, -1], 1)
-        stack._frames = np.array(frames, np.float32)
-        return stack
+    def to_env(self, action: np.ndarray) -> np.ndarray:
+        """`[N, ...]` in the environment's units (not clipped)."""
+        if not self._box:
+            return action
+        scaled = self._middle + self._half * action
+        return scaled if len(self.space.shape) == 1 else scaled.reshape(len(action), *self.space.shape)
 
-    @property
-    def newest(self) -> np.ndarray:
-        """`[N, O]` float32; a view that later calls leave as it is."""
-        return self._frames[:, -1]
+    def clipped(self, action: Any) -> np.ndarray:
+        """As numpy, within `[-1, 1]`: Gaussian policies leave it."""
+        return np.asarray(action).clip(-1, 1) if self._box else np.asarray(action)
 
-    @property
-    def stacked(self) -> np.ndarray:
-        """`[N, S * O]` float32; a view that later calls leave as it is (a device may still be reading it)."""
-        return self._frames.reshape(len(self._frames), -1)
+    def random(self, rng: np.random.Generator) -> np.ndarray:
+        """Uniform ones, `[N, ...]`."""
+        if self._box:
+            return rng.uniform(-1, 1, (self._num_envs, *self.shape))
+        return spaces.sample(self.space, rng, (self._num_envs,))
 
-    @property
-    def frames(self) -> np.ndarray:
-        """`[N, S, O]` float32; a view that later calls leave as it is."""
-        return self._frames
 
-    def push(self, obs: np.ndarray, ended: np.ndarray) -> None:
-        """Adds observations `[N, O]`; where `ended [N]`, they are the first ones of a new episode."""
-        obs = obs.astype(np.float32)
-        if self._frames.shape[1] == 1:
-            self._frames = obs[:, None]
-            return
-        self._frames = np.concatenate([self._frames[:, 1:], obs[:, None]], axis=1)
-        if ended.any():
-            self._frames[ended] = obs[ended, None]
+def received(obs: Obs) -> Obs:
+    """Observations as a learner gets them: floats in float32, whole numbers as they are."""
+    if isinstance(obs, np.ndarray):
+        return obs.astype(np.float32, copy=False) if obs.dtype.kind == "f" else obs
+    return jax.tree.map(received, obs)
+
+
+def received_dtype(leaf: spaces.Box | spaces.Discrete) -> np.dtype:
+    """The type in which `received` hands over a leaf of a space."""
+    return np.dtype(np.float32 if leaf.dtype.startswith("float") else leaf.dtype)
+
+
+def has_memory(learner: Learner) -> bool:
+    """Whether the policy carries anything from step to step."""
+    return bool(jax.tree.leaves(jax.eval_shape(lambda: learner.memory.init(1))))
 
 
 def transform_params(policy_state: Any) -> Any:
-    """The parameters of the learner's `CMDPTransform` as numpy arrays; None if it has none."""
-    return jax.device_get(getattr(policy_state, "transform", None))
+    """The parameters of the feed's `CMDPTransform` as numpy arrays; `()` if there is none."""
+    return jax.device_get(getattr(policy_state, "transform", ()))
 
 
 def check_spec(env: Any, spec: EnvSpec, num_envs: int | None = None) -> None:
     """Raises ValueError if a learner built for `spec` (and `num_envs` environments) does not fit `env`."""
-    for name in ("obs_dim", "act_dim", "num_costs"):
-        have, want = getattr(env.spec, name), getattr(spec, name)
-        if have != want:
-            raise ValueError(f"{name} of environment {env.spec.id!r} is {have}, but the learner was built for {want}")
+    have = env_spec(env)
+    for what, here, wanted in (("observations", have.obs, spec.obs), ("actions", have.action, spec.action)):
+        line = spaces.difference(here, wanted)
+        if line:
+            raise ValueError(f"the space of {what} of environment {env.spec.id!r} does not fit the learner: {line}")
+    if have.num_costs != spec.num_costs:
+        raise ValueError(
+            f"num_costs of environment {env.spec.id!r} is {have.num_costs}, but the learner was built for "
+            f"{spec.num_costs}"
+        )
     if num_envs is not None and env.num_envs != num_envs:
-        raise ValueError(f"env.num_envs is {env.num_envs}, but the learner's data asks for num_envs={num_envs}")
+        raise ValueError(f"env.num_envs is {env.num_envs}, but the learner's feed asks for num_envs={num_envs}")

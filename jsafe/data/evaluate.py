@@ -8,20 +8,19 @@ from typing import Any
 import numpy as np
 
 from jsafe.data import coroutine as acting
+from jsafe.data.door import Door
 from jsafe.data.episodes import EpisodeTracker
-from jsafe.types import CMDPTransform, Key
+from jsafe.types import Key, Learner, PolicyState
 
 
 def evaluate(
     env: Any,
-    act: Callable,
-    policy_state: Any,
+    learner: Learner,
+    policy_state: PolicyState,
     episodes: int,
     key: Key,
     deterministic: bool = True,
     *,
-    frame_stack: int = 1,
-    transform: CMDPTransform | None = None,
     seed: int | None = None,
     on_step: Callable[[int], None] | None = None,
 ) -> dict[str, np.ndarray]:
@@ -30,16 +29,16 @@ def evaluate(
     Environment i runs `episodes // N` episodes, one more if `i < episodes % N`, and only these count. Taking the first
     E episodes that finish in any environment instead would favour short ones.
 
+    Continuous actions are clipped to `[-1, 1]`. With `learner.feed.transform` the policy sees the transformed problem,
+    but episodes end, and reward and cost are counted, as in the environment.
+
     Args:
       env: Batched environment; it is reset.
-      act: `Learner.act`.
+      learner: Its `act`, `memory`, `spec` and the transform of its `feed` are used.
       policy_state: What `Learner.policy` returned.
       episodes: Number of episodes E.
       key: Key of the actions (without effect on a deterministic policy).
       deterministic: Take the most likely action rather than a sample.
-      frame_stack: Observations that the policy wants stacked (`learner.data.frame_stack`).
-      transform: What the policy expects its observations to be augmented by (`learner.data.transform`). Episodes
-        end, and reward and cost are counted, as in the environment.
       seed: Seed of the reset; without one the environment's own random streams continue.
       on_step: Told the number of environment steps so far after each step of all environments.
 
@@ -48,10 +47,12 @@ def evaluate(
       environment, then by time.
 
     Raises:
-      ValueError: If `episodes` is less than one.
+      ValueError: If `episodes` is less than one, or the environment does not fit the learner.
+      BadValueError: If the environment gives a value that cannot be used (`jsafe.data.Door`).
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
+    acting.check_spec(env, learner.spec)
     n, m = env.num_envs, env.spec.num_costs
     quota = episodes // n + (np.arange(n) < episodes % n)
     slot = np.cumsum(quota) - quota  # where the next episode of each environment is put
@@ -62,26 +63,39 @@ def evaluate(
         "length": np.zeros(episodes, np.int64),
         "success": np.zeros(episodes, bool),
     }
-    box, tracker = acting.ActionBox(env.spec), EpisodeTracker(n, m)
-    frames = acting.FrameStack(env.reset() if seed is None else env.reset(seed=seed), frame_stack)
-    transform = transform or acting.IDENTITY
+    actions, tracker, door = acting.Actions(env), EpisodeTracker(n, m), Door(env.spec, n)
+    first = env.reset() if seed is None else env.reset(seed=seed)
+    door.look_at_first(first)
+    seen, started, memory = acting.received(first), np.ones(n, bool), learner.memory.init(n)
+    transform = getattr(learner.feed, "transform", None) or acting.IDENTITY
     params = acting.transform_params(policy_state)
     z = transform.init(params, n)
     step = 0
     while (slot < stop).any():
-        obs = np.asarray(transform.augment(frames.stacked, z), np.float32)
-        action, _ = acting.act(act, policy_state, obs, key, np.int32(step), deterministic)
-        out = env.step(box(np.asarray(action)))
-        ended = out.terminated | out.truncated
+        obs = acting.received(transform.augment(seen, z))
+        action, _, memory = acting.act(
+            learner.act,
+            learner.memory.reset,
+            policy_state,
+            memory,
+            started,
+            obs,
+            key,
+            np.int32(step),
+            deterministic,
+        )
+        out = env.step(actions.to_env(actions.clipped(action)))
+        door.look(out, tracker.lengths)
+        started = out.terminated | out.truncated
         z = transform.step(params, z, out.reward, out.cost, out.terminated, out.truncated).z
-        finished = tracker.step(out.reward, out.cost, out.info.get("success"), ended)
+        finished = tracker.step(out.reward, out.cost, out.info.get("success"), started)
         if finished is not None:
             counts = slot[finished.env] < stop[finished.env]
             at = slot[finished.env][counts]
             for name, value in zip(result, finished[1:]):
                 result[name][at] = value[counts]
             slot[finished.env[counts]] += 1
-        frames.push(out.obs, ended)
+        seen = acting.received(out.obs)
         step += 1
         if on_step is not None:
             on_step(step * n)

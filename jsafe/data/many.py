@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jsafe.data import coroutine as acting
 from jsafe.data import partition
-from jsafe.data.collectors import make_collector
-from jsafe.types import Key, Learner
+from jsafe.data.api import make_collector
+from jsafe.types import ActFn, Batch, Key, Learner, Memory
 
 
 class ManyCollector:
@@ -24,24 +25,27 @@ class ManyCollector:
     Args:
       make_env: `number of environments -> batched environment`; called with N and with R N. The engine's state has to
         be restorable (`state_dict`), one entry per environment.
-      learners: One for each run, with equal `data` and `act`.
+      learners: One for each run, with equal `feed`, `act` and `memory`.
       seeds: Seed of the environments of each run.
+      **options: Of each run's collector; see `make_collector`.
 
     Raises:
       ValueError: If the numbers differ, or the environment does not fit.
     """
 
-    def __init__(self, make_env: Callable[[int], Any], learners: Sequence[Learner], seeds: Sequence[int]):
+    def __init__(
+        self, make_env: Callable[[int], Any], learners: Sequence[Learner], seeds: Sequence[int], **options: Any
+    ):
         if len(learners) != len(seeds) or not seeds:
             raise ValueError(
                 f"there must be one seed for each run, got {len(learners)} learners and {len(seeds)} seeds"
             )
-        self._act, n = learners[0].act, learners[0].data.num_envs
+        self._act, self._memory, n = learners[0].act, learners[0].memory, learners[0].feed.num_envs
         one = make_env(n)
         self._env = make_env(n * len(seeds))
         self._slices = [slice(r * n, (r + 1) * n) for r in range(len(seeds))]
         views = [_View(one, self._env, rows) for rows in self._slices]
-        self.collectors = [make_collector(*each) for each in zip(views, learners, seeds)]
+        self.collectors = [make_collector(*each, **options) for each in zip(views, learners, seeds)]
         started = [view.started for view in views]
         one.close()
         self._env.load_state_dict(partition.merge_envs(started, n))
@@ -55,7 +59,12 @@ class ManyCollector:
         """Environment steps so far, of each run."""
         return self.collectors[0].env_steps
 
-    def collect(self, policy_states: Any, keys: Sequence[Key]) -> Any:
+    @property
+    def progress(self) -> int:
+        """Environment steps so far, of each run."""
+        return self.env_steps
+
+    def collect(self, policy_states: Any, keys: Sequence[Key]) -> Batch:
         """One batch for each run, stacked: every leaf has a leading axis R.
 
         Args:
@@ -78,7 +87,7 @@ class ManyCollector:
                     requests[r] = run.send(answer)
                 except StopIteration as done:
                     requests[r], batches[r] = None, done.value
-        return jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+        return _stacked(batches)
 
     def episodes(self) -> list[dict[str, float]]:
         """The statistics of each run; see `EpisodeTracker.pop`."""
@@ -107,13 +116,14 @@ class ManyCollector:
                 if request is not None:
                     mask[rows] = True if request.mask is None else request.mask
             obs = self._env.reset() if mask.all() else self._env.reset(mask=mask)
-            return [None if request is None else obs[rows] for rows, request in zip(self._slices, asking)]
+            return [None if request is None else _rows(obs, rows) for rows, request in zip(self._slices, asking)]
         if isinstance(requests[0], acting.Act):
-            obs = np.stack([request.obs for request in requests])
-            out = _act(self._act, policy_states, obs, keys, np.int32(requests[0].step))
-            return list(zip(*map(np.asarray, out)))
+            obs, started = (_stacked([getattr(each, name) for each in requests]) for name in ("obs", "started"))
+            memories, step = [request.memory for request in requests], np.int32(requests[0].step)
+            *out, memories = _act(self._act, self._memory, policy_states, memories, started, obs, keys, step)
+            return list(zip(*map(np.asarray, out), memories))
         step = self._env.step(np.concatenate([request.actions for request in requests]))
-        return [jax.tree.map(lambda x, rows=rows: x[rows], step) for rows in self._slices]
+        return [_rows(step, rows) for rows in self._slices]
 
 
 class _View:
@@ -138,13 +148,34 @@ class _View:
         """Nothing: `ManyCollector.load` restores all environments at once."""
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _act(function: Callable, policy_states: Any, obs: np.ndarray, keys: Any, step: int) -> tuple[jax.Array, jax.Array]:
-    def act(policy_state, obs, key):
-        out = function(policy_state, obs, jax.random.fold_in(key, step), False)
-        return out.action, out.log_prob
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _act(
+    function: ActFn,
+    memory: Memory,
+    policy_states: Any,
+    memories: list[Any],
+    started: np.ndarray,
+    obs: Any,
+    keys: Any,
+    step: int,
+) -> tuple[jax.Array, jax.Array, list[Any]]:
+    """`coroutine.act` for R runs: everything is `[R, ...]`, but for the memories, which stay the runs' own."""
 
-    return jax.vmap(act)(policy_states, obs, keys)
+    def act(policy_state, carried, started, obs, key):
+        out = function(policy_state, memory.reset(carried, started), obs, jax.random.fold_in(key, step), False)
+        return out.action, out.log_prob, out.memory
+
+    carried = jax.tree.map(lambda *leaves: jnp.stack(leaves), *memories)
+    action, log_prob, carried = jax.vmap(act)(policy_states, carried, started, obs, keys)
+    return action, log_prob, [jax.tree.map(lambda x, r=r: x[r], carried) for r in range(len(memories))]
+
+
+def _stacked(trees: Sequence[Any]) -> Any:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def _rows(tree: Any, rows: slice) -> Any:
+    return jax.tree.map(lambda x: x[rows], tree)
 
 
 def _equal(a: Any, b: Any) -> bool:

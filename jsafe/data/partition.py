@@ -23,7 +23,7 @@ def merge(parts: Sequence[Tree]) -> Tree:
     Raises:
       ValueError: If a value is neither one per environment nor the same in all processes, naming it.
     """
-    sizes = [len(part["frames"]) for part in parts]
+    sizes = [len(part["tracker"]["running"]) for part in parts]
     special = ("env_steps", "tracker", "replay")
     merged = {name: _join([part[name] for part in parts], sizes, name) for name in parts[0] if name not in special}
     merged["env_steps"] = sum(part["env_steps"] for part in parts)
@@ -50,7 +50,7 @@ def split(state: Tree, index: int, count: int) -> Tree:
     Raises:
       ValueError: If the processes cannot share the environments equally.
     """
-    n = len(state["frames"])
+    n = len(state["tracker"]["running"])
     if n % count:
         raise ValueError(f"{n} environments cannot be shared equally by {count} processes")
     start, stop = n // count * index, n // count * (index + 1)
@@ -64,7 +64,8 @@ def split(state: Tree, index: int, count: int) -> Tree:
     part["tracker"] = {
         "running": tracker["running"][start:stop],
         "window": tracker["window"][owner == index],
-        "count": tracker["count"] if index == 0 else 0,
+        "finished": tracker["finished"][start:stop],
+        **{name: tracker[name] if index == 0 else 0 for name in ("count", "bad")},
     }
     if "replay" in state:
         replay = state["replay"]
@@ -114,7 +115,8 @@ def _merge_trackers(parts: Sequence[Tree]) -> Tree:
         "window": np.concatenate([part["window"] for part in parts])[order],
         "window_of": owner[order],
         "processes": len(parts),
-        "count": sum(part["count"] for part in parts),
+        "finished": np.concatenate([part["finished"] for part in parts]),
+        **{name: sum(part[name] for part in parts) for name in ("count", "bad")},
     }
 
 

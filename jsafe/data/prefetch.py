@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.types import CostStats, EpisodeStats, Key, RolloutBatch, SequenceBatch
-
-_ROWS = SequenceBatch(*[0] * 7, fresh=CostStats(0, 0), episodes=EpisodeStats(0, 0, 0, 0), learn=0)
-_ROLLOUT = RolloutBatch(*[0] * 8, episodes=EpisodeStats(0, 0, 0, 0))
+from jsafe.data.api import Collector
+from jsafe.types import Batch, CostStats, EpisodeStats, Key, Measured, PolicyState, Steps
 
 
 class _Result(NamedTuple):
     batch: Any
     env_steps: int
+    progress: int
     episodes: dict[str, float]
 
 
@@ -35,21 +34,22 @@ class PrefetchCollector:
     Resume is exact: `state_dict` waits for the batch under way and stores it.
 
     Args:
-      collector: The collector that does the work; do not call it directly meanwhile.
+      collector: The collector that does the work; do not call it directly meanwhile. One whose batches carry a
+        policy's memory has it as its attribute `memory`.
       depth: Batches in advance: 1, or 0 to pass every call through.
 
     Raises:
       ValueError: For another depth.
     """
 
-    def __init__(self, collector: Any, depth: int = 1):
+    def __init__(self, collector: Collector, depth: int = 1):
         if depth not in (0, 1):
             raise ValueError(f"depth must be 0 or 1, got {depth}")
         self._collector = collector
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="collect") if depth else None
         self._next: Future[_Result] | None = None
         episodes = collector.episodes()
-        self._delivered = _Result(None, collector.env_steps, episodes)
+        self._delivered = _Result(None, collector.env_steps, collector.progress, episodes)
         self._finished = episodes["episode/count"]  # episodes delivered since the last `episodes` call
 
     @property
@@ -57,7 +57,12 @@ class PrefetchCollector:
         """Environment steps in the batches handed over so far."""
         return self._delivered.env_steps if self._thread else self._collector.env_steps
 
-    def collect(self, policy_state: Any, key: Key) -> Any:
+    @property
+    def progress(self) -> int:
+        """As `env_steps`, in the inner collector's unit."""
+        return self._delivered.progress if self._thread else self._collector.progress
+
+    def collect(self, policy_state: PolicyState, key: Key) -> Batch:
         """Hands over the batch under way and starts the next with `policy_state`, of which it keeps a copy.
 
         Args:
@@ -103,14 +108,14 @@ class PrefetchCollector:
         state = {
             "collector": self._collector.state_dict(),
             "env_steps": self.env_steps,
+            "progress": self.progress,
             "episodes": self._delivered.episodes,
             "finished": self._finished,
             "next": {},
         }
         if under_way is not None:
-            leaves = [np.array(leaf) for leaf in jax.tree.leaves(under_way.batch)]
-            counters = {"env_steps": under_way.env_steps, "episodes": under_way.episodes}
-            state["next"] = {**counters, "rollout": isinstance(under_way.batch, RolloutBatch), "batch": leaves}
+            counters = {name: getattr(under_way, name) for name in ("env_steps", "progress", "episodes")}
+            state["next"] = {**counters, "batch": _plain(under_way.batch)}
         return state
 
     def load_state_dict(self, state: dict[str, Any], journal: Iterable[dict[str, np.ndarray]] = ()) -> None:
@@ -118,25 +123,42 @@ class PrefetchCollector:
         self._wait()
         self._collector.load_state_dict(state["collector"], journal)
         episodes = {name: float(value) for name, value in state["episodes"].items()}
-        self._delivered = _Result(None, int(state["env_steps"]), episodes)
+        self._delivered = _Result(None, int(state["env_steps"]), int(state["progress"]), episodes)
         self._finished = float(state["finished"])
         self._next = None
         under_way = state["next"]
         if under_way and self._thread is not None:
-            structure = jax.tree.structure(_ROLLOUT if under_way["rollout"] else _ROWS)
-            batch = jax.tree.unflatten(structure, [np.array(leaf) for leaf in under_way["batch"]])
+            batch = _batch(under_way["batch"], getattr(self._collector, "memory", ()))
             episodes = {name: float(value) for name, value in under_way["episodes"].items()}
             self._next = Future()
-            self._next.set_result(_Result(batch, int(under_way["env_steps"]), episodes))
+            self._next.set_result(_Result(batch, int(under_way["env_steps"]), int(under_way["progress"]), episodes))
 
     def close(self) -> None:
-        """Waits for the batch under way and ends the thread."""
+        """Waits for the batch under way, ends the thread and closes the inner collector."""
         if self._thread is not None:
             self._thread.shutdown()
+        self._collector.close()
 
-    def _run(self, policy_state: Any, key: Key) -> _Result:
+    def _run(self, policy_state: PolicyState, key: Key) -> _Result:
         batch = self._collector.collect(policy_state, key)
-        return _Result(batch, self._collector.env_steps, self._collector.episodes())
+        inner = self._collector
+        return _Result(batch, inner.env_steps, inner.progress, inner.episodes())
 
     def _wait(self) -> _Result | None:
         return None if self._next is None else self._next.result()
+
+
+def _plain(batch: Batch) -> dict[str, Any]:
+    """A batch as nested dicts of numpy arrays, and its memory as a list."""
+    steps = {name: jax.tree.map(np.array, value) for name, value in batch.steps._asdict().items()}
+    measured = [np.array(leaf) for leaf in jax.tree.leaves(batch.measured)]
+    memory = [np.array(leaf) for leaf in jax.tree.leaves(batch.memory)]
+    return {"steps": steps, "measured": measured, "ready": np.array(batch.ready), "memory": memory}
+
+
+def _batch(plain: dict[str, Any], memory: Any) -> Batch:
+    """The inverse of `_plain`; `memory` is one of the same structure."""
+    empty = Measured(CostStats(0, 0), EpisodeStats(0, 0, 0, 0))
+    carried = jax.tree.unflatten(jax.tree.structure(memory), plain["memory"]) if plain["memory"] else ()
+    measured = jax.tree.unflatten(jax.tree.structure(empty), plain["measured"])
+    return Batch(Steps(**plain["steps"]), measured, plain["ready"], carried)

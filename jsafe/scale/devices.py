@@ -23,12 +23,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jsafe.types import CostStats, EpisodeStats, Key, Learner, Metrics, ReplayData, RolloutBatch, SequenceBatch
+from jsafe.types import Batch, Feed, Key, Learner, Metrics
 
 AXIS = "devices"
 """Default name of the mapped axis."""
-
-Batch = SequenceBatch | RolloutBatch
 
 
 def make_mesh(devices: Sequence[jax.Device] | None = None, axis_name: str = AXIS) -> Mesh:
@@ -97,8 +95,9 @@ class DeviceUpdate:
     def place_batch(self, batch: Batch | Sequence[Batch]) -> Batch:
         """Splits a batch over the devices. A placed batch has an additional axis that counts them.
 
-        Rows are split along the axis of environments (`RolloutBatch`) or sequences (`SequenceBatch`). Sums and counts
-        stay whole: the first device of each process gets them, the others get zeros, so that their `psum` is the total.
+        Rows are split along the last axis of `Feed.shape` (environments or sequences), the policy's memory along its
+        first. Sums and counts stay whole: the first device of each process gets them, the others get zeros, so that
+        their `psum` is the total.
 
         Args:
           batch: The rows of this process (in a job of one process: all); or a list with one batch, and its own sums,
@@ -115,16 +114,26 @@ class DeviceUpdate:
             shapes = [jax.tree.map(np.shape, part) for part in parts]
             if shapes != [shapes[0]] * devices:
                 raise ValueError(f"the batches of a list must have equal shapes, got {shapes}")
-            stacked = jax.tree.map(lambda axis, *leaves: np.stack(leaves, axis), self._axes, *parts)
-        elif type(batch) is not type(self._axes):
-            raise ValueError(f"batch must be a {type(self._axes).__name__}, got a {type(batch).__name__}")
-        elif isinstance(sharding := getattr(batch.reward, "sharding", None), NamedSharding) and (
+            self._check_rank(parts[0])
+            stacked = jax.tree.map(
+                lambda axis, *each: jax.tree.map(lambda *leaves: np.stack(leaves, axis), *each), self._axes, *parts
+            )
+        elif isinstance(sharding := getattr(batch.steps.reward, "sharding", None), NamedSharding) and (
             sharding.mesh == self.mesh
         ):
             return batch
         else:
-            stacked = _stack(batch, self._axes, devices)
-        return jax.tree.map(self._put, stacked, self._axes)
+            self._check_rank(batch)
+            stacked = _split(batch, self._learner.feed, devices)
+        return _each(self._put, self._axes, stacked)
+
+    def _check_rank(self, batch: Batch) -> None:
+        want, have = len(self._learner.feed.shape), np.ndim(batch.steps.reward)
+        if have != want:
+            raise ValueError(
+                f"the rows of a batch must have the {want} leading axes of the learner's feed, "
+                f"{type(self._learner.feed).__name__}, got {have}"
+            )
 
     def _put(self, x: Any, axis: int) -> jax.Array:
         sharding = NamedSharding(self.mesh, _spec(axis, self.mesh))
@@ -145,7 +154,7 @@ class DeviceUpdate:
             return jax.ShapeDtypeStruct(x.shape[:axis] + x.shape[axis + 1 :], x.dtype)
 
         try:
-            jax.eval_shape(self._learner.update, state, jax.tree.map(local, batch, self._axes), key)
+            jax.eval_shape(self._learner.update, state, _each(local, self._axes, batch), key)
         except NameError as error:
             if f"unbound axis name: {name}." in str(error):
                 return
@@ -179,7 +188,7 @@ def shard_map_update(
     everywhere = PartitionSpec()
 
     def update(state, batch, key):
-        return learner.update(state, jax.tree.map(jnp.squeeze, batch, axes), key)
+        return learner.update(state, _each(jnp.squeeze, axes, batch), key)
 
     # check_vma=True would insert a psum of its own where gradients are taken of replicated parameters.
     mapped = jax.shard_map(
@@ -258,38 +267,39 @@ def assert_replicated(tree: Any) -> None:
 
 
 def _batch_axes(learner: Learner) -> Batch:
-    """Where a placed batch of this learner counts the devices, leaf by leaf."""
-    if isinstance(learner.data, ReplayData):
-        axis = 2 if learner.data.updates > 1 else 1
-        return SequenceBatch(*[axis] * 7, fresh=CostStats(0, 0), episodes=EpisodeStats(0, 0, 0, 0), learn=0)
-    return RolloutBatch(*[1] * 8, episodes=EpisodeStats(0, 0, 0, 0))
+    """Where the parts of a placed batch of this learner count the devices."""
+    return Batch(steps=len(learner.feed.shape) - 1, measured=0, ready=0, memory=0)
 
 
-def _stack(batch: Batch, axes: Batch, devices: int) -> Batch:
+def _each(function: Callable[[Any, int], Any], axes: Batch, batch: Batch) -> Batch:
+    """Applies a function to every leaf of a batch and the axis of its part."""
+    return jax.tree.map(lambda axis, part: jax.tree.map(lambda x: function(x, axis), part), axes, batch)
+
+
+def _split(batch: Batch, feed: Feed, devices: int) -> Batch:
     """Adds the axis of devices to the batch of a whole process."""
-    axis = axes.reward
-    size = batch.reward.shape[axis]
+    axis = len(feed.shape) - 1
+    size = batch.steps.reward.shape[axis]
     if size % devices:
-        what, option = ("sequences", "sequences") if isinstance(batch, SequenceBatch) else ("environments", "num_envs")
+        what = "environments" if feed.batch_option == "num_envs" else feed.batch_option
         raise ValueError(
             f"a batch of {size} {what} cannot be shared equally by {devices} devices: "
-            f"{option} must be a multiple of {devices} for each process"
+            f"{feed.batch_option} must be a multiple of {devices} for each process"
         )
 
-    def rows(x):
-        return x.reshape(*x.shape[:axis], devices, size // devices, *x.shape[axis + 1 :])
+    def rows(x, axis):
+        return x.reshape(*x.shape[:axis], devices, x.shape[axis] // devices, *x.shape[axis + 1 :])
 
     def sums(x):
         x = np.asarray(x)
         return np.concatenate([x[None], np.zeros((devices - 1, *x.shape), x.dtype)])
 
-    fields = {}
-    for name, value in batch._asdict().items():
-        if isinstance(value, CostStats | EpisodeStats):
-            fields[name] = jax.tree.map(sums, value)
-        else:
-            fields[name] = np.full(devices, value) if np.ndim(value) == 0 else rows(value)
-    return type(batch)(**fields)
+    return Batch(
+        steps=jax.tree.map(lambda x: rows(x, axis), batch.steps),
+        measured=jax.tree.map(sums, batch.measured),
+        ready=np.full(devices, batch.ready),
+        memory=jax.tree.map(lambda x: rows(x, 0), batch.memory),
+    )
 
 
 def _spec(axis: int, mesh: Mesh) -> PartitionSpec:

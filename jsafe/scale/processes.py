@@ -21,11 +21,13 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jsafe.data import partition
+from jsafe.data.api import Collector
+from jsafe.data.episodes import statistics
 from jsafe.scale import devices as parallel
-from jsafe.types import Key, Learner, ReplayData
+from jsafe.types import Batch, Key, Learner, PolicyState
 
 HEARTBEAT_SECONDS = 20
 """A process that has not been heard of for so long ends the job."""
@@ -63,8 +65,8 @@ class JobConfig:
             raise ValueError(f"coordinator must be HOST:PORT, got {self.coordinator!r}")
 
 
-def connect(job: JobConfig) -> Team | None:
-    """Joins the job; None where `job` is not distributed. To be called before JAX is used.
+def connect(job: JobConfig) -> Team:
+    """Joins the job; a team of one where `job` is not distributed. To be called before JAX is used.
 
     If the processes do not find each other within `JOIN_SECONDS`, JAX aborts them; a message is printed then.
 
@@ -72,7 +74,7 @@ def connect(job: JobConfig) -> Team | None:
       ValueError: If the address, the number of processes or the number of this one is not known.
     """
     if not job.distributed:
-        return None
+        return Team.alone()
 
     def number(given, name):
         if given is not None or name not in os.environ:
@@ -110,18 +112,18 @@ class LostProcessError(RuntimeError):
 
 
 @contextlib.contextmanager
-def lost_process(team: Team | None, folder: Path, checkpoints: Callable[[], list[int]]) -> Iterator[None]:
+def lost_process(team: Team, folder: Path, checkpoints: Callable[[], list[int]]) -> Iterator[None]:
     """Says how to continue when another process of the job dies.
 
     What JAX raises when a collective fails becomes a `LostProcessError`. Sometimes JAX's own watch is faster, and
     aborts this process without a chance for Python: then a small process beside it prints the message.
 
     Args:
-      team: The job, or None.
+      team: The processes of the run.
       folder: The run folder, for the message.
       checkpoints: Lists the iterations that were saved.
     """
-    if team is None or team.count == 1:
+    if team.count == 1:
         yield
         return
     here = f"process {team.index} of {team.count}"
@@ -155,27 +157,60 @@ _WATCH = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1] + 
 
 
 class Team:
-    """The processes of a job. Every method but `share` has to be called by all of them, in the same order.
+    """The processes of a run. Every method but `share` has to be called by all of them, in the same order.
+
+    `Team.alone()` is one process that belongs to no job: its methods say what they would of a team, without waiting
+    for anybody, and it computes on JAX's default device.
 
     Attributes:
-      index: Number of this process.
+      index: Number of this process; 0 writes files.
       count: Number of processes.
-      mesh: All devices, those of process 0 first.
+      mesh: All devices, those of process 0 first; None for a process alone.
+      axis_name: The axis that learners reduce over; None for a process alone.
+      flags: What `jsafe train --resume RUN` needs besides, to continue with such a team.
     """
+
+    flags = " --distributed"
 
     def __init__(self):
         self.index, self.count = jax.process_index(), jax.process_count()
-        self.mesh = parallel.make_mesh()
-        axis = self.mesh.axis_names[0]
-        self._sharding = NamedSharding(self.mesh, PartitionSpec(axis))
+        self.mesh: Mesh | None = parallel.make_mesh()
+        self.axis_name: str | None = self.mesh.axis_names[0]
+        self._wishes: jax.Array | None = None
+        self._sharding = NamedSharding(self.mesh, PartitionSpec(self.axis_name))
         total = jax.shard_map(
-            lambda x: jax.lax.psum(x[0], axis),
+            lambda x: jax.lax.psum(x[0], self.axis_name),
             mesh=self.mesh,
-            in_specs=PartitionSpec(axis),
+            in_specs=PartitionSpec(self.axis_name),
             out_specs=PartitionSpec(),
             check_vma=False,
         )
         self._total = jax.jit(total)
+
+    @staticmethod
+    def alone() -> Team:
+        """The team of a process that belongs to no job."""
+        return _Alone()
+
+    def update(self, learner: Learner) -> parallel.DeviceUpdate | None:
+        """How a learner is updated on the team's devices; None for `jax.jit` on the default one."""
+        return parallel.shard_map_update(learner, self.mesh)
+
+    def collector(self, collector: Collector) -> TeamCollector:
+        """The collector of this process as a part of the team's."""
+        return TeamCollector(collector, self)
+
+    def agreed(self, *wishes: bool) -> tuple[bool, ...]:
+        """Which of some wishes any process had at the last call, or none before the second.
+
+        So all do the same without waiting for each other. `forget` starts anew.
+        """
+        before, self._wishes = self._wishes, self.votes(wishes)
+        return (False,) * len(wishes) if before is None else tuple(bool(x) for x in np.asarray(before))
+
+    def forget(self) -> None:
+        """Forgets the wishes of the last call of `agreed`, which have been fulfilled."""
+        self._wishes = None
 
     def votes(self, values: Iterable[int]) -> jax.Array:
         """The sums of some numbers over all processes, not waited for: reading them waits."""
@@ -239,35 +274,59 @@ class Team:
         return multihost_utils.process_allgather(row).reshape(self.count, size)
 
 
+class _Alone(Team):
+    """One process that belongs to no job."""
+
+    flags = ""
+
+    def __init__(self):
+        self.index, self.count, self.mesh, self.axis_name = 0, 1, None, None
+
+    def update(self, learner: Learner) -> None:
+        return None
+
+    def collector(self, collector: Collector) -> TeamCollector:
+        return _AloneCollector(collector, self)
+
+    def agreed(self, *wishes: bool) -> tuple[bool, ...]:
+        return tuple(map(bool, wishes))
+
+    def forget(self) -> None:
+        pass
+
+    def votes(self, values: Iterable[int]) -> np.ndarray:
+        return np.array(list(values), np.int32)
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+    def collect(self, value: Any) -> list[Any]:
+        return [value]
+
+    def check_equal(self, tree: Any) -> None:
+        pass
+
+
 def local_learner(learner: Learner, team: Team) -> Learner:
-    """The learner with what the collector of one process has to produce in its `data`.
+    """The learner with what the collector of one process has to produce as its `feed`.
 
     Raises:
       ValueError: If processes or devices cannot share environments or sequences equally.
     """
-    data, devices = learner.data, team.mesh.size
-    if isinstance(data, ReplayData):
-        share = dataclasses.replace(
-            data,
-            num_envs=team.share("num_envs", data.num_envs),
-            sequences=team.share("sequences", data.sequences, devices),
-            initial_rows=-(-data.initial_rows // team.count),
-            random_steps=-(-data.random_steps // team.count),
-        )
-    else:
-        share = dataclasses.replace(data, num_envs=team.share("num_envs", data.num_envs, devices))
-    return learner._replace(data=share)
+    feed = learner.feed
+    team.share(feed.batch_option, feed.shape[-1], team.count if team.mesh is None else team.mesh.size)
+    return learner._replace(feed=feed.divided(team.count))
 
 
 class TeamCollector:
-    """The collector of this process, with the counters and the state of the whole job.
+    """The collector of this process, with the counters and the state of the whole job; made by `Team.collector`.
 
     Args:
-      collector: Steps this process's environments.
+      collector: Steps this process's environments, and has their statistics as `tracker` (`EpisodeTracker`).
       team: The processes.
     """
 
-    def __init__(self, collector: Any, team: Team):
+    def __init__(self, collector: Collector, team: Team):
         self._collector, self._team = collector, team
 
     @property
@@ -275,7 +334,12 @@ class TeamCollector:
         """Environment steps so far, over all processes."""
         return self._collector.env_steps * self._team.count
 
-    def collect(self, policy_state: Any, key: Key) -> Any:
+    @property
+    def progress(self) -> int:
+        """As `env_steps`, in the collector's unit."""
+        return self._collector.progress * self._team.count
+
+    def collect(self, policy_state: PolicyState, key: Key) -> Batch:
         """This process's part of the batch, from its own stream of random numbers."""
         return self._collector.collect(policy_state, jax.random.fold_in(key, self._team.index))
 
@@ -286,24 +350,27 @@ class TeamCollector:
     def pooled(self, finished: float) -> dict[str, float]:
         """The statistics `episode/*` over the last episodes (100 of each process) of all processes.
 
-        All processes have to call it. `finished` is the number of new episodes of this one.
+        All processes have to call it. `finished` is the number of new episodes of this one. A process alone has said
+        everything in `episodes`.
         """
-        window = self._collector.finished_episodes()
-        sums = self._team.gather((len(window), window.sum(0), finished))
-        episodes, total = sum(part[0] for part in sums), sum(part[1] for part in sums)
-        count = float(sum(part[2] for part in sums))
-        mean = total / episodes if episodes else np.full_like(total, np.nan)
-        cost = mean[3:].sum()
-        return {
-            "episode/count": count,
-            "episode/return": float(mean[0]),
-            "episode/cost": float(cost),
-            "episode/length": float(mean[1]),
-            "episode/success": float(mean[2]),
-            "episode/cost_rate": float(cost / mean[1]),
-        }
+        tracker = self._collector.tracker
+        envs = tracker.finished
+        sums = self._team.gather((*tracker.sums(), finished, int(envs.sum()), len(envs), tracker.bad))
+        return statistics(*(sum(each) for each in zip(*sums)))
 
-    def snapshot(self) -> Snapshot | None:
+    def journal(self) -> dict[str, np.ndarray] | None:
+        """The new rows of this process; see `snapshot`."""
+        return self._collector.journal()
+
+    def journal_keep(self) -> int:
+        """As the collector's."""
+        return self._collector.journal_keep()
+
+    def close(self) -> None:
+        """Closes the collector."""
+        self._collector.close()
+
+    def snapshot(self) -> Snapshot | Collector | None:
         """What a checkpoint needs of all processes, to process 0. All have to call it."""
         chunk = self._collector.journal()
         state = (chunk, self._collector.journal_keep(), self._collector.state_dict())
@@ -322,6 +389,22 @@ class TeamCollector:
         index, count = self._team.index, self._team.count
         part = partition.split(state, index, count)
         self._collector.load_state_dict(part, [partition.split_chunk(chunk, index, count) for chunk in journal])
+
+
+class _AloneCollector(TeamCollector):
+    """The collector of a process alone: as it is."""
+
+    def collect(self, policy_state: PolicyState, key: Key) -> Batch:
+        return self._collector.collect(policy_state, key)
+
+    def pooled(self, finished: float) -> dict[str, float]:
+        return {}
+
+    def snapshot(self) -> Collector:
+        return self._collector
+
+    def load_state_dict(self, state: dict[str, Any], journal: Iterable[dict[str, np.ndarray]] = ()) -> None:
+        self._collector.load_state_dict(state, journal)
 
 
 class Snapshot:

@@ -1,20 +1,20 @@
 """Collectors against environments that are stepped one by one in plain Python."""
 
 import copy
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
 
-from jsafe.data import RolloutCollector, SequenceCollector, make_collector
+from jsafe.data import ReplayCollector, RolloutCollector, make_collector
 from jsafe.envs.toy import ToyEnv
-from jsafe.types import CMDPTransform, ReplayData, RolloutData, TransformStep
+from jsafe.feeds import Replay, Rollouts
+from jsafe.types import CMDPTransform, PolicyState, TransformStep
 
-REPLAY = ReplayData(
+REPLAY = Replay(
     num_envs=3, unroll=4, sequences=9, sequence_length=5, frame_stack=3, replay_rows=40, initial_rows=60, updates=1
 )
-ROLLOUT = RolloutData(num_envs=3, length=12)
+ROLLOUT = Rollouts(num_envs=3, length=12)
 
 
 def run(collector, learner, iterations, start=0):
@@ -47,7 +47,7 @@ def test_rows_equal_a_plain_reference(make_env, make_learner):
     env = make_env(3, 11)
     learner = make_learner(env, REPLAY)
     collector = make_collector(env, learner, seed=11)
-    assert isinstance(collector, SequenceCollector)
+    assert isinstance(collector, ReplayCollector)
     batches = run(collector, learner, 5)
     chunk = collector.journal()
     w = np.asarray(learner.init(jax.random.key(5))["w"], np.float64)
@@ -70,16 +70,17 @@ def test_rows_equal_a_plain_reference(make_env, make_learner):
                 totals += np.array([*running[:4], 1])
                 running[:] = 0
     assert (ends > 0).all(), "both a termination and a truncation have to occur"
-    fresh_cost = sum(np.asarray(batch.fresh.total) for batch in batches)
-    np.testing.assert_allclose(fresh_cost, chunk["rows"][:, 3:5].sum(0), rtol=1e-5)
-    assert sum(batch.fresh.count for batch in batches) == len(chunk["rows"])
-    assert collector.env_steps == 60
-    finished = [
-        np.sum([np.sum(getattr(b.episodes, name)) for b in batches]) for name in ("total_return", "length", "count")
-    ]
+    fresh = [batch.measured.rows for batch in batches]
+    # The costs of the last step are known, but the rows that they belong to are not in the replay yet.
+    pending = collector.state_dict()["arrival"][:, 3:].sum(0)
+    np.testing.assert_allclose(sum(f.total for f in fresh), chunk["rows"][:, 3:5].sum(0) + pending, rtol=1e-5)
+    assert sum(f.count for f in fresh) == 60
+    assert collector.env_steps == collector.progress == 60
+    episodes = [batch.measured.episodes for batch in batches]
+    finished = [np.sum([getattr(e, name) for e in episodes]) for name in ("total_return", "length", "count")]
     np.testing.assert_allclose(finished, totals[[0, 3, 4]], rtol=1e-5)
-    np.testing.assert_allclose(sum(b.episodes.cost for b in batches), totals[1:3], rtol=1e-5)
-    assert sum(b.episodes.count > 0 for b in batches) > 1
+    np.testing.assert_allclose(sum(e.cost for e in episodes), totals[1:3], rtol=1e-5)
+    assert sum(e.count > 0 for e in episodes) > 1
 
 
 def test_the_replayed_observation_is_the_one_that_was_acted_on(make_env, make_learner):
@@ -88,54 +89,61 @@ def test_the_replayed_observation_is_the_one_that_was_acted_on(make_env, make_le
     collector = make_collector(env, learner)
     batch = run(collector, learner, 30)[-1]
     w = np.asarray(learner.init(jax.random.key(5))["w"])
-    assert batch.learn
-    assert batch.last.any()
-    assert batch.first.any()
-    acted = ~batch.last
-    np.testing.assert_allclose(batch.action[acted], np.tanh(batch.obs @ w)[acted], rtol=1e-4, atol=1e-5)
-    np.testing.assert_array_equal(batch.action[batch.last], 0)
-    np.testing.assert_array_equal(batch.last[:-1], batch.first[1:])
-    assert not batch.reward[batch.first].any()
-    assert not batch.cost[batch.first].any()
-    assert (batch.discount[~batch.last] == 1).all()
+    steps = batch.steps
+    assert batch.ready
+    last = steps.weight == 0
+    assert last.any()
+    np.testing.assert_allclose(steps.action[~last], np.tanh(steps.obs @ w)[~last], rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(steps.action[last], 0)
+    ended = steps.terminated | steps.truncated
+    np.testing.assert_array_equal(ended[:-1], last[1:])
+    assert not ended[-1].any()
+    for value in (steps.reward, steps.cost):
+        assert not value[last].any()
+        assert not value[-1].any()
+    # What a row says of the action is what the environment did: reward and cost depend on nothing but direction and u.
+    seen = ~last & (np.arange(5)[:, None] < 4)
+    v = steps.obs[..., -5:-3] * np.clip(steps.action, -1, 1)
+    np.testing.assert_allclose(steps.reward[seen], v.mean(-1)[seen], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(steps.cost[seen], (v**2)[seen], rtol=1e-4, atol=1e-5)
 
 
-def test_learn_starts_when_the_replay_holds_enough(make_env, make_learner):
+def test_ready_when_the_replay_holds_enough(make_env, make_learner):
     env = make_env()
     learner = make_learner(env, REPLAY)
     collector = make_collector(env, learner)
     flags = []
     for i in range(12):
         batch = run(collector, learner, 1, i)[0]
-        flags.append(bool(batch.learn))
-        assert batch.learn == (collector.replay.rows >= 60)
-        assert batch.obs.shape == (5, 9, 3 * env.spec.obs_dim)
-        assert batch.fresh.count >= 12
-        if not batch.learn:
-            assert not batch.obs.any()
-            assert not batch.obs.flags.writeable
+        flags.append(bool(batch.ready))
+        assert batch.ready == (collector.replay.rows >= 60)
+        assert batch.steps.obs.shape == (5, 9, 3 * env.spec.obs_dim)
+        assert batch.measured.rows.count == 12
+        if not batch.ready:
+            assert not any(leaf.any() for leaf in jax.tree.leaves(batch.steps))
+            assert not batch.steps.obs.flags.writeable
     assert not flags[0]
     assert flags[-1]
 
 
-def test_shapes_do_not_depend_on_learn(make_env, make_learner):
+def test_shapes_do_not_depend_on_ready(make_env, make_learner):
     env = make_env()
-    data = ReplayData(num_envs=3, unroll=10, sequences=6, sequence_length=2, replay_rows=50, initial_rows=40, updates=3)
-    learner = make_learner(env, data)
+    feed = Replay(num_envs=3, unroll=10, sequences=6, sequence_length=2, replay_rows=50, initial_rows=40, updates=3)
+    learner = make_learner(env, feed)
     first, *_, last = run(make_collector(env, learner), learner, 3)
-    assert (bool(first.learn), bool(last.learn)) == (False, True)
+    assert (bool(first.ready), bool(last.ready)) == (False, True)
     for a, b in zip(jax.tree.leaves(first), jax.tree.leaves(last)):
         assert (np.shape(a), a.dtype) == (np.shape(b), b.dtype)
-    assert last.obs.shape == (3, 2, 6, env.spec.obs_dim)
-    assert last.first.shape == (3, 2, 6)
+    assert last.steps.obs.shape == (3, 2, 6, env.spec.obs_dim)
+    assert last.steps.weight.shape == (3, 2, 6)
 
 
 def test_random_steps_come_first(make_env, make_learner):
     env = make_env()
-    data = ReplayData(num_envs=3, unroll=40, random_steps=240, replay_rows=500, initial_rows=1500, frame_stack=2)
-    learner = make_learner(env, data)
+    feed = Replay(num_envs=3, unroll=40, random_steps=240, replay_rows=500, initial_rows=1500, frame_stack=2)
+    learner = make_learner(env, feed)
     collector = make_collector(env, learner)
-    policy_state = {"w": np.zeros((2 * env.spec.obs_dim, 2), np.float32)}  # always acts 0
+    policy_state = PolicyState(np.zeros((2 * env.spec.obs_dim, 2), np.float32))  # always acts 0
     for i in range(3):
         collector.collect(policy_state, jax.random.key(i))
         rows = collector.journal()["rows"]
@@ -148,8 +156,8 @@ def test_random_steps_come_first(make_env, make_learner):
             np.testing.assert_array_equal(action, 0)
 
 
-def with_z(data):
-    return RolloutData(data.num_envs, data.length, data.reset_each_epoch, BUDGET)
+def with_z(feed):
+    return Rollouts(feed.num_envs, feed.length, feed.reset_each_epoch, BUDGET)
 
 
 def budget_step(params, z, reward, cost, terminated, truncated):
@@ -168,16 +176,11 @@ BUDGET = CMDPTransform(
 )
 
 
-class BudgetPolicy(NamedTuple):
-    w: jax.Array
-    transform: jax.Array
-
-
 @pytest.mark.parametrize("reset_each_epoch", [False, True])
 def test_rollout_equals_a_replay_of_its_actions(make_env, make_learner, reset_each_epoch):
-    data = RolloutData(3, 12, reset_each_epoch)
+    feed = Rollouts(3, 12, reset_each_epoch)
     env, check = make_env(3, 4), make_env(3, 4)
-    learner = make_learner(env, data, noise=0.5)
+    learner = make_learner(env, feed, noise=0.5)
     collector = make_collector(env, learner)
     assert isinstance(collector, RolloutCollector)
     obs = check.reset()
@@ -187,26 +190,29 @@ def test_rollout_equals_a_replay_of_its_actions(make_env, make_learner, reset_ea
         if reset_each_epoch and i:
             obs, running, lengths = check.reset(), np.zeros((3, 3)), np.zeros(3)
         ended_here = []
+        steps, episodes = batch.steps, batch.measured.episodes
         for t in range(12):
-            np.testing.assert_array_equal(batch.obs[t], obs.astype(np.float32))
-            step = check.step(-1.0 + 2 * (batch.action[t].astype(np.float64) + 1))
-            np.testing.assert_allclose(batch.reward[t], step.reward, atol=1e-6)
-            np.testing.assert_allclose(batch.cost[t], step.cost, atol=1e-6)
-            np.testing.assert_allclose(batch.next_obs[t], step.final_obs, atol=1e-6)
-            np.testing.assert_array_equal(batch.terminated[t], step.terminated)
+            np.testing.assert_array_equal(steps.obs[t], obs.astype(np.float32))
+            step = check.step(-1.0 + 2 * (steps.action[t].astype(np.float64) + 1))
+            np.testing.assert_allclose(steps.reward[t], step.reward, atol=1e-6)
+            np.testing.assert_allclose(steps.cost[t], step.cost, atol=1e-6)
+            np.testing.assert_allclose(steps.next_obs[t], step.final_obs, atol=1e-6)
+            np.testing.assert_array_equal(steps.terminated[t], step.terminated)
             cut = reset_each_epoch and t == 11
-            np.testing.assert_array_equal(batch.truncated[t], step.truncated | (cut & ~step.terminated))
+            np.testing.assert_array_equal(steps.truncated[t], step.truncated | (cut & ~step.terminated))
             running += np.column_stack([step.reward, step.cost])
             lengths += 1
             for n in np.flatnonzero(step.terminated | step.truncated):
                 ended_here.append([running[n].copy(), lengths[n]])
                 running[n], lengths[n] = 0, 0
             obs = step.obs
-        assert batch.episodes.count == len(ended_here)
+        assert episodes.count == len(ended_here)
+        assert batch.measured.rows.count == 36
+        np.testing.assert_allclose(batch.measured.rows.total, steps.cost.sum((0, 1)), rtol=1e-6)
         sums = sum((row for row, _ in ended_here), np.zeros(3))
-        np.testing.assert_allclose(batch.episodes.total_return, sums[0], rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(batch.episodes.cost, sums[1:], rtol=1e-5)
-        assert batch.episodes.length == sum(length for _, length in ended_here)
+        np.testing.assert_allclose(episodes.total_return, sums[0], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(episodes.cost, sums[1:], rtol=1e-5)
+        assert episodes.length == sum(length for _, length in ended_here)
         totals += ended_here
         stats = collector.episodes()
         assert stats["episode/count"] == len(ended_here)
@@ -223,41 +229,44 @@ def test_rollout_equals_a_replay_of_its_actions(make_env, make_learner, reset_ea
 def test_rollout_keeps_what_the_policy_said(make_env, make_learner):
     env = make_env()
     learner = make_learner(env, ROLLOUT, noise=0.5)
-    a, b = run(make_collector(env, learner), learner, 2)
+    a, b = (batch.steps for batch in run(make_collector(env, learner), learner, 2))
     w = np.asarray(learner.init(jax.random.key(5))["w"])
     eps = (a.action - np.tanh(a.obs @ w)) / 0.5
-    np.testing.assert_allclose(a.log_prob, -0.5 * (eps**2).sum(-1), rtol=1e-3, atol=1e-4)
+    assert (np.abs(a.action) > 1).any(), "what the policy said is kept, not what the environment made of it"
+    np.testing.assert_allclose(a.extras["log_prob"], -0.5 * (eps**2).sum(-1), rtol=1e-3, atol=1e-4)
     assert len(np.unique(eps.round(4))) == eps.size, "the noise repeats"
-    for x, y in zip(a[:-1], b[:-1]):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
         assert not x.flags.writeable
         assert not np.shares_memory(x, y)
 
 
 def test_transform(make_env, make_learner):
-    data = with_z(ROLLOUT)
+    feed = with_z(ROLLOUT)
     env = make_env()
-    learner = make_learner(env, data, noise=0.5)
+    learner = make_learner(env, feed, noise=0.5)
     collector = make_collector(env, learner)
-    policy = BudgetPolicy(np.asarray(jax.random.normal(jax.random.key(0), (env.spec.obs_dim + 1, 2))), np.float32(6.0))
+    w = np.asarray(jax.random.normal(jax.random.key(0), (env.spec.obs_dim + 1, 2)))
+    policy = PolicyState(w, transform=np.float32(6.0))
     z, elapsed = np.full(3, 6.0), np.zeros(3)
     early = both = 0
     for i in range(20):
         batch = collector.collect(policy, jax.random.key(i))
+        steps = batch.steps
         for t in range(12):
-            np.testing.assert_allclose(batch.obs[t, :, -1], z, atol=1e-5)
-            np.testing.assert_allclose(batch.obs[t, :, 4] * 7, elapsed, atol=1e-5)
-            z = z - batch.cost[t].sum(-1)
+            np.testing.assert_allclose(steps.obs[t, :, -1], z, atol=1e-5)
+            np.testing.assert_allclose(steps.obs[t, :, 4] * 7, elapsed, atol=1e-5)
+            z = z - steps.cost[t].sum(-1)
             elapsed += 1
-            np.testing.assert_allclose(batch.next_obs[t, :, -1], z, atol=1e-5)
-            np.testing.assert_allclose(batch.next_obs[t, :, 4] * 7, elapsed, atol=1e-5)
-            assert batch.terminated[t][z < -1e-5].all()
-            np.testing.assert_array_equal(batch.reward[t][z < -1e-5], -5)
-            assert not (batch.terminated[t] & batch.truncated[t]).any()
+            np.testing.assert_allclose(steps.next_obs[t, :, -1], z, atol=1e-5)
+            np.testing.assert_allclose(steps.next_obs[t, :, 4] * 7, elapsed, atol=1e-5)
+            assert steps.terminated[t][z < -1e-5].all()
+            np.testing.assert_array_equal(steps.reward[t][z < -1e-5], -5)
+            assert not (steps.terminated[t] & steps.truncated[t]).any()
             early += (z < -1e-5).sum()
             both += ((z < -1e-5) & (elapsed == 7)).sum()  # in the step that would have been truncated
-            ended = batch.terminated[t] | batch.truncated[t]
+            ended = steps.terminated[t] | steps.truncated[t]
             z, elapsed = np.where(ended, 6.0, z), np.where(ended, 0, elapsed)
-        assert batch.episodes.count == (batch.terminated | batch.truncated).sum()
+        assert batch.measured.episodes.count == (steps.terminated | steps.truncated).sum()
     assert early > 20
     assert both > 0
 
@@ -265,17 +274,17 @@ def test_transform(make_env, make_learner):
 def resume_cases(make_env, make_learner):
     float16 = {"dtype": "float16", "random_steps": 30, "updates": 2}
     replay = {field: getattr(REPLAY, field) for field in REPLAY.__dataclass_fields__} | float16
-    for data in (REPLAY, ReplayData(**replay), ROLLOUT, RolloutData(3, 12, True), with_z(ROLLOUT)):
-        yield data, make_learner(make_env(), data, noise=0.5)
+    for feed in (REPLAY, Replay(**replay), ROLLOUT, Rollouts(3, 12, True), with_z(ROLLOUT)):
+        yield feed, make_learner(make_env(), feed, noise=0.5)
 
 
 @pytest.mark.parametrize("case", range(5))
 @pytest.mark.parametrize("before", [0, 2, 30])
 def test_resume_is_exact(make_env, make_learner, assert_equal, case, before):
-    data, learner = list(resume_cases(make_env, make_learner))[case]
-    if data.__class__ is RolloutData and data.transform:
+    feed, learner = list(resume_cases(make_env, make_learner))[case]
+    if getattr(feed, "transform", None):
         w = np.asarray(jax.random.normal(jax.random.key(0), (6, 2)))
-        learner = learner._replace(policy=lambda state: BudgetPolicy(w, np.float32(2)))
+        learner = learner._replace(policy=lambda state: PolicyState(w, transform=np.float32(2)))
     a = make_collector(make_env(), learner, seed=3)
     chunks = []
     for i in range(before):
@@ -306,12 +315,13 @@ def test_the_seed_decides_and_without_one_streams_continue(make_env, make_learne
     c = run(make_collector(make_env(seed=5), learner), learner, 1)
     assert_equal(a, c)
     d = run(make_collector(make_env(seed=6), learner), learner, 1)
-    assert not np.array_equal(c[0].obs, d[0].obs)
+    assert not np.array_equal(c[0].steps.obs, d[0].steps.obs)
 
 
-def test_one_compilation(make_env, make_learner):
+@pytest.mark.parametrize("feed", [ROLLOUT, REPLAY])
+def test_one_compilation(make_env, make_learner, feed):
     env = make_env()
-    learner = make_learner(env, ROLLOUT)
+    learner = make_learner(env, feed)
     traces = []
 
     def act(*args):
@@ -325,14 +335,16 @@ def test_one_compilation(make_env, make_learner):
 def test_errors(make_env, make_learner):
     env = make_env()
     learner = make_learner(env, ROLLOUT)
-    with pytest.raises(ValueError, match=r"env\.num_envs is 2, but the learner's data asks for num_envs=3"):
+    with pytest.raises(ValueError, match=r"env\.num_envs is 2, but the learner's feed asks for num_envs=3"):
         make_collector(make_env(2), learner)
     with pytest.raises(ValueError, match="num_costs of environment 'Toy-SpeedLimit-v0' is 1"):
         make_collector(make_env(num_costs=1), learner)
-    with pytest.raises(ValueError, match="must be a ReplayData or a RolloutData"):
-        make_collector(env, learner._replace(data=None))
+    with pytest.raises(ValueError, match=r"observations of environment 'Toy.*not fit the learner: its shape is \(7,\)"):
+        make_collector(make_env(delay=True, num_costs=1), make_learner(make_env(num_costs=1), ROLLOUT))
+    with pytest.raises(ValueError, match="on_bad must be 'stop' or 'end', got 'ignore'"):
+        make_collector(env, learner, on_bad="ignore")
     bad = {"sequences": 0, "replay_rows": 6, "initial_rows": 121, "dtype": "int8"}
     for name, value in bad.items():
         fields = {field: getattr(REPLAY, field) for field in REPLAY.__dataclass_fields__} | {name: value}
         with pytest.raises(ValueError, match=rf"{name}.*{value}"):
-            make_collector(env, learner._replace(data=ReplayData(**fields)))
+            make_collector(env, make_learner(env, REPLAY)._replace(feed=Replay(**fields)))

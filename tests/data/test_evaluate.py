@@ -6,9 +6,10 @@ import pytest
 
 from jsafe.data import evaluate
 from jsafe.envs.toy import ToyEnv
-from jsafe.types import CMDPTransform, ReplayData, RolloutData, TransformStep
+from jsafe.feeds import Replay, Rollouts
+from jsafe.types import CMDPTransform, TransformStep
 
-DATA = ReplayData(frame_stack=2)
+DATA = Replay(frame_stack=2)
 
 
 def plain_episodes(seed, w, frames, number):
@@ -33,12 +34,12 @@ def plain_episodes(seed, w, frames, number):
 def test_each_environment_runs_its_quota(make_env, make_learner, episodes):
     env = make_env(4, terminate_probability=0.3)
     learner = make_learner(env, DATA)
-    state = learner.init(jax.random.key(0))
-    result = evaluate(env, learner.act, state, episodes, jax.random.key(1), frame_stack=2, seed=20)
+    state = learner.policy(learner.init(jax.random.key(0)))
+    result = evaluate(env, learner, state, episodes, jax.random.key(1), seed=20)
     expected = []
     for i in range(4):
         number = episodes // 4 + (i < episodes % 4)
-        expected += plain_episodes(20 + i, np.asarray(state["w"], np.float64), 2, number)
+        expected += plain_episodes(20 + i, np.asarray(state.params, np.float64), 2, number)
     expected = np.array(expected)
     assert list(result) == ["return", "cost", "length", "success"]
     np.testing.assert_allclose(result["return"], expected[:, 0], rtol=1e-4, atol=1e-6)
@@ -52,19 +53,19 @@ def test_each_environment_runs_its_quota(make_env, make_learner, episodes):
 def test_short_episodes_are_not_favoured(make_env, make_learner):
     """The mean length is that of the task; the first episodes to finish would be shorter."""
     env = make_env(50, horizon=40, terminate_probability=0.05)
-    learner = make_learner(env, RolloutData())
-    result = evaluate(env, learner.act, learner.init(jax.random.key(0)), 100, jax.random.key(1))
+    learner = make_learner(env, Rollouts())
+    result = evaluate(env, learner, learner.policy(learner.init(jax.random.key(0))), 100, jax.random.key(1))
     expected = sum(0.95**t for t in range(40))  # 17.4, standard deviation of a length about 13
     assert abs(result["length"].mean() - expected) < 3 * 13.5 / np.sqrt(100)
 
 
 def test_key_matters_only_when_sampling(make_env, make_learner):
     env = make_env()
-    learner = make_learner(env, RolloutData(), noise=0.5)
-    state = learner.init(jax.random.key(0))
+    learner = make_learner(env, Rollouts(), noise=0.5)
+    state = learner.policy(learner.init(jax.random.key(0)))
 
     def returns(key, deterministic):
-        return evaluate(env, learner.act, state, 5, jax.random.key(key), deterministic, seed=1)["return"]
+        return evaluate(env, learner, state, 5, jax.random.key(key), deterministic, seed=1)["return"]
 
     np.testing.assert_array_equal(returns(0, True), returns(1, True))
     np.testing.assert_array_equal(returns(0, False), returns(0, False))
@@ -82,15 +83,15 @@ def test_transform_shows_its_state_to_the_policy(make_env, make_learner):
         ),
     )
     env = make_env()
-    learner = make_learner(env, RolloutData(transform=counter))
-    state = learner.init(jax.random.key(0))
+    learner = make_learner(env, Rollouts(transform=counter))
+    state = learner.policy(learner.init(jax.random.key(0)))
     seen = []
 
-    def act(policy_state, obs, key, deterministic):
+    def act(policy_state, memory, obs, key, deterministic):
         jax.debug.callback(lambda x: seen.append(np.array(x)), obs, ordered=True)
-        return learner.act(policy_state, obs, key, deterministic)
+        return learner.act(policy_state, memory, obs, key, deterministic)
 
-    evaluate(env, act, state, 6, jax.random.key(0), transform=counter)
+    evaluate(env, learner._replace(act=act), state, 6, jax.random.key(0))
     jax.effects_barrier()
     assert len(seen) > 7
     for obs in seen:
@@ -99,6 +100,6 @@ def test_transform_shows_its_state_to_the_policy(make_env, make_learner):
 
 def test_errors(make_env, make_learner):
     env = make_env()
-    learner = make_learner(env, RolloutData())
+    learner = make_learner(env, Rollouts())
     with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
-        evaluate(env, learner.act, learner.init(jax.random.key(0)), 0, jax.random.key(0))
+        evaluate(env, learner, learner.policy(learner.init(jax.random.key(0))), 0, jax.random.key(0))

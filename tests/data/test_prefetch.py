@@ -9,28 +9,29 @@ import numpy as np
 import pytest
 
 from jsafe.data import PrefetchCollector, make_collector
+from jsafe.feeds import Replay, Rollouts
 from jsafe.runs.checkpoint import Checkpoints
-from jsafe.types import ReplayData, RolloutData
+from jsafe.types import PolicyState
 
-ROLLOUT = RolloutData(num_envs=3, length=10)
-REPLAY = ReplayData(num_envs=3, unroll=6, sequences=6, sequence_length=3, replay_rows=50, initial_rows=30)
+ROLLOUT = Rollouts(num_envs=3, length=10)
+REPLAY = Replay(num_envs=3, unroll=6, sequences=6, sequence_length=3, replay_rows=50, initial_rows=30)
 
 
 def policies(env, n):
-    return [{"w": jax.random.normal(jax.random.key(i), (env.spec.obs_dim, 2))} for i in range(n)]
+    return [PolicyState(jax.random.normal(jax.random.key(i), (env.spec.obs_dim, 2))) for i in range(n)]
 
 
 def test_batches_come_from_the_policy_of_one_call_before(make_env, make_learner):
     env = make_env()
     collector = PrefetchCollector(make_collector(env, make_learner(env, ROLLOUT)))
     given = policies(env, 5)
-    weights = [np.asarray(policy["w"]) for policy in given]
+    weights = [np.asarray(policy.params) for policy in given]
     for i, policy in enumerate(given):
         batch = collector.collect(policy, jax.random.key(i))
-        expected = np.tanh(batch.obs @ weights[max(i - 1, 0)])
-        np.testing.assert_allclose(batch.action, expected, rtol=1e-4, atol=1e-5)
+        expected = np.tanh(batch.steps.obs @ weights[max(i - 1, 0)])
+        np.testing.assert_allclose(batch.steps.action, expected, rtol=1e-4, atol=1e-5)
         assert collector.env_steps == 30 * (i + 1)
-        policy["w"].delete()  # as a donated state would be, while the thread still acts
+        policy.params.delete()  # as a donated state would be, while the thread still acts
     collector.close()
 
 
@@ -86,8 +87,8 @@ def test_collects_in_the_background(make_env, make_learner):
 def test_errors_reach_the_caller(make_env, make_learner):
     env = make_env()
     collector = PrefetchCollector(make_collector(env, make_learner(env, ROLLOUT)))
-    collector.collect({"w": jnp.full((env.spec.obs_dim, 2), jnp.nan)} | policies(env, 1)[0], jax.random.key(0))
-    collector.collect({"w": jnp.full((env.spec.obs_dim, 2), jnp.nan)}, jax.random.key(1))
+    collector.collect(policies(env, 1)[0], jax.random.key(0))
+    collector.collect(PolicyState(jnp.full((env.spec.obs_dim, 2), jnp.nan)), jax.random.key(1))
     with pytest.raises(ValueError, match="actions must be finite"):
         collector.collect(policies(env, 1)[0], jax.random.key(2))
     collector.close()
@@ -123,7 +124,7 @@ def test_counts_every_episode_once(make_env, make_learner):
     finished = counted = 0
     for i in range(9):
         batch = collector.collect(policies(env, 1)[0], jax.random.key(i))
-        finished += int(batch.episodes.count)
+        finished += int(batch.measured.episodes.count)
         if i % 3 == 2:
             counted += int(collector.episodes()["episode/count"])
     assert finished == counted

@@ -1,14 +1,21 @@
 """The replay against plain lists of rows."""
 
 import copy
+import os
 
 import jax
 import numpy as np
 import pytest
 
-from jsafe.data.replay.sequences import FIRST, LAST, MID, SequenceReplay
+from jsafe import spaces
+from jsafe.data import ram
+from jsafe.data.replay.store import FIRST, LAST, MID, ReplayStore
+from jsafe.feeds import Replay
+from jsafe.spaces import Box, Discrete, Tree
+from jsafe.types import EnvSpec
 
 OBS, ACT, COSTS = 3, 2, 2
+SPEC = EnvSpec(OBS, ACT, COSTS)
 
 
 class Feed:
@@ -35,6 +42,9 @@ class Feed:
                 "discount": self.rng.integers(0, 2, len(envs)).astype(np.float32),
                 "kind": self.kind[envs].copy(),
             }
+            row["reward"][row["kind"] == FIRST] = 0
+            row["cost"][row["kind"] == FIRST] = 0
+            row["discount"][row["kind"] != LAST] = 1
             replay.append(**row, envs=envs)
             for i, env in enumerate(envs):
                 self.rows[env].append({name: value[i] for name, value in row.items()})
@@ -43,9 +53,7 @@ class Feed:
 
 
 def make(num_envs=3, capacity=20, frame_stack=1, dtype="float32", on_device=False):
-    return SequenceReplay(
-        num_envs, capacity, OBS, ACT, COSTS, frame_stack=frame_stack, dtype=dtype, on_device=on_device
-    )
+    return ReplayStore(num_envs, capacity, SPEC, frame_stack=frame_stack, dtype=dtype, on_device=on_device)
 
 
 def stacked(rows, t, frames):
@@ -70,12 +78,14 @@ def test_samples_are_the_rows_that_were_appended(dtype, frame_stack, steps, mini
     lead = () if minibatches is None else (minibatches,)
     assert batch.obs.shape == (*lead, length, 31, OBS * frame_stack)
     assert batch.obs.dtype == np.float32
-    seen_first = 0
+    assert batch.next_obs is None
+    ends = np.zeros(2)
+    names = ("obs", "action", "reward", "cost", "terminated", "truncated", "weight")
     for k in np.ndindex(lead):
-        fields = [field[k] for field in batch]
+        fields = [getattr(batch, name)[k] for name in names]
         for b in range(31):
             column = [field[:, b] for field in fields]
-            obs, action, reward, cost, discount, first, last = column
+            obs, action, reward, cost, terminated, truncated, weight = column
             newest = obs[0, -OBS:]
             candidates = [
                 env
@@ -90,15 +100,22 @@ def test_samples_are_the_rows_that_were_appended(dtype, frame_stack, steps, mini
                 row = rows[start + t]
                 np.testing.assert_array_equal(obs[t], stacked(rows, start + t, frame_stack))
                 np.testing.assert_array_equal(action[t], row["action"])
-                np.testing.assert_array_equal(cost[t], row["cost"])
-                assert (reward[t], discount[t]) == (row["reward"], row["discount"])
-                assert (first[t], last[t]) == (row["kind"] == FIRST, row["kind"] == LAST)
-                seen_first += first[t]
-    assert seen_first > 10
+                assert weight[t] == (row["kind"] != LAST)
+                if t == length - 1:
+                    assert not any((reward[t], terminated[t], truncated[t], *cost[t]))
+                    continue
+                after = rows[start + t + 1]  # a step's reward is stored with the row that it led to
+                ended = after["kind"] == LAST
+                np.testing.assert_array_equal(cost[t], after["cost"])
+                assert reward[t] == after["reward"]
+                assert terminated[t] == (ended and after["discount"] == 0)
+                assert truncated[t] == (ended and after["discount"] == 1)
+                ends += terminated[t], truncated[t]
+    assert (ends > 5).all()
 
 
 def single_env_starts(size, capacity, sequences, length, frame_stack, rng, n=1):
-    replay = SequenceReplay(n, capacity, 1, 1, 1, frame_stack=frame_stack)
+    replay = ReplayStore(n, capacity, EnvSpec(1, 1), frame_stack=frame_stack)
     for t in range(size):
         kind = np.full(n, FIRST if t == 0 else MID)
         replay.append(np.full((n, 1), t), np.zeros((n, 1)), np.zeros(n), np.zeros((n, 1)), np.ones(n), kind)
@@ -142,13 +159,13 @@ def test_samples_repeat_with_the_generator_and_are_fresh_arrays():
     other = replay.sample(np.random.default_rng(8), 9, 4)
     assert not np.array_equal(a.obs, other.obs)
     kept = copy.deepcopy(b)
-    for x, y in zip(a, b):
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
         np.testing.assert_array_equal(x, y)
         assert not np.shares_memory(x, y)
         assert x.flags.c_contiguous
         assert x.flags.owndata or x.base.flags.owndata
         x[...] = 0
-    for x, y in zip(kept, replay.sample(np.random.default_rng(7), 9, 4)):
+    for x, y in zip(jax.tree.leaves(kept), jax.tree.leaves(replay.sample(np.random.default_rng(7), 9, 4))):
         np.testing.assert_array_equal(x, y)
 
 
@@ -161,7 +178,7 @@ def test_the_copy_on_the_device_gives_the_same_samples(dtype, frame_stack, minib
     def compare(a, b, seed):
         drawn = [each.sample(np.random.default_rng(seed), 9, 4, minibatches) for each in (a, b)]
         assert isinstance(drawn[1].obs, jax.Array)
-        for x, y in zip(*drawn):
+        for x, y in zip(*map(jax.tree.leaves, drawn)):
             np.testing.assert_array_equal(x, y)
             assert x.dtype == y.dtype
 
@@ -181,7 +198,8 @@ def assert_same(a, b):
     np.testing.assert_array_equal(a._age, b._age)
     for env in range(a.num_envs):
         at = env * a.capacity + np.arange(a._total[env] - a.sizes[env], a._total[env]) % a.capacity
-        assert a._obs[at].tobytes() == b._obs[at].tobytes()
+        for x, y in zip(a._obs, b._obs):
+            assert x[at].tobytes() == y[at].tobytes()
         assert a._rows[at].tobytes() == b._rows[at].tobytes()
 
 
@@ -259,7 +277,7 @@ def test_journal_errors():
     with pytest.raises(ValueError, match="3 environments"):
         make(num_envs=4).load_state_dict(state, chunks)
     with pytest.raises(ValueError, match="does not fit"):
-        SequenceReplay(3, 20, OBS + 1, ACT, COSTS).load_state_dict(state, chunks)
+        ReplayStore(3, 20, EnvSpec(OBS + 1, ACT, COSTS)).load_state_dict(state, chunks)
 
 
 def test_errors():
@@ -272,3 +290,96 @@ def test_errors():
     assert not replay.can_sample(8)
     with pytest.raises(ValueError, match="10 rows in each environment"):
         replay.sample(np.random.default_rng(0), 6, 8)
+
+
+STRUCTURED = EnvSpec(
+    Tree({"camera": Box((2, 3, 2), 0, 255, "uint8"), "state": Tree({"speed": Box(2), "mode": Discrete(4)})}),
+    Discrete((3, 5)),
+    num_costs=1,
+)
+
+
+def fill(replay, spec, steps, seed=0):
+    """Appends rows of one endless episode to all environments; returns the observations and actions, `[T, N, ...]`."""
+    rng, n = np.random.default_rng(seed), replay.num_envs
+    obs, action = (spaces.sample(space, rng, (steps, n)) for space in (spec.obs, spec.action))
+    for t in range(steps):
+        row = jax.tree.map(lambda x, t=t: x[t], (obs, action))
+        replay.append(*row, np.full(n, t), np.full((n, 1), t), np.ones(n), np.full(n, FIRST if t == 0 else MID))
+    return obs, action
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_structured_observations_and_choices_come_back_as_they_were(on_device):
+    replay = ReplayStore(2, 50, STRUCTURED, dtype="float16", on_device=on_device)
+    obs, action = fill(replay, STRUCTURED, 30)
+    batch = replay.sample(np.random.default_rng(0), 8, 3, 2)
+    assert {leaf.dtype for leaf in replay._obs} == {np.dtype(x) for x in ("uint8", "int32", "float16")}
+    assert (batch.action.dtype, batch.action.shape) == (np.int32, (2, 3, 8, 2))
+    for k, t, b in np.ndindex(2, 2, 8):
+        # The reward of the row after is its number; a window has 4 of each environment.
+        at, env = int(batch.reward[k, t, b]) - 1, b // 4
+        np.testing.assert_array_equal(batch.action[k, t, b], action[at, env])
+        np.testing.assert_array_equal(batch.obs["camera"][k, t, b], obs["camera"][at, env])
+        np.testing.assert_array_equal(batch.obs["state"]["mode"][k, t, b], obs["state"]["mode"][at, env])
+        np.testing.assert_allclose(batch.obs["state"]["speed"][k, t, b], obs["state"]["speed"][at, env], rtol=1e-3)
+    kinds = {"camera": np.uint8, "state": {"mode": np.int32, "speed": np.float32}}
+    assert jax.tree.map(lambda x: x.dtype.type, batch.obs) == kinds
+    chunk = replay.journal()
+    assert set(chunk) == {"start", "count", "rows", "obs.camera", "obs.state.mode", "obs.state.speed"}
+    rebuilt = ReplayStore(2, 50, STRUCTURED, dtype="float16", on_device=on_device)
+    rebuilt.load_state_dict(copy.deepcopy(replay.state_dict()), [chunk])
+    assert_same(replay, rebuilt)
+
+
+@pytest.mark.parametrize("on_device", [False, True])
+def test_images_are_stacked_along_their_channels(on_device):
+    spec = EnvSpec(Box((2, 3, 2), 0, 255, "uint8"), 1)
+    replay = ReplayStore(2, 50, spec, frame_stack=3, on_device=on_device)
+    obs, _ = fill(replay, spec, 12)
+    batch = replay.sample(np.random.default_rng(0), 20, 2)
+    assert (batch.obs.shape, batch.obs.dtype) == ((2, 20, 2, 3, 6), np.uint8)
+    for b in range(20):
+        at, env = int(batch.reward[0, b]) - 1, b // 10
+        frames = [obs[max(i, 0), env] for i in (at - 2, at - 1, at)]
+        np.testing.assert_array_equal(batch.obs[0, b], np.concatenate(frames, axis=-1))
+
+
+def test_the_estimate_of_memory_is_what_is_taken():
+    for spec, dtype in (
+        (SPEC, "float32"),
+        (SPEC, "float16"),
+        (STRUCTURED, "float16"),
+        (EnvSpec(7, Discrete(3)), "float32"),
+    ):
+        feed = Replay(num_envs=3, replay_rows=11, dtype=dtype)
+        replay = ReplayStore(3, 11, spec, dtype=dtype)
+        taken = sum(leaf.nbytes for leaf in (*replay._obs, replay._rows))
+        assert feed.stored_bytes(spec, 10**9) == taken
+        assert feed.stored_bytes(spec, 11) * 3 == taken
+
+
+def test_too_little_memory_is_said_before_anything_is_made(make_env, make_learner, monkeypatch):
+    images = EnvSpec(Box((64, 64, 3), 0, 255, "uint8"), 2)
+    monkeypatch.setattr(ram, "available", lambda: 8 * ram.GIB)
+    learner = make_learner(make_env(), Replay())._replace(spec=images)
+    ram.check(learner, 100_000)
+    message = r"needs 9\.2 GiB of memory: 8\.0 GiB are available; lower replay_rows \(50000\)"
+    with pytest.raises(ValueError, match=message):
+        ram.check(learner, 800_000)
+    ram.check(learner, 800_000, processes=2)
+
+    def refuses(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "zeros", refuses)
+    message = (
+        r"the replay needs 18\.4 GiB of memory: 8\.0 GiB are available; lower replay_rows \(50000 per environment\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        ReplayStore(32, 50_000, images)
+
+
+def test_available_memory_is_that_of_the_machine_or_less():
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < ram.available() <= total
