@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jsafe import spaces
@@ -50,7 +51,23 @@ def act(
       deterministic: Take the most likely action.
     """
     out = function(policy_state, reset(memory, started), obs, jax.random.fold_in(key, step), deterministic)
-    return out.action, out.log_prob, out.memory
+    return out.action, out.log_prob, after(out.action, out.memory)
+
+
+def after(action: jax.Array, memory: Any) -> Any:
+    """The memory as it is, but computed after the action.
+
+    XLA's runtime on the CPU hands outputs that do not depend on each other to several threads, which for the small
+    programs of a policy takes longer than all their arithmetic. A condition that is always true, which the compiler
+    cannot know, makes them depend.
+    """
+    if not jax.tree.leaves(memory):
+        return memory
+    first = action.reshape(-1)[0]
+    if jnp.issubdtype(first.dtype, jnp.floating):
+        first = jax.lax.bitcast_convert_type(first.astype(jnp.float32), jnp.int32)
+    always = (first | 1) != 0
+    return jax.tree.map(lambda x: jnp.where(always, x, ~x if x.dtype == bool else x + 1), memory)
 
 
 class Act(NamedTuple):
