@@ -190,14 +190,14 @@ def _in_range(name: str, value: Any, limits: Mapping[str, float]) -> None:
         return
     if not math.isfinite(value):
         raise ValueError(f"{name} must be finite, got {value!r}")
-    if abs(value) > (LARGEST_INT if isinstance(value, int) else LARGEST_FLOAT):
-        raise ValueError(f"{name} is too large for a number of {64 if isinstance(value, int) else 32} bits: {value!r}")
     tests = {"low": value >= limits.get("low", value), "high": value <= limits.get("high", value)}
     tests |= {"above": value > limits.get("above", -math.inf), "below": value < limits.get("below", math.inf)}
     if not all(tests.values()):
         words = {"low": "at least", "high": "at most", "above": "above", "below": "below"}
         allowed = " and ".join(f"{words[side]} {limit:g}" for side, limit in limits.items())
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    if abs(value) > (LARGEST_INT if isinstance(value, int) else LARGEST_FLOAT):
+        raise ValueError(f"{name} is too large for a number of {64 if isinstance(value, int) else 32} bits: {value!r}")
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
