@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Literal
 
 import jax
 import numpy as np
 
 from jsafe import spaces
+from jsafe.options import Options, number
 from jsafe.types import CMDPTransform, EnvSpec
 
 
@@ -54,7 +56,7 @@ class Rollouts:
 
 
 @dataclasses.dataclass(frozen=True)
-class Replay:
+class Replay(Options):
     """Windows of replayed rows.
 
     One iteration steps `num_envs` environments `unroll` times with sampled actions, appends the rows to the replay
@@ -67,19 +69,25 @@ class Replay:
     action means nothing, and the next row starts another episode.
     """
 
-    num_envs: int = 32
-    unroll: int = 5
-    sequences: int = 1024
-    sequence_length: int = 8
-    frame_stack: int = 1
+    num_envs: int = number(32, low=1)
+    """Environments that are stepped."""
+    unroll: int = number(5, low=1)
+    """Steps of every environment per iteration."""
+    sequences: int = number(1024, low=1)
+    """Windows per update: the minibatch."""
+    sequence_length: int = number(8, low=2)
+    """Rows per window; 2 is a single transition."""
+    frame_stack: int = number(1, low=1)
     """Observations that are concatenated, oldest first; the policy's memory does the same while acting."""
-    replay_rows: int = 50_000
+    replay_rows: int = number(50_000, low=1)
     """Capacity in rows per environment."""
-    initial_rows: int = 10_000
-    updates: int = 1
-    random_steps: int = 0
+    initial_rows: int = number(10_000, low=0)
+    """Rows (all environments) collected before the first update."""
+    updates: int = number(1, low=1)
+    """Updates per iteration."""
+    random_steps: int = number(0, low=0)
     """Environment steps (all envs) with uniformly random actions at the start."""
-    dtype: str = "float32"
+    dtype: Literal["float32", "float16"] = "float32"
     """Storage type of float observations: float32 or float16. Images stay uint8."""
     replay_on_device: bool = False
     """Keep a copy of the observations in the device's memory, and gather minibatches there."""

@@ -63,9 +63,20 @@ def traced(default: Any, **limits: float) -> Any:
     return number(default, traced=True, **limits)
 
 
-def seam(name: str, default: Any) -> Any:
-    """A field that holds a part: one of `kinds(name)`, or any object with `build`."""
-    return dataclasses.field(default=default, metadata={"seam": name})
+def word(default: str, or_a: type) -> Any:
+    """A field of words (annotated as a `Literal`) that takes an object of one's own, too, where it is given in code."""
+    return dataclasses.field(default=default, metadata={"or_a": or_a})
+
+
+def seam(name: str, default: Any, built: type | tuple[type, ...] = ()) -> Any:
+    """A field that holds a part: one of `kinds(name)`, or any object with `build`.
+
+    Args:
+      name: Of the seam.
+      default: A part.
+      built: Type of what parts of this seam build; such an object is taken, too, and wrapped as a part (`Built`).
+    """
+    return dataclasses.field(default=default, metadata={"seam": name, "built": built})
 
 
 def part(seam: str, kind: str) -> Callable[[type], type]:
@@ -117,12 +128,28 @@ def check(options: Any) -> None:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if "seam" in field.metadata:
-            if not hasattr(value, "build"):
+            if isinstance(value, field.metadata.get("built", ())):
+                object.__setattr__(options, field.name, Built(value))
+            elif not hasattr(value, "build"):
                 raise ValueError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
+            continue
+        if isinstance(value, field.metadata.get("or_a", ())):
             continue
         value = _typed(field.name, value, hints[field.name])
         object.__setattr__(options, field.name, value)
         _in_range(field.name, value, field.metadata.get("range", {}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A part that somebody has built already; it cannot be saved."""
+
+    value: Any
+
+    def build(self, spec: Any, axis_name: str | None = None) -> Any:
+        """The object itself."""
+        del spec, axis_name
+        return self.value
 
 
 def check_fields(config: type, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -194,6 +221,18 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ready:
+    """A part that is built already: functions of one's own in the place of options. It cannot be saved in a run folder."""
+
+    built: Any
+
+    def build(self, spec: Any, axis_name: str | None = None) -> Any:
+        """What it holds."""
+        del spec, axis_name
+        return self.built
+
+
 # ---- numbers in the state ----------------------------------------------------------------------------------------
 
 
@@ -220,8 +259,8 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
     Args:
       options: A dataclass of options.
       changes: By name. A field of a part is `rule.kp`, or `kp` where no other part has one. A part is given as an
-        object, as the name of its kind (with its defaults), or as a mapping of its fields (and `kind`). Short names
-        of the type (`Options.SHORT`) come first.
+        object, as the name of its kind (with its defaults), as a mapping of its fields (and `kind`), or built already
+        (a NamedTuple of functions). Short names of the type (`Options.SHORT`) come first.
       owner: Whose options they are, for messages.
 
     Raises:
@@ -242,7 +281,10 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
         old = getattr(options, name)
         nested = {key: value for key, value in inner.items() if key}
         if "seam" in fields[name].metadata:
-            values[name] = _part(name, fields[name].metadata["seam"], old, inner.get("", old), nested)
+            given = inner.get("", old)
+            if isinstance(given, fields[name].metadata.get("built", ())):
+                given = Built(given)
+            values[name] = _part(name, fields[name].metadata["seam"], old, given, nested)
         elif nested or (dataclasses.is_dataclass(old) and isinstance(inner.get(""), Mapping)):
             if not dataclasses.is_dataclass(old):
                 raise ValueError(f"option {name!r}{f' of {owner}' if owner else ''} has no parts, got {nested!r}")
@@ -265,6 +307,8 @@ def _part(name: str, seam_name: str, old: Any, given: Any, nested: Mapping[str, 
         rest = {key: value for key, value in given.items() if key != "kind"}
         base = _part(name, seam_name, old, given["kind"], {}) if "kind" in given else old
         given = replace(base, rest, name)
+    elif isinstance(given, tuple) and hasattr(given, "_fields"):
+        given = Ready(given)
     elif not hasattr(given, "build"):
         raise ValueError(f"{name} must be a {seam_name} (with `build`), the name of one, or a mapping, got {given!r}")
     return replace(given, nested, name) if nested else given
@@ -338,6 +382,12 @@ def to_json(config: Any) -> Any:
     """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         data = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if "seam" in field.metadata and kinds(field.metadata["seam"]).get(getattr(value, "kind", "")) is not type(
+                value
+            ):
+                raise ValueError(_not_saved(value))
         kind = getattr(type(config), "kind", "")
         return {"kind": kind, **data} if kind else data
     if isinstance(config, dict):
@@ -346,8 +396,12 @@ def to_json(config: Any) -> Any:
         return [to_json(value) for value in config]
     if config is None or isinstance(config, (bool, int, float, str)):
         return config
-    raise ValueError(
-        f"a config that is saved holds plain values, dataclasses and tuples, got {type(config).__name__}: "
+    raise ValueError(_not_saved(config))
+
+
+def _not_saved(value: Any) -> str:
+    return (
+        f"a config that is saved holds plain values, dataclasses and tuples, got {type(value).__name__}: "
         "make your part a frozen dataclass and register it with `jsafe.options.part`"
     )
 

@@ -69,3 +69,17 @@ def adam_epsilon_hat(
       eps: Added to the root of the uncorrected second moment.
     """
     return optax.chain(scale_by_adam_epsilon_hat(b1, b2, eps), optax.scale_by_learning_rate(learning_rate))
+
+
+def clip_norm(grads: Any, max_norm: float | None) -> Any:
+    """A tree of gradients scaled down to a global L2 norm of at most `max_norm`; None: as it is."""
+    if max_norm is None:
+        return grads
+    norm = jnp.sqrt(sum(jnp.vdot(g, g) for g in jax.tree.leaves(grads)))
+    scale = jnp.minimum(1.0, max_norm / jnp.maximum(norm, 1e-12))
+    return jax.tree.map(lambda g: scale * g, grads)
+
+
+def descend(params: Any, direction: Any, rate: Array) -> Any:
+    """`params - rate direction`, leaf by leaf."""
+    return jax.tree.map(lambda p, u: p - rate * u, params, direction)

@@ -1,19 +1,23 @@
-"""Reward normalisation by exponential moving averages, for replayed rewards."""
+"""Normalisation of replayed rewards and costs by exponential moving averages."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jsafe.types import Array
+from jsafe.ops.stats import pmean
+from jsafe.options import Options, number, part
+from jsafe.types import Array, EnvSpec
 
 
 class RewardNormalizerState(NamedTuple):
-    """Moving averages per reward: `mean [K]`, `second` moment `[K]`, and the number of updates."""
+    """Moving averages per signal: `mean [K]`, `second` moment `[K]`, and the number of updates."""
 
     mean: Array
     second: Array
@@ -21,54 +25,67 @@ class RewardNormalizerState(NamedTuple):
 
 
 class RewardNormalizer(NamedTuple):
-    """`init: () -> state`; `update: (state, rewards [..., K]) -> state`; `apply: (state, rewards) -> rewards`."""
+    """`init: () -> state`; `update: (state, signals [..., K]) -> state`; `apply: (state, signals) -> signals`."""
 
     init: Callable[[], RewardNormalizerState]
     update: Callable[[RewardNormalizerState, Array], RewardNormalizerState]
     apply: Callable[[RewardNormalizerState, Array], Array]
 
 
-def ema_reward_normalizer(
-    size: int, *, speed: float = 8.0, clip: float = 10.0, axis_name: str | None = None
-) -> RewardNormalizer:
+@part("normalizer", "none")
+@dataclasses.dataclass(frozen=True)
+class NoNormalizer(Options):
+    """Leaves rewards and costs as they are."""
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> RewardNormalizer:
+        """A `RewardNormalizer` without state."""
+        del spec, axis_name
+        return RewardNormalizer(lambda: (), lambda state, signals: state, lambda state, signals: signals)
+
+
+@part("normalizer", "moving")
+@dataclasses.dataclass(frozen=True)
+class MovingNormalizer(Options):
     """Zero mean and unit variance by averages whose k-th rate is `speed / (speed + k)`, then a clip.
 
-    The first rate is 1; a reward seen at update tau weighs about `(tau / k)^(speed - 1)` at update k.
+    The first rate is 1; a reward seen at update tau weighs about `(tau / k)^(speed - 1)` at update k. The constraint is
+    measured in raw costs all the same.
 
-    Args:
-      size: Number of rewards K.
-      speed: Rate constant.
-      clip: Largest absolute normalised reward.
-      axis_name: Axis over which the batch moments are averaged.
-
-    Returns:
-      A `RewardNormalizer`.
-
-    Collectives: `pmean` of the two batch moments.
-    Source: Yu et al. (2022), SEditor, released configuration (ALF's adaptive normaliser), applied to replayed
-      rewards only. At a violation rate p of 5e-4 a raw -1 would become -45 and is clipped to -10.
+    Source: Yu et al. (2022), SEditor, released configuration (ALF's adaptive normaliser), applied to replayed rewards
+    only. At a violation rate of 5e-4 a raw cost of 1 would become 45 and is clipped to 10.
     """
 
-    def init():
-        return RewardNormalizerState(jnp.zeros(size), jnp.zeros(size), jnp.zeros((), jnp.int32))
+    reward: bool = True
+    """Normalises the reward."""
+    cost: bool = True
+    """Normalises the costs."""
+    speed: float = number(8.0, above=0)
+    """Rate constant."""
+    clip: float = number(10.0, above=0)
+    """Largest absolute normalised value."""
 
-    def update(state, rewards):
-        chex.assert_axis_dimension(rewards, -1, size)
-        rows = rewards.reshape(-1, size)
-        moments = jnp.stack([rows.mean(axis=0), jnp.square(rows).mean(axis=0)])
-        if axis_name is not None:
-            moments = jax.lax.pmean(moments, axis_name)
-        rate = speed / (speed + state.count.astype(rows.dtype))
-        mean, second = (old + rate * (new - old) for old, new in zip(state[:2], moments))
-        return RewardNormalizerState(mean, second, state.count + 1)
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> RewardNormalizer:
+        """A `RewardNormalizer` of the reward and the M costs, in this order.
 
-    def apply(state, rewards):
-        variance = jnp.maximum(state.second - jnp.square(state.mean), 0.0)
-        return jnp.clip((rewards - state.mean) * jax.lax.rsqrt(variance + 1e-10), -clip, clip)
+        Collectives: `pmean` of the two batch moments.
+        """
+        size = 1 + spec.num_costs
+        scaled = np.array([self.reward] + [self.cost] * spec.num_costs)
 
-    return RewardNormalizer(init, update, apply)
+        def init():
+            return RewardNormalizerState(jnp.zeros(size), jnp.zeros(size), jnp.zeros((), jnp.int32))
 
+        def update(state, signals):
+            chex.assert_axis_dimension(signals, -1, size)
+            rows = signals.reshape(-1, size)
+            moments = pmean(jnp.stack([rows.mean(axis=0), jnp.square(rows).mean(axis=0)]), axis_name)
+            rate = self.speed / (self.speed + state.count.astype(rows.dtype))
+            mean, second = (old + rate * (new - old) for old, new in zip(state[:2], moments))
+            return RewardNormalizerState(mean, second, state.count + 1)
 
-def no_reward_normalizer() -> RewardNormalizer:
-    """Leaves rewards as they are; its state is empty."""
-    return RewardNormalizer(lambda: (), lambda state, rewards: state, lambda state, rewards: rewards)
+        def apply(state, signals):
+            variance = jnp.maximum(state.second - jnp.square(state.mean), 0.0)
+            normal = jnp.clip((signals - state.mean) * jax.lax.rsqrt(variance + 1e-10), -self.clip, self.clip)
+            return normal if scaled.all() else jnp.where(scaled, normal, signals)
+
+        return RewardNormalizer(init, update, apply)

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Callable
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jsafe.types import Array
+from jsafe.options import Options, number, part
+from jsafe.types import Array, EnvSpec
+
+Soft = Literal["none", "reward", "all"]
 
 
-def default_target_entropy(act_dim: int, min_prob: float = 0.1, width: float = 2.0) -> float:
-    """Target entropy in nats: `act_dim * (log width + log min_prob)`, -1.609 per component by default.
+class Temperature(NamedTuple):
+    """How the entropy of a policy is weighed.
 
-    Source: ALF's default target; SEditor uses `min_prob` 0.1 for both policies. Haarnoja et al. 2018
-      (arXiv 1812.05905) and OmniSafe take -1 per component, which is `min_prob` 0.184.
+    Attributes:
+      init: `() -> log_alpha`, of one policy.
+      loss: `(log_alpha, log_prob [R]) -> [R]`, the loss that moves it.
+      project: `log_alpha -> log_alpha`, applied after each step.
+      soft: Weights of the entropy in the targets of the reward and of the costs.
     """
-    return act_dim * (math.log(width) + math.log(min_prob))
+
+    init: Callable[[], Array]
+    loss: Callable[[Array, Array], Array]
+    project: Callable[[Array], Array]
+    soft: tuple[float, float]
+
+
+def temperature(log_alpha: Array) -> Array:
+    """`exp(log_alpha)` as a constant."""
+    return jnp.exp(jax.lax.stop_gradient(log_alpha))
 
 
 def temperature_loss(log_alpha: Array, log_prob: Array, target_entropy: float) -> Array:
@@ -27,6 +45,81 @@ def temperature_loss(log_alpha: Array, log_prob: Array, target_entropy: float) -
     return log_alpha * jax.lax.stop_gradient(-log_prob - target_entropy)
 
 
-def temperature(log_alpha: Array) -> Array:
-    """`exp(log_alpha)` as a constant."""
-    return jnp.exp(jax.lax.stop_gradient(log_alpha))
+def _start(value: float) -> Callable[[], Array]:
+    return lambda: jnp.log(jnp.float32(value))
+
+
+def _weights(soft: Soft) -> tuple[float, float]:
+    return (float(soft != "none"), float(soft == "all"))
+
+
+@part("temperature", "learned")
+@dataclasses.dataclass(frozen=True)
+class Learned(Options):
+    """A temperature that keeps the entropy at a target.
+
+    Its logarithm moves at the critics' learning rate, per update, whatever the entropy lacks: while a policy is still
+    more random than the target it falls without end, and it takes as long to come back. A floor stops it there.
+
+    Source: Haarnoja et al. 2018 (arXiv 1812.05905), equation 18, with the derivative of the logarithm as in ALF.
+    """
+
+    init: float = number(1.0, above=0)
+    """Initial temperature."""
+    target: float = number(-1.0)
+    """Target entropy in nats per component of the action; SEditor's is `log 2 + log 0.1`. Of choices: the share of the
+    largest entropy that is wanted, with the same sign (`-0.98`)."""
+    floor: float = number(0.0, low=0)
+    """Smallest temperature; 0: none."""
+    soft: Soft = "reward"
+    """Whose targets have the entropy of the next action in them: the reward's (SAC's soft value), the costs' too (less
+    cost, as SEditor's released baselines), or none."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.floor > self.init:
+            raise ValueError(f"floor must be at most init ({self.init!r}), got {self.floor!r}")
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Temperature:
+        """A `Temperature`."""
+        del axis_name
+        if hasattr(spec.action, "sizes"):
+            target = -self.target * sum(map(math.log, spec.action.sizes))
+        else:
+            target = spec.act_dim * self.target
+
+        def project(log_alpha):
+            return jnp.maximum(log_alpha, math.log(self.floor)) if self.floor else log_alpha
+
+        return Temperature(
+            _start(self.init), lambda value, log_prob: temperature_loss(value, log_prob, target), project, _weights(self.soft)
+        )
+
+
+@part("temperature", "fixed")
+@dataclasses.dataclass(frozen=True)
+class Fixed(Options):
+    """A temperature that stays."""
+
+    value: float = number(0.2, above=0)
+    """The temperature."""
+    soft: Soft = "reward"
+    """See `Learned`."""
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Temperature:
+        """A `Temperature`."""
+        del spec, axis_name
+        return Temperature(
+            _start(self.value), lambda value, log_prob: jnp.zeros_like(log_prob), lambda value: value, _weights(self.soft)
+        )
+
+
+@part("temperature", "none")
+@dataclasses.dataclass(frozen=True)
+class NoTemperature(Options):
+    """For policies without an entropy."""
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Temperature:
+        """A `Temperature` that no policy has."""
+        del spec, axis_name
+        return Temperature(_start(1.0), lambda value, log_prob: jnp.zeros_like(log_prob), lambda value: value, (0.0, 0.0))

@@ -29,6 +29,10 @@ def concentrations(logits: Array, minimum: float = 1.0) -> tuple[Array, Array]:
     return conc[..., :half], conc[..., half:]
 
 
+_ROUNDS = 64
+"""Bound of the rejection loop: a lane is left over with probability 0.05^64. No loop on a device may depend on data."""
+
+
 @jax.custom_jvp
 def _gamma(alpha: Array, key: Key) -> Array:
     # Marsaglia & Tsang (2000), valid for alpha >= 1, whole batch at once: at most 5 % of the lanes need another round.
@@ -37,17 +41,21 @@ def _gamma(alpha: Array, key: Key) -> Array:
     c = jax.lax.rsqrt(9.0 * d)
 
     def body(carry):
-        key, sample, accepted = carry
+        key, sample, accepted, rounds = carry
         key, normal_key, uniform_key = jax.random.split(key, 3)
         x = jax.random.normal(normal_key, alpha.shape, alpha.dtype)
         log_u = jnp.log1p(-jax.random.uniform(uniform_key, alpha.shape, alpha.dtype))
         v = (1.0 + c * x) ** 3
         log_v = jnp.log(jnp.maximum(v, jnp.finfo(alpha.dtype).tiny))
         ok = (v > 0.0) & (log_u < 0.5 * x**2 + d - d * v + d * log_v)
-        return key, jnp.where(accepted, sample, d * v), accepted | ok
+        return key, jnp.where(accepted, sample, d * v), accepted | ok, rounds + 1
 
-    start = (key, jnp.ones_like(alpha), jnp.zeros(alpha.shape, bool))
-    return jax.lax.while_loop(lambda carry: ~jnp.all(carry[2]), body, start)[1]
+    def unfinished(carry):
+        return ~jnp.all(carry[2]) & (carry[3] < _ROUNDS)
+
+    hopeless = ~jnp.isfinite(alpha)
+    _, sample, accepted, _ = jax.lax.while_loop(unfinished, body, (key, jnp.ones_like(alpha), hopeless, 0))
+    return jnp.where(accepted & ~hopeless, sample, jnp.nan)
 
 
 @_gamma.defjvp
@@ -70,7 +78,7 @@ def sample(key: Key, alpha: Array, beta: Array) -> Array:
       beta: `[..., A]`, at least 1.
 
     Returns:
-      `[..., A]` in `(-1, 1)`.
+      `[..., A]` in `(-1, 1)`; NaN where a concentration is not finite.
 
     Source: Figurnov et al. (2018), Implicit Reparameterization Gradients, arXiv 1805.08498; clamp as in ALF.
     """

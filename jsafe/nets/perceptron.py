@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jsafe.options import Options, number
 from jsafe.types import Array, Key, Params
 
 Initializer = Callable[..., Array]
+Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers(Options):
+    """Options of a part that is made of perceptrons."""
+
+    hidden: tuple[int, ...] = number((256, 256), low=1)
+    """Hidden widths."""
+    activation: Activation = "relu"
 
 
 class FeedForward(NamedTuple):

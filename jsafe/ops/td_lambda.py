@@ -9,41 +9,40 @@ import jax.numpy as jnp
 from jsafe.types import Array
 
 
-def td_lambda(reward: Array, discount: Array, value: Array, last: Array, gamma: Array, lam: Array) -> Array:
-    """TD(lambda) targets of a time-major window, for a vector of rewards.
+def td_lambda(
+    signal: Array, terminated: Array, following: Array, goes_on: Array, gamma: Array, lam: Array
+) -> Array:
+    """TD(lambda) targets of a time-major window, for a vector of signals.
 
-    `delta_t = r_{t+1} + gamma d_{t+1} V_{t+1} - V_t`,
-    `A_t = [row t is not last] (delta_t + gamma lam d_{t+1} A_{t+1})`, `A_{T-1} = 0`, `G_t = V_t + A_t`.
+    `G_t = r_t + gamma d_t (V_{t+1} + lam w_{t+1} (G_{t+1} - V_{t+1}))`, `d_t = 1 - terminated_t`, `G_{T-1} = V_{T-1}`.
 
-    The rewards and the discount of a row belong to the arrival there (`jsafe.types.SequenceBatch`). A last row has no
-    successor inside its episode, so its advantage is cut: the rows before it bootstrap from its value.
+    Rows follow `jsafe.feeds.Replay`: row t has what its action brought. Where row t + 1 is the final observation of an
+    episode (`w = 0`), row t bootstraps from its value.
 
     Args:
-      reward: `[T, B, K]`.
-      discount: `[T, B]`, 0 where arriving there ended the task for good, 1 elsewhere (also at a time limit).
-      value: `[T, B, K]`, bootstrap values of the rows.
-      last: `[T, B]` bool.
+      signal: `[T - 1, B, K]`, rewards (or costs) of the rows but the last.
+      terminated: `[T - 1, B]` bool; not where an episode was only cut.
+      following: `[T - 1, B, K]`, bootstrap values of the rows 1 to T - 1.
+      goes_on: `[T - 1, B]`, weights of the rows 1 to T - 1.
       gamma: Scalar discount factor.
       lam: Scalar in [0, 1]; 0 gives one-step targets.
 
     Returns:
-      `[T - 1, B, K]` targets (differentiable: stop the gradient where you use them).
+      `[T - 1, B, K]` targets (differentiable: stop the gradient where you use them). Where row t is no step itself
+      its target means nothing.
 
-    Source: Yu et al. (2022), SEditor, as released (ALF): lambda 0.95 over 8 rows. The reward and `d` of the last row
-    of a window serve its predecessor only.
+    Source: Yu et al. (2022), SEditor, as released (ALF): lambda 0.95 over 8 rows.
     """
-    chex.assert_rank([reward, value], 3)
-    chex.assert_rank([discount, last], 2)
-    chex.assert_equal_shape([reward, value])
-    chex.assert_equal_shape([discount, last])
-    decay = gamma * discount[1:, :, None]
-    delta = reward[1:] + decay * value[1:] - value[:-1]
-    keep = 1.0 - last[:-1, :, None].astype(value.dtype)
+    chex.assert_rank([signal, following], 3)
+    chex.assert_rank([terminated, goes_on], 2)
+    chex.assert_equal_shape([signal, following])
+    chex.assert_equal_shape([terminated, goes_on])
+    decay = gamma * (1.0 - terminated[..., None].astype(following.dtype))
+    mixed = lam * goes_on[..., None].astype(following.dtype)
 
-    def step(advantage, inputs):
-        delta_t, decay_t, keep_t = inputs
-        advantage = keep_t * (delta_t + lam * decay_t * advantage)
-        return advantage, advantage
+    def step(later, inputs):
+        signal_t, decay_t, mixed_t, following_t = inputs
+        goal = signal_t + decay_t * (following_t + mixed_t * (later - following_t))
+        return goal, goal
 
-    _, advantages = jax.lax.scan(step, jnp.zeros_like(value[0]), (delta, decay, keep), reverse=True)
-    return value[:-1] + advantages
+    return jax.lax.scan(step, following[-1], (signal, decay, mixed, following), reverse=True)[1]

@@ -55,3 +55,17 @@ def test_log_prob_mode_and_entropy_against_scipy():
 
 def test_mode_of_the_uniform_is_zero():
     np.testing.assert_array_equal(beta.mode(jnp.ones(2), jnp.ones(2)), 0.0)
+
+
+def test_what_is_not_finite_gives_nan_and_ends():
+    """A rejection loop that waits for a NaN to be accepted never returns; the other lanes are not touched."""
+    a = jnp.array([2.0, jnp.nan, jnp.inf, -jnp.inf, 1e30, 1e38])[:, None]
+    b = jnp.full_like(a, 2.0)
+    draws = beta.sample(jax.random.key(0), a, b).ravel()
+    np.testing.assert_array_equal(np.isnan(draws), [False, True, True, True, False, False])
+    finite = beta.sample(jax.random.key(0), jnp.where(jnp.isfinite(a), a, 3.0), b).ravel()
+    np.testing.assert_array_equal(draws[jnp.isfinite(a).ravel()], finite[jnp.isfinite(a).ravel()])
+    grads = jax.grad(lambda a: jnp.nansum(beta.sample(jax.random.key(0), a, b)))(a).ravel()
+    assert np.isfinite(grads[0])
+    below = beta.sample(jax.random.key(0), jnp.array([0.2]), jnp.array([2.0]))  # outside the sampler's domain
+    assert np.isnan(below).all()

@@ -1,0 +1,142 @@
+"""One gradient step of an off-policy learner."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jsafe.algos.off_policy import losses
+from jsafe.algos.off_policy.config import OffPolicyConfig
+from jsafe.algos.off_policy.losses import Parts
+from jsafe.components.actors import ActorInputs, Draw
+from jsafe.components.critics import polyak
+from jsafe.components.optim import clip_norm, descend, scale_by_adam_epsilon_hat
+from jsafe.components.reward_normalizer import RewardNormalizer
+from jsafe.ops.cmdp import discounted
+from jsafe.ops.stats import psum
+from jsafe.types import Array, ConstraintRule, EnvSpec, Key, Metrics, Steps, Weights
+
+POLICY = ("actor", "log_alpha")
+"""The parameters that are updated together with the actor."""
+
+
+class GradientStep:
+    """`(state, steps, weights, key) -> (state, metrics, actor's metrics, whether the actor moved)`.
+
+    Critics, actor and temperatures move together, all from the same parameters.
+    """
+
+    def __init__(
+        self,
+        config: OffPolicyConfig,
+        spec: EnvSpec,
+        parts: Parts,
+        normalizer: RewardNormalizer,
+        rule: ConstraintRule,
+        axis_name: str | None,
+    ):
+        self.config, self.spec, self.parts, self.axis_name = config, spec, parts, axis_name
+        self.normalizer, self.rule = normalizer, rule
+        self.adam = scale_by_adam_epsilon_hat(eps=config.adam_eps)
+        self.steps_per_update = config.feed.steps_per_batch / config.feed.updates
+
+    def __call__(self, state: Any, steps: Steps, weights: Weights, key: Key) -> tuple[Any, Metrics, Metrics, Array]:
+        config = self.config
+        parts = self.parts
+        if self.axis_name is not None:
+            parts = parts._replace(devices=jax.lax.axis_size(self.axis_name))
+        actor_key, next_key = (key, key) if parts.shared else jax.random.split(key)
+        due = (state.updates + 1) % config.policy_delay == 0
+        raw = jnp.concatenate([steps.reward[:-1, :, None], steps.cost[:-1]], axis=-1)
+        state = state._replace(normalizer=self.normalizer.update(state.normalizer, raw), updates=state.updates + 1)
+        window = losses.read_window(parts, steps, self.normalizer.apply(state.normalizer, raw))
+        aim = self.discounted_aim(state)
+        values = losses.replayed_values(parts, state, window)
+        metrics = {"q/reward": values.reward.mean(), "q/cost": values.cost.sum() / max(1, values.cost.size)}
+        if config.cost_estimate == "critics":
+            state, weights, estimated = self.estimate(state, losses.mean_cost(values, window, self.axis_name), aim)
+            metrics |= estimated
+
+        inputs = losses.actor_inputs(parts, state, window, weights, aim)
+        moved, draw, actor_metrics = self.delayed(due, state, parts, inputs, actor_key)
+        if parts.shared:
+            draw = jax.tree.map(lambda x: x[window.width :], draw)
+        else:
+            draw = parts.actor.bootstrap(state.params["actor"], state.target_actor, window.obs[window.width :], next_key)
+        grads, losses_seen = jax.grad(losses.critic_loss, has_aux=True)(
+            state.params["critic"], parts, state, window, jax.lax.stop_gradient(draw)
+        )
+        clipped = {name: clip_norm(group, config.max_grad_norm) for name, group in self.total(grads).items()}
+        critic, critic_opt = self.descended(state, "critic", clipped, state.numbers.critic_learning_rate)
+
+        params, opt_state, own = moved
+        tau = state.numbers.tau
+        if config.rates == "step":
+            tau = 1.0 - (1.0 - tau) ** self.steps_per_update
+        tau = jnp.where(due, tau, 0.0) if config.policy_delay > 1 else tau
+        state = state._replace(
+            params={"critic": critic, **params},
+            opt_state={"critic": critic_opt, **opt_state},
+            target=polyak(state.target, critic, tau),
+            target_actor=polyak(state.target_actor, params["actor"], tau) if parts.actor.slow else (),
+            actor=own,
+        )
+        return state, metrics | losses_seen, actor_metrics, due
+
+    def discounted_aim(self, state: Any) -> Array:
+        """`[M]`: what the rule steers for, as a discounted sum, the unit of the cost critics."""
+        limit, horizon = self.config.limit, self.spec.horizon
+        episodic = limit.aim(state.limit) * (horizon if limit.per == "step" else 1)
+        return discounted(episodic, state.numbers.gamma, horizon)
+
+    def estimate(self, state: Any, cost: Array, aim: Array) -> tuple[Any, Weights, Metrics]:
+        """The rule driven by the critics: its weights, and a step of it."""
+        weights = self.rule.weights(state.rule, cost, aim)
+        moved = self.rule.update(state.rule, cost, aim)
+        if self.config.rule_warmup:
+            begun = (state.iteration + 1) * self.config.feed.steps_per_batch > self.config.rule_warmup
+            moved = jax.tree.map(lambda new, old: jnp.where(begun, new, old), moved, state.rule)
+        columns = {"discounted": cost, "limit_discounted": aim}
+        metrics = {f"cost/{i}/{name}": x[i] for i in range(cost.shape[0]) for name, x in columns.items()}
+        return state._replace(rule=moved), weights, metrics
+
+    def delayed(
+        self, due: Array, state: Any, parts: Parts, inputs: ActorInputs, key: Key
+    ) -> tuple[Any, Draw, Metrics]:
+        """`improve` where it is due."""
+        if self.config.policy_delay == 1:
+            return self.improve(state, parts, inputs, key)
+        absent = jax.eval_shape(lambda: self.improve(state, parts, inputs, key)[2])
+
+        def rest():
+            kept = [{name: tree[name] for name in POLICY} for tree in (state.params, state.opt_state)]
+            draw = parts.actor.draw(state.params["actor"], inputs.obs, key, False)._replace(extras={})
+            metrics = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), absent)
+            return (*kept, state.actor), draw if parts.shared else None, metrics
+
+        return jax.lax.cond(due, lambda: self.improve(state, parts, inputs, key), rest)
+
+    def improve(self, state: Any, parts: Parts, inputs: ActorInputs, key: Key) -> tuple[Any, Draw | None, Metrics]:
+        """A step of the actor and of its temperatures: parameters, Adam's states, the actor's own; draw; metrics."""
+        old, numbers = state.params, state.numbers
+        grads, out = jax.grad(losses.actor_loss, has_aux=True)(old["actor"], parts, inputs, key)
+        pull = jax.grad(losses.temperature_loss)(old["log_alpha"], parts, inputs.weight, out.draw.log_probs)
+        grads = clip_norm(self.total(grads), self.config.max_grad_norm)
+        actor, actor_opt = self.descended(state, "actor", grads, numbers.actor_learning_rate)
+        rate = numbers.critic_learning_rate * (self.steps_per_update if self.config.rates == "step" else 1)
+        log_alpha, heat = self.descended(state, "log_alpha", self.total(pull), rate)
+        log_alpha = jax.tree.map(parts.temperature.project, log_alpha)
+        entropies = {f"entropy/{name}": -log_prob.mean() for name, log_prob in out.draw.log_probs.items()}
+        moved = {"actor": actor, "log_alpha": log_alpha}, {"actor": actor_opt, "log_alpha": heat}, out.state
+        return moved, out.draw._replace(extras={}) if parts.shared else None, out.metrics | entropies
+
+    def total(self, grads: Any) -> Any:
+        """The gradients of all devices."""
+        return psum(grads, self.axis_name)
+
+    def descended(self, state: Any, name: str, grads: Any, rate: Array) -> tuple[Any, Any]:
+        """Parameters and Adam's state after a step."""
+        direction, opt_state = self.adam.update(grads, state.opt_state[name], state.params[name])
+        return descend(state.params[name], direction, rate), opt_state

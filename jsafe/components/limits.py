@@ -1,0 +1,68 @@
+"""What a cost may be: one limit for all families, in one of two units."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import jax.numpy as jnp
+
+from jsafe.options import Options, number
+from jsafe.types import Array, Metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class CostLimit(Options):
+    """The largest mean cost, one number for all costs or one for each.
+
+    Raises:
+      ValueError: If a number is out of its range.
+    """
+
+    value: float | tuple[float, ...] = number(25.0, low=0)
+    """In the unit `per`."""
+    per: Literal["episode", "step"] = "episode"
+    """`episode`: of the undiscounted sum over an episode; `step`: of the mean over environment steps."""
+    margin: float = number(0.0, low=0, below=1)
+    """Share of the limit that the constraint rule keeps in reserve: at 0.1 it aims at nine tenths of the limit. A rule
+    that settles on the limit itself is above it half of the time."""
+    window: int = number(1, low=1)
+    """Finished episodes over which the cost is averaged (whole batches, newest first). 1: those of the newest batch."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.value == ():
+            raise ValueError("value must be a number or one for each cost, got ()")
+
+    def values(self, num_costs: int) -> tuple[float, ...]:
+        """One limit per cost; a single number serves all.
+
+        Raises:
+          ValueError: If the number of limits is neither 1 nor `num_costs`.
+        """
+        values = self.value if isinstance(self.value, tuple) else (self.value,) * num_costs
+        if len(values) != num_costs:
+            raise ValueError(f"limit.value has {len(values)} values, the environment has {num_costs} costs")
+        return values
+
+    def array(self, num_costs: int) -> Array:
+        """`values` as `[M]`, for the learner's state."""
+        return jnp.array(self.values(num_costs), jnp.float32)
+
+    def aim(self, limit: Array) -> Array:
+        """What a constraint rule steers for: the limits `[M]` less the margin."""
+        return limit if self.margin == 0 else (1 - self.margin) * limit
+
+    def metrics(self, J_episodic: Array, per_step: Array, limit: Array, multiplier: Array) -> Metrics:
+        """`cost/{i}/...` of each cost, with its limit in its unit and its weight relative to the reward's; `[M]` each.
+
+        Args:
+          J_episodic: Mean cost of an episode.
+          per_step: Mean cost of an environment step.
+          limit: In the unit `per`.
+          multiplier: See `components.rules.multiplier`.
+        """
+        name = "limit" if self.per == "episode" else "limit_per_step"
+        columns = {"episodic": J_episodic, "per_step": per_step, name: limit, "multiplier": multiplier}
+        count = limit.shape[0]
+        return {f"cost/{i}/{column}": values[i] for i in range(count) for column, values in columns.items()}

@@ -1,0 +1,48 @@
+"""What the rules share: the weights of a Lagrangian, and whether a rule has begun."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import chex
+import jax.numpy as jnp
+
+from jsafe.types import Array, Weights
+
+Normalize = Literal["sum", "none"]
+
+
+def mix(multiplier: Array, normalize: Normalize = "sum") -> Weights:
+    """Weights of a Lagrangian `R - sum_i lam_i C_i`.
+
+    `sum`: reward `1 / (1 + sum(lam))`, costs `lam / (1 + sum(lam))`, so the weights add up to one and a large
+    multiplier does not act as a large step size. `none`: reward 1, costs `lam`.
+
+    Args:
+      multiplier: `[M]`, non-negative.
+      normalize: `sum` or `none`.
+    """
+    scale = 1.0 / (1.0 + multiplier.sum()) if normalize == "sum" else jnp.ones(())
+    return Weights(scale, scale * multiplier)
+
+
+def multiplier(weights: Weights) -> Array:
+    """`[M]`: cost weights relative to the reward's; the cost weights themselves where the reward has none."""
+    return weights.cost / jnp.where(weights.reward > 0, weights.reward, 1.0)
+
+
+def check_costs(num_costs: int, J_cost: Array, limit: Array) -> None:
+    """Measured costs and limits are `[M]`."""
+    chex.assert_shape([J_cost, limit], (num_costs,))
+
+
+class Switch(NamedTuple):
+    """State of a rule without memory: `begun` (bool) once it was updated, and its `numbers`."""
+
+    begun: Array
+    numbers: Any
+
+    @classmethod
+    def off(cls, numbers: Any) -> Switch:
+        """Before the first update."""
+        return cls(jnp.zeros((), bool), numbers)
