@@ -135,9 +135,7 @@ class Actions:
         self.dtype = np.dtype(np.float32 if self._box else np.int32)
         """Of stored actions."""
         if self._box:
-            low, high = getattr(env.spec, "action_low", None), getattr(env.spec, "action_high", None)
-            bounds = spaces.bounds(self.space) if low is None else (low, high)
-            low, high = (np.array(bound, np.float64) for bound in bounds)
+            low, high = spaces.bounds(self.space)
             if not (np.isfinite(low).all() and np.isfinite(high).all()):
                 raise ValueError(f"the bounds of actions must be finite, got {low.tolist()} and {high.tolist()}")
             self._middle, self._half = (low + high) / 2, (high - low) / 2

@@ -175,9 +175,6 @@ class ReplayCollector(SteppingCollector):
 
 
 def _check(feed: Replay) -> None:
-    for name in ("num_envs", "unroll", "sequences", "sequence_length", "frame_stack", "replay_rows", "updates"):
-        if getattr(feed, name) < 1:
-            raise ValueError(f"{name} must be at least 1, got {getattr(feed, name)}")
     need = feed.sequence_length + feed.frame_stack - 1
     if feed.replay_rows < need:
         raise ValueError(f"replay_rows must be at least sequence_length + frame_stack - 1 = {need}: {feed.replay_rows}")
