@@ -439,6 +439,12 @@ def to_json(config: Any) -> Any:
     """
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         data = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if "seam" in field.metadata and kinds(field.metadata["seam"]).get(getattr(value, "kind", "")) is not type(
+                value
+            ):
+                raise ValueError(_not_saved(value))
         kind = getattr(type(config), "kind", "")
         return {"kind": kind, **data} if kind else data
     if isinstance(config, dict):
@@ -447,8 +453,12 @@ def to_json(config: Any) -> Any:
         return [to_json(value) for value in config]
     if config is None or isinstance(config, (bool, int, float, str)):
         return config
-    raise ValueError(
-        f"a config that is saved holds plain values, dataclasses and tuples, got {type(config).__name__}: "
+    raise ValueError(_not_saved(config))
+
+
+def _not_saved(value: Any) -> str:
+    return (
+        f"a config that is saved holds plain values, dataclasses and tuples, got {type(value).__name__}: "
         "make your part a frozen dataclass and register it with `jsafe.options.part`"
     )
 

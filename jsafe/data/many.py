@@ -167,6 +167,7 @@ def _act(
 
     carried = jax.tree.map(lambda *leaves: jnp.stack(leaves), *memories)
     action, log_prob, carried = jax.vmap(act)(policy_states, carried, started, obs, keys)
+    carried = acting.after(action, carried)
     return action, log_prob, [jax.tree.map(lambda x, r=r: x[r], carried) for r in range(len(memories))]
 
 

@@ -23,12 +23,7 @@ _NO_SIZE = 1e-20
 
 
 def conjugate_gradient(
-    matvec: Callable[[Array], Array],
-    b: Array,
-    *,
-    iterations: int = 15,
-    tolerance: float = 1e-10,
-    relative: bool = True,
+    matvec: Callable[[Array], Array], b: Array, *, iterations: int = 15, tolerance: float = 1e-10
 ) -> Array:
     """Solves `H x = b` for symmetric positive definite H.
 
@@ -37,7 +32,6 @@ def conjugate_gradient(
       b: `[D]`.
       iterations: Most iterations.
       tolerance: Stops when the squared residual, relative to that of the start, is below it.
-      relative: False: the squared residual itself (OmniSafe), which leaves small gradients unsolved.
 
     Returns:
       `x [D]`.
@@ -48,11 +42,10 @@ def conjugate_gradient(
     """
 
     start = b @ b
-    enough = tolerance * start if relative else tolerance
 
     def running(carry):
         i, _, _, _, rr = carry
-        return (i < iterations) & (rr > enough)
+        return (i < iterations) & (rr > tolerance * start)
 
     def step(carry):
         i, x, r, p, rr = carry
@@ -184,7 +177,8 @@ def _released_middle_cases(q: Array, r: Array, s: Array, c: Array, radius: Array
     """OmniSafe's dual of one constraint whose edge meets the trust region.
 
     The gradient of the reward is there one of ascent, but `nu = max(lam c - r, 0) / s` is the formula for descent: `r`
-    has the wrong sign. With `-r` for `r` it is the exact solution.
+    has the wrong sign. With `-r` for `r` it is the exact solution, where `-r / c` is positive; where the edge is
+    negative one of the intervals is empty, and its upper end is taken, as `torch.clamp` does.
     """
     eps = 1e-8
     A, B = q - r * r / (s + eps), 2 * radius - c * c / (s + eps)

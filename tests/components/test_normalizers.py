@@ -1,12 +1,13 @@
 """Observation scaling and the window of finished episodes."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jsafe.components import normalizers as normalize
 from jsafe.ops.stats import running_init, running_update
-from jsafe.types import EpisodeStats
+from jsafe.types import CostStats, EpisodeStats, Measured
 
 
 def test_observations_are_scaled_and_clipped_but_budgets_pass():
@@ -50,3 +51,25 @@ def test_window_of_episodes():
     assert read(1) == (25.0, 25.0)
     window = push(push(push(window, 0, 0, 0), 0, 0, 0), 8.0, 9.0, 1)
     assert read(100) == (8.0, 9.0)  # older batches have left the window
+
+
+def test_measured_costs():
+    """Sums over devices, then ratios; the fresh rows give the cost per step, finished episodes that of an episode."""
+    rows = CostStats(np.float32([[3.0], [5.0]]), np.float32([10, 30]))
+    episodes = EpisodeStats(np.float32([0, 0]), np.float32([[20.0], [0.0]]), np.float32([30, 10]), np.float32([1, 1]))
+
+    def measure(measured):
+        return normalize.measure(normalize.window_init(2, 1), measured, 1, 100, "d")[1]
+
+    costs = jax.vmap(measure, axis_name="d")(Measured(rows, episodes))
+    for i in range(2):
+        assert (costs.per_step[i, 0], costs.J_episodic[i, 0], costs.length[i]) == (pytest.approx(0.2), 10.0, 20.0)
+
+
+def test_signals_are_scaled_one_by_one():
+    stats = running_update(running_init(2), jnp.array([[1.0, 10.0], [3.0, 30.0]]))
+    x = jnp.array([[4.0, 40.0]])
+    for reward, cost in ((False, False), (True, False), (False, True), (True, True)):
+        out = normalize.normalize_signals(stats, x, reward=reward, cost=cost, subtract_mean=False)[0]
+        expected = [4 / 2**0.5 if reward else 4, 40 / 200**0.5 if cost else 40]
+        assert out == pytest.approx(expected, rel=1e-5)

@@ -1,10 +1,14 @@
 """Returns and advantages against numbers worked out by hand and against direct sums."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jsafe.ops.advantages import ESTIMATORS, gae, gae_rtg, plain, vtrace
+from jsafe.components import estimators
+from jsafe.ops.advantages import gae, gae_rtg, mix, plain, vtrace
 from jsafe.ops.returns import discounted_sum, reward_to_go
+from jsafe.options import kinds
+from jsafe.types import EnvSpec
 
 GAMMA, LAM = 0.5, 0.5
 
@@ -52,9 +56,9 @@ def test_vtrace_clips_ratios():
     assert out.advantage.ravel() == pytest.approx([1 + 0.5 * 11 - 10, 0.5 * (2 - 20), -23, -16.5])
 
 
-@pytest.mark.parametrize("name", list(ESTIMATORS))
+@pytest.mark.parametrize("name", sorted(kinds("estimator")))
 def test_estimators_agree_with_direct_sums(name):
-    """Each signal with its own discount; a slow loop over time is the reference."""
+    """Reward and cost with discounts of their own; a slow loop over time is the reference."""
     rng = np.random.default_rng(0)
     t, n, k = 12, 3, 2
     reward, value, next_value = rng.standard_normal((3, t, n, k)).astype(np.float32)
@@ -77,9 +81,43 @@ def test_estimators_agree_with_direct_sums(name):
         v = value[row] + trace
         advantage[row] = reward[row] + gamma * alive * following - value[row] if name == "vtrace" else trace
         target[row] = {"gae": v, "vtrace": v}.get(name, togo)
-    out = ESTIMATORS[name](reward, value, next_value, terminated, truncated, gamma, lam)
+    part = kinds("estimator")[name](gamma=0.9, cost_gamma=0.7, lam=0.8, cost_lam=0.3)
+    built = part.build(EnvSpec(1, 1))
+    out = built.estimate(built.init(), reward, value, next_value, terminated, truncated)
     np.testing.assert_allclose(out.advantage, advantage, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(out.target, target, rtol=1e-4, atol=1e-5)
+
+
+def test_released_costs_are_discounted_like_rewards():
+    part = estimators.GAE(gamma=0.5, cost_gamma=0.9)
+    rows = [np.repeat(x, 2, axis=-1) for x in rollout()[:3]] + list(rollout()[3:])
+    paper, released = (part.build(EnvSpec(1, 1), None, compat) for compat in ("paper", "omnisafe"))
+    out = released.estimate(released.init(), *rows)
+    np.testing.assert_array_equal(out.target[..., 0], out.target[..., 1])
+    out = paper.estimate(paper.init(), *rows)
+    assert not np.array_equal(out.target[..., 0], out.target[..., 1])
+
+
+def test_mix_by_hand():
+    """`w_r A_r - w_c A_c` of centred advantages, and what is scaled besides."""
+    advantage = np.array([[1.0, 30.0], [3.0, 10.0], [5.0, 20.0]], np.float32)
+    reward, cost = np.array([-2.0, 0, 2]), np.array([10.0, -10, 0])
+    r, c = reward / np.sqrt(8 / 3), cost / np.sqrt(200 / 3)
+    plain_mix = 0.75 * reward - 0.25 * cost
+    expected = {
+        "reward": (0.75 * r - 0.25 * cost, r, cost),
+        "all": (0.75 * r - 0.25 * c, r, c),
+        "none": (plain_mix, reward, cost),
+        "mix": (plain_mix / plain_mix.std(), r, cost),
+    }
+    for how, (mixed, reward_part, cost_part) in expected.items():
+        out = mix(jnp.asarray(advantage), 0.75, jnp.array([0.25]), how)
+        np.testing.assert_allclose(out.advantage, mixed, rtol=1e-5, atol=1e-6, err_msg=how)
+        np.testing.assert_allclose(out.reward, reward_part, rtol=1e-5, atol=1e-6, err_msg=how)
+        np.testing.assert_allclose(out.cost[:, 0], cost_part, rtol=1e-5, atol=1e-6, err_msg=how)
+    alone = mix(jnp.asarray(advantage[:, :1]), 1.0, jnp.zeros(2))
+    assert alone.cost.shape == (3, 2)
+    np.testing.assert_allclose(alone.advantage, r, rtol=1e-5, atol=1e-6)
 
 
 def test_discounted_sum_with_initial_value():

@@ -38,29 +38,27 @@ def test_focops_pairwise_is_the_broadcast():
     assert loss != pytest.approx(float(policy_losses.focops(RATIO, ADVANTAGE, jnp.asarray(kl), 1.5, 0.02)))
 
 
-def test_exact_penalty():
+def test_cost_surrogates_and_exact_penalty():
     cost = jnp.stack([ADVANTAGE, -ADVANTAGE], axis=1)
-    # first cost: max(3, 2.4), max(-.5, -.8), 3 -> mean 5.5 / 3; second: max(-3, -2.4), max(.5, .8), -3 -> -4.6 / 3
-    first, second = 5.5 / 3, -4.6 / 3
-    loss = policy_losses.exact_penalty(RATIO, cost, jnp.array([0.1, 0.2]), 20.0, 0.2)
-    assert loss == pytest.approx(20 * (first + 0.1), rel=1e-5)
-    loss = policy_losses.exact_penalty(RATIO, cost, jnp.array([-9.0, 2.0]), 20.0, 0.2)
-    assert loss == pytest.approx(20 * (second + 2.0), rel=1e-5)
-    plain = policy_losses.exact_penalty(RATIO, cost, jnp.array([-9.0, 2.0]), 20.0, None)
-    assert plain == pytest.approx(20 * (-5.5 / 3 + 2.0), rel=1e-5)
+    # first cost: max(3, 2.4), max(-.5, -.8), 3; second: max(-3, -2.4), max(.5, .8), -3
+    clipped = policy_losses.cost_surrogates(RATIO, cost, 0.2)
+    assert clipped == pytest.approx([5.5 / 3, -4.6 / 3], rel=1e-5)
+    assert policy_losses.cost_surrogates(RATIO, cost) == pytest.approx([5.5 / 3, -5.5 / 3], rel=1e-5)
+    loss = policy_losses.exact_penalty(clipped, jnp.array([0.1, 0.2]), 20.0)
+    assert loss == pytest.approx(20 * (5.5 / 3 + 0.1), rel=1e-5)
+    loss = policy_losses.exact_penalty(clipped, jnp.array([-9.0, 2.0]), 20.0)
+    assert loss == pytest.approx(20 * (-4.6 / 3 + 2.0), rel=1e-5)
 
 
 def test_log_barrier_value_and_slope():
-    cost, ratio = jnp.zeros((3, 1)), jnp.ones(3)
-
-    def barrier(gap):
-        return policy_losses.log_barrier(ratio, cost, jnp.array([gap]), 0.01, 10.0)
+    def barrier(excess):
+        return policy_losses.log_barrier(jnp.array([excess]), 0.01, 10.0)
 
     assert barrier(-0.5) == pytest.approx(-0.01 * np.log(0.5), rel=1e-5)
-    assert jax.grad(barrier)(-0.5) == pytest.approx(0.01 / 0.5, rel=1e-5)
     # beyond the knee at 0.001: a line of slope 10, also when violated
-    assert jax.grad(barrier)(-0.0005) == pytest.approx(10.0, rel=1e-5)
-    assert jax.grad(barrier)(0.3) == pytest.approx(10.0, rel=1e-5)
+    for excess, slope in ((-0.5, 0.01 / 0.5), (-0.0005, 10.0), (0.3, 10.0)):
+        assert jax.grad(barrier)(excess) == pytest.approx(slope, rel=1e-5)
+        assert policy_losses.log_barrier_slope(jnp.array([excess]), 0.01, 10.0) == pytest.approx([slope], rel=1e-5)
     assert barrier(0.3) - barrier(0.0) == pytest.approx(3.0, rel=1e-4)
     assert barrier(-0.001) == pytest.approx(float(barrier(-0.00100001)), rel=1e-3)
 

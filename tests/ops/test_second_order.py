@@ -1,5 +1,7 @@
 """Conjugate gradient against dense algebra; CPO's and PCPO's programs against a numerical solver."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,20 @@ def test_conjugate_gradient_stops_early():
     krylov = b / np.linalg.norm(b)
     best = exact @ H @ exact - (krylov @ b) ** 2 / (krylov @ H @ krylov)
     assert errors[0] == pytest.approx(best, rel=1e-3)
+
+
+def test_small_gradients_are_solved_as_well_as_large_ones():
+    """The tolerance is relative: an absolute one (1e-10) has stopped at an error of 7 % for a norm of 6e-5."""
+    rng = np.random.default_rng(2)
+    H, b = spd(rng).astype(np.float32), rng.standard_normal(D).astype(np.float32)
+    for norm in (1.0, 6e-5, 1e-8):
+        small = norm * b / np.linalg.norm(b)
+        x = second_order.conjugate_gradient(lambda v: H @ v, jnp.asarray(small), iterations=2 * D)
+        exact = np.linalg.solve(H.astype(float), small)
+        assert np.linalg.norm(x - exact) < 1e-3 * np.linalg.norm(exact)
+        assert second_order.natural_scale(jnp.float32(small @ exact), RADIUS) ** 2 * (small @ exact) == pytest.approx(
+            2 * RADIUS, rel=1e-3
+        )
 
 
 def test_line_search():
@@ -138,6 +154,45 @@ def test_cpo_with_one_constraint_equals_the_papers_dual():
         plan = CPO(*(jnp.asarray(v, jnp.float32) for v in (q, np.array([r]), S, np.array([c0]), RADIUS)))
         step = float(plan.reward) * x - np.asarray(plan.cost, float) @ p
         np.testing.assert_allclose(step, expected, atol=2e-3 * np.abs(expected).max())
+
+
+def test_the_program_does_not_depend_on_units():
+    """Costs a million times smaller: the same step (a constraint used to be dropped where S was below 1e-12)."""
+    rng = np.random.default_rng(9)
+    for kind in ("binding", "violated", "infeasible"):
+        H, g, B, c = problem(rng, 2, kind)
+        moves = []
+        for unit in (1.0, 1e-6):
+            q, r, S, x, p = coefficients(H, unit * g, unit * B)
+            plan = CPO(*(jnp.asarray(v, jnp.float32) for v in (q, r, S, unit * c, RADIUS)))
+            moves.append(float(plan.reward) * x - np.asarray(plan.cost, float) @ p)
+        np.testing.assert_allclose(moves[0], moves[1], atol=2e-3 * np.abs(moves[0]).max(), err_msg=kind)
+        r_step = np.sqrt(2 * RADIUS / q) * r / unit
+        nu = [PCPO(jnp.float32(u * r_step), jnp.float32(u * u * S / unit**2), jnp.float32(u * c)) for u in (1.0, 1e-6)]
+        np.testing.assert_allclose(nu[0], 1e-6 * nu[1], rtol=1e-3, atol=1e-9, err_msg=kind)
+
+
+def test_released_cpo_has_the_wrong_sign_in_its_middle_cases():
+    """With `-r` for `r` its dual is exact where its intervals are not empty; outside of those cases nothing changes."""
+    rng = np.random.default_rng(11)
+    released = jax.jit(functools.partial(second_order.cpo_program, released=True))
+    other = 0
+    for case in range(40):
+        H, g, B, c = problem(rng, 1, ["slack", "binding", "violated", "infeasible"][case % 4])
+        q, r, S, x, p = coefficients(H, g, B)
+        args = [jnp.asarray(v, jnp.float32) for v in (q, r, S, c, RADIUS)]
+        exact, theirs = CPO(*args), released(*args)
+        step = [float(plan.reward) * x - np.asarray(plan.cost, float) @ p for plan in (exact, theirs)]
+        if case % 4 in (0, 3):
+            np.testing.assert_array_equal(step[0], step[1])
+            continue
+        if r[0] * c[0] > 0:  # one of its intervals is empty there
+            continue
+        mended = second_order._released_middle_cases(args[0], -args[1][0], args[2][0, 0], args[3][0], RADIUS)
+        mended = float(mended.reward) * x - np.asarray(mended.cost, float) @ p
+        np.testing.assert_allclose(mended, step[0], atol=5e-3 * np.abs(step[0]).max(), err_msg=str(case))
+        other += np.abs(step[1] - step[0]).max() > 0.05 * np.abs(step[0]).max()
+    assert other >= 5
 
 
 def test_cpo_degenerate_cases():

@@ -7,7 +7,6 @@ critics, running statistics. Differences between `compat="paper"` (default) and 
 |---|---|---|
 | costs | discounted with `cost_gamma` | with `gamma` |
 | trust region, Fisher matrix | KL summed over action components | averaged over them |
-| conjugate gradients | stop at a relative residual | at an absolute one |
 | constraint of CPO, PCPO, P3O | in the surrogate's unit: `(J - d) / length` | raw `J - d` |
 | CPO, constraint through the trust region | the exact solution | the reward's gradient with the wrong sign |
 | PCPO | `H^-1 g` | `H H^-1 g` |

@@ -64,7 +64,7 @@ class SecondOrder(Step):
     With `g` the gradient of `mean(ratio A)`, `b_i` that of `mean(ratio A_c,i)`, `H` the Fisher matrix plus `damping`,
     `delta = target_kl`: a member proposes a direction, shortened by factors of 0.8 until the divergence is within
     `delta` and what the member asks for is kept. As released the divergence and `H` are averaged over action
-    components, so that the region is larger, and conjugate gradients stop at an absolute residual.
+    components, so that the region is larger.
     """
 
     first_order: ClassVar[bool] = False
@@ -118,7 +118,7 @@ class SecondOrder(Step):
                 return pmean(product, axis_name) + numbers.damping * v
 
             def solve(b):
-                return algebra.conjugate_gradient(fisher, b, iterations=self.cg_iterations, relative=not released)
+                return algebra.conjugate_gradient(fisher, b, iterations=self.cg_iterations)
 
             def gradient(row):
                 pulled = jax.grad(lambda dist: surrogates(dist)[row])(old)

@@ -138,6 +138,8 @@ class Toy:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned, bit for bit; ValueError, and no change, if it does not fit."""
+        if np.shape(state.get("elapsed")) != (self.num_envs,):
+            raise ValueError(f"state is of {np.shape(state.get('elapsed'))} environments, this one has {self.num_envs}")
         wanted = self.state_dict()
         checks.fits("state", {k: v for k, v in state.items() if k != "running"},
                     {k: np.shape(v) for k, v in wanted.items() if k != "running"})  # fmt: skip
