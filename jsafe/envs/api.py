@@ -24,7 +24,7 @@ class Spec:
 
     Attributes:
       id: Name it was made by.
-      obs: Space of one observation; boxes of floats come as float64 arrays.
+      obs: Space of one observation; vectors of numbers come as float64 arrays.
       action: Space of one action; continuous ones are vectors.
       num_costs: Number of cost columns M.
       horizon: Steps after which an episode is truncated.
