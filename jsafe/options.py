@@ -30,6 +30,9 @@ from typing import Any, ClassVar
 
 from jsafe.errors import closest, unknown
 
+LARGEST_FLOAT, LARGEST_INT = 3.4e38, 2**63 - 1
+"""What fits into float32 and int64: beyond, learners would calculate with infinity."""
+
 _SEAMS: dict[str, dict[str, type]] = {}
 
 
@@ -205,6 +208,8 @@ def _in_range(name: str, value: Any, limits: Mapping[str, float]) -> None:
         words = {"low": "at least", "high": "at most", "above": "above", "below": "below"}
         allowed = " and ".join(f"{words[side]} {limit:g}" for side, limit in limits.items())
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
+    if abs(value) > (LARGEST_INT if isinstance(value, int) else LARGEST_FLOAT):
+        raise ValueError(f"{name} is too large for a number of {64 if isinstance(value, int) else 32} bits: {value!r}")
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
@@ -402,14 +407,18 @@ def type_of(options: Any, name: str) -> Any:
 def elsewhere(options: Any, name: str) -> str:
     """`belongs to the rule 'pid', and the rule here is 'none'`, for an option of a part that is not in use."""
     for path, field in paths(options).items():
-        for kind, cls in kinds(field.metadata.get("seam", "")).items():
-            if dataclasses.is_dataclass(cls) and name in {inner.name for inner in dataclasses.fields(cls)}:
-                part_here = options
-                for part_name in path.split("."):
-                    part_here = getattr(part_here, part_name)
-                now = getattr(type(part_here), "kind", "") or "its own"
-                if now != kind:
-                    return f"belongs to the {path} {kind!r}, and the {path} here is {now!r}"
+        known = kinds(field.metadata.get("seam", ""))
+        having = [
+            kind
+            for kind, cls in known.items()
+            if dataclasses.is_dataclass(cls) and name in {inner.name for inner in dataclasses.fields(cls)}
+        ]
+        part_here = options
+        for part_name in path.split("."):
+            part_here = getattr(part_here, part_name)
+        now = getattr(type(part_here), "kind", "") or "its own"
+        if having and now not in having:
+            return f"belongs to the {path} {' or '.join(map(repr, having))}, and the {path} here is {now!r}"
     return ""
 
 

@@ -258,7 +258,8 @@ def _check_words(algorithm: str, config: Any, found: Sequence[Option], words: Se
         if not flag.startswith("--") or flag in known:
             continue
         name = flag[2:].replace("-", "_").rpartition(".")[2]
-        if hits := [option.flags[0] for option in found if option.key.endswith(f".{flag[2:].replace('-', '_')}")]:
+        hits = [option.flags[0] for option in found if option.key.endswith(f".{flag[2:].replace('-', '_')}")]
+        if len(hits) > 1:
             raise ValueError(f"option {flag} of {algorithm} is one of {', '.join(hits)}: say which")
         if told := made_of.elsewhere(config, name) or made_of.elsewhere(config, name.removeprefix("no_")):
             raise ValueError(f"option {flag} of {algorithm} {told}")

@@ -119,10 +119,15 @@ class Actions:
 
     Args:
       env: Batched environment.
+
+    Raises:
+      ValueError: If actions are structured, or a box has no bounds.
     """
 
     def __init__(self, env: Any):
         self.space = env_spec(env).action
+        if isinstance(self.space, spaces.Tree):
+            raise ValueError(f"actions must be a Box or a Discrete, got {self.space}")
         self._num_envs = env.num_envs
         self._box = isinstance(self.space, spaces.Box)
         self.shape = (self.space.width,) if self._box else self.space.shape
@@ -130,9 +135,9 @@ class Actions:
         self.dtype = np.dtype(np.float32 if self._box else np.int32)
         """Of stored actions."""
         if self._box:
-            low, high = getattr(env.spec, "action_low", None), getattr(env.spec, "action_high", None)
-            bounds = spaces.bounds(self.space) if low is None else (low, high)
-            low, high = (np.array(bound, np.float64) for bound in bounds)
+            low, high = spaces.bounds(self.space)
+            if not (np.isfinite(low).all() and np.isfinite(high).all()):
+                raise ValueError(f"the bounds of actions must be finite, got {low.tolist()} and {high.tolist()}")
             self._middle, self._half = (low + high) / 2, (high - low) / 2
 
     def to_env(self, action: np.ndarray) -> np.ndarray:
