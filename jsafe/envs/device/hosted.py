@@ -12,7 +12,7 @@ import numpy as np
 
 from jsafe.envs import checks
 from jsafe.envs.device.api import DeviceEnv, Step
-from jsafe.envs.device.vectorise import select, vectorise
+from jsafe.envs.device.vectorise import autoreset, select
 
 
 class _Programs(NamedTuple):
@@ -27,19 +27,19 @@ class _Programs(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def _programs(reset: Callable, step: Callable, paint: Callable | None) -> _Programs:
     """Compiled once for all batches of an environment."""
-    batch = vectorise(DeviceEnv(None, reset, step))
+    batched_reset, batched_step = jax.vmap(reset), autoreset(reset, step)
 
     def keys(seeds, counts):
         return jax.vmap(lambda seed, count: jax.random.fold_in(jax.random.key(seed), count))(seeds, counts)
 
     def begin(seeds, counts):
-        return batch.reset(keys(seeds, counts))
+        return batched_reset(keys(seeds, counts))
 
     def restart(current, mask, seeds, counts):
         return select(mask, begin(seeds, counts), current)
 
     def advance(state, actions, seeds, counts):
-        return batch.step(state, actions, keys(seeds, counts))
+        return batched_step(state, actions, keys(seeds, counts))
 
     draw = None if paint is None else jax.jit(paint, static_argnums=(1, 2))
     return _Programs(jax.jit(begin), jax.jit(restart), jax.jit(advance), draw)
