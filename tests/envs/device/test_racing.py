@@ -8,12 +8,8 @@ import racing_recordings as recordings
 from jsafe.collect.collector import make_collector
 
 import jsafe
-<<<<<<< HEAD
-from jsafe.envs.device import HostedEnv, hosted, racing, vectorise
-=======
-from jsafe.collect.collector import make_collector
+from jsafe.data import make_collector
 from jsafe.envs.device import HostedEnv, hosted, racing
->>>>>>> racing
 from jsafe.envs.device.racing import car, contacts, observe, picture, track, world
 from jsafe.envs.device.racing.pool import TILES, pack, pool, road
 
