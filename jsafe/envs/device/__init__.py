@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time on first use: the names in `catalogue` need no JAX
     from jsafe.envs.device.api import DeviceEnv
-    from jsafe.envs.device.hosted import HostedEnv, hosted
-    from jsafe.envs.device.vectorise import vectorise
+    from jsafe.envs.device.batch import vectorise
+    from jsafe.envs.device.host import HostedEnv, hosted
 
-_NAMES = {"DeviceEnv": "api", "HostedEnv": "hosted", "hosted": "hosted", "vectorise": "vectorise"}
+_NAMES = {"DeviceEnv": "api", "HostedEnv": "host", "hosted": "host", "vectorise": "batch"}
 
 __all__ = ["DeviceEnv", "HostedEnv", "hosted", "vectorise"]
 
