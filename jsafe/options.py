@@ -150,7 +150,7 @@ def check(options: Any) -> None:
         object.__setattr__(options, field.name, value)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Built:
     """A part that somebody has built already; it cannot be saved."""
 
@@ -231,18 +231,6 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     if (hint is not bool and isinstance(value, bool)) or not isinstance(value, hint):
         raise ValueError(f"{name} must be {getattr(hint, '__name__', hint)}, got {value!r} ({type(value).__name__})")
     return value
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Ready:
-    """A part that is built already: functions of one's own in the place of options. It cannot be saved in a run folder."""
-
-    built: Any
-
-    def build(self, spec: Any, axis_name: str | None = None) -> Any:
-        """What it holds."""
-        del spec, axis_name
-        return self.built
 
 
 # ---- numbers in the state ----------------------------------------------------------------------------------------
@@ -328,7 +316,7 @@ def _part(name: str, seam_name: str, old: Any, given: Any, nested: Mapping[str, 
         base = _part(name, seam_name, old, given["kind"], {}) if "kind" in given else old
         given = replace(base, rest, name)
     elif isinstance(given, tuple) and hasattr(given, "_fields"):
-        given = Ready(given)
+        given = Built(given)
     elif not hasattr(given, "build"):
         raise ValueError(f"{name} must be a {seam_name} (with `build`), the name of one, or a mapping, got {given!r}")
     return replace(given, nested, name) if nested else given

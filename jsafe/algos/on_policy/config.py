@@ -80,10 +80,6 @@ class OnPolicyConfig(Options):
             raise ValueError(
                 f"steps_per_epoch ({self.steps_per_epoch}) must be a multiple of num_envs ({self.num_envs})"
             )
-        if getattr(self.step, "minibatch", 1) > self.steps_per_epoch:
-            raise ValueError(
-                f"step.minibatch must be at most steps_per_epoch = {self.steps_per_epoch}, got {self.step.minibatch}"
-            )
         if getattr(self.step, "discounted", False) and getattr(self.estimator, "gamma", 0.0) >= 1:
             raise ValueError(f"gamma must be below 1 with this step, got {self.estimator.gamma!r}")
         values = self.limit.value if isinstance(self.limit.value, tuple) else (self.limit.value,)
