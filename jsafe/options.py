@@ -147,7 +147,7 @@ def check(options: Any) -> None:
         object.__setattr__(options, field.name, value)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Built:
     """A part that somebody has built already; it cannot be saved."""
 
