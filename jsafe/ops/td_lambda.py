@@ -9,9 +9,7 @@ import jax.numpy as jnp
 from jsafe.types import Array
 
 
-def td_lambda(
-    signal: Array, terminated: Array, following: Array, goes_on: Array, gamma: Array, lam: Array
-) -> Array:
+def td_lambda(signal: Array, terminated: Array, following: Array, goes_on: Array, gamma: Array, lam: Array) -> Array:
     """TD(lambda) targets of a time-major window, for a vector of signals.
 
     `G_t = r_t + gamma d_t (V_{t+1} + lam w_{t+1} (G_{t+1} - V_{t+1}))`, `d_t = 1 - terminated_t`, `G_{T-1} = V_{T-1}`.

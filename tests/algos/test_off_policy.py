@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jsafe.algos.off_policy.parts import make_rule
 
 import jsafe
 from jsafe import registry
-from jsafe.algos.off_policy.parts import make_rule
 from jsafe.components import rules
 from jsafe.components.actors import deterministic_actor
 from jsafe.data import make_collector

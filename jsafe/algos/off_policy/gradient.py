@@ -64,7 +64,9 @@ class GradientStep:
         if parts.shared:
             draw = jax.tree.map(lambda x: x[window.width :], draw)
         else:
-            draw = parts.actor.bootstrap(state.params["actor"], state.target_actor, window.obs[window.width :], next_key)
+            draw = parts.actor.bootstrap(
+                state.params["actor"], state.target_actor, window.obs[window.width :], next_key
+            )
         grads, losses_seen = jax.grad(losses.critic_loss, has_aux=True)(
             state.params["critic"], parts, state, window, jax.lax.stop_gradient(draw)
         )
@@ -102,9 +104,7 @@ class GradientStep:
         metrics = {f"cost/{i}/{name}": x[i] for i in range(cost.shape[0]) for name, x in columns.items()}
         return state._replace(rule=moved), weights, metrics
 
-    def delayed(
-        self, due: Array, state: Any, parts: Parts, inputs: ActorInputs, key: Key
-    ) -> tuple[Any, Draw, Metrics]:
+    def delayed(self, due: Array, state: Any, parts: Parts, inputs: ActorInputs, key: Key) -> tuple[Any, Draw, Metrics]:
         """`improve` where it is due."""
         if self.config.policy_delay == 1:
             return self.improve(state, parts, inputs, key)
