@@ -68,9 +68,15 @@ def word(default: str, or_a: type) -> Any:
     return dataclasses.field(default=default, metadata={"or_a": or_a})
 
 
-def seam(name: str, default: Any) -> Any:
-    """A field that holds a part: one of `kinds(name)`, or any object with `build`."""
-    return dataclasses.field(default=default, metadata={"seam": name})
+def seam(name: str, default: Any, built: type | tuple[type, ...] = ()) -> Any:
+    """A field that holds a part: one of `kinds(name)`, or any object with `build`.
+
+    Args:
+      name: Of the seam.
+      default: A part.
+      built: Type of what parts of this seam build; such an object is taken, too, and wrapped as a part (`Built`).
+    """
+    return dataclasses.field(default=default, metadata={"seam": name, "built": built})
 
 
 def part(seam: str, kind: str) -> Callable[[type], type]:
@@ -122,7 +128,9 @@ def check(options: Any) -> None:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if "seam" in field.metadata:
-            if not hasattr(value, "build"):
+            if isinstance(value, field.metadata.get("built", ())):
+                object.__setattr__(options, field.name, Built(value))
+            elif not hasattr(value, "build"):
                 raise ValueError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
             continue
         if isinstance(value, field.metadata.get("or_a", ())):
@@ -130,6 +138,18 @@ def check(options: Any) -> None:
         value = _typed(field.name, value, hints[field.name])
         object.__setattr__(options, field.name, value)
         _in_range(field.name, value, field.metadata.get("range", {}))
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    """A part that somebody has built already; it cannot be saved."""
+
+    value: Any
+
+    def build(self, spec: Any, axis_name: str | None = None) -> Any:
+        """The object itself."""
+        del spec, axis_name
+        return self.value
 
 
 def check_fields(config: type, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,18 +221,6 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
     return value
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Ready:
-    """A part that is built already: functions of one's own in the place of options. It cannot be saved in a run folder."""
-
-    built: Any
-
-    def build(self, spec: Any, axis_name: str | None = None) -> Any:
-        """What it holds."""
-        del spec, axis_name
-        return self.built
-
-
 # ---- numbers in the state ----------------------------------------------------------------------------------------
 
 
@@ -239,8 +247,8 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
     Args:
       options: A dataclass of options.
       changes: By name. A field of a part is `rule.kp`, or `kp` where no other part has one. A part is given as an
-        object, as the name of its kind (with its defaults), as a mapping of its fields (and `kind`), or built already
-        (a NamedTuple of functions). Short names of the type (`Options.SHORT`) come first.
+        object, as the name of its kind (with its defaults), or as a mapping of its fields (and `kind`). Short names
+        of the type (`Options.SHORT`) come first.
       owner: Whose options they are, for messages.
 
     Raises:
@@ -261,7 +269,10 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
         old = getattr(options, name)
         nested = {key: value for key, value in inner.items() if key}
         if "seam" in fields[name].metadata:
-            values[name] = _part(name, fields[name].metadata["seam"], old, inner.get("", old), nested)
+            given = inner.get("", old)
+            if isinstance(given, fields[name].metadata.get("built", ())):
+                given = Built(given)
+            values[name] = _part(name, fields[name].metadata["seam"], old, given, nested)
         elif nested or (dataclasses.is_dataclass(old) and isinstance(inner.get(""), Mapping)):
             if not dataclasses.is_dataclass(old):
                 raise ValueError(f"option {name!r}{f' of {owner}' if owner else ''} has no parts, got {nested!r}")
@@ -284,8 +295,6 @@ def _part(name: str, seam_name: str, old: Any, given: Any, nested: Mapping[str, 
         rest = {key: value for key, value in given.items() if key != "kind"}
         base = _part(name, seam_name, old, given["kind"], {}) if "kind" in given else old
         given = replace(base, rest, name)
-    elif isinstance(given, tuple) and hasattr(given, "_fields"):
-        given = Ready(given)
     elif not hasattr(given, "build"):
         raise ValueError(f"{name} must be a {seam_name} (with `build`), the name of one, or a mapping, got {given!r}")
     return replace(given, nested, name) if nested else given
