@@ -4,6 +4,7 @@ from jsafe.algos.off_policy import ddpg as ddpg
 from jsafe.algos.off_policy import sac as sac
 from jsafe.algos.off_policy import seditor as seditor
 from jsafe.algos.off_policy import td3 as td3
+from jsafe.algos.on_policy import appo as appo
 from jsafe.algos.on_policy import cpo as cpo
 from jsafe.algos.on_policy import cppo_pid as cppo_pid
 from jsafe.algos.on_policy import cup as cup

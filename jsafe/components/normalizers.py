@@ -7,8 +7,8 @@ from typing import NamedTuple
 import chex
 import jax.numpy as jnp
 
-from jsafe.ops.stats import RunningStats, running_std
-from jsafe.types import Array, EpisodeStats
+from jsafe.ops.stats import RunningStats, psum, running_std
+from jsafe.types import Array, EpisodeStats, Measured
 
 
 def normalize_obs(stats: RunningStats, obs: Array, *, clip: float = 5.0) -> Array:
@@ -22,6 +22,13 @@ def normalize_obs(stats: RunningStats, obs: Array, *, clip: float = 5.0) -> Arra
     width = stats.mean.shape[0]
     scaled = jnp.clip((obs[..., :width] - stats.mean) / running_std(stats), -clip, clip)
     return jnp.concatenate([scaled, obs[..., width:]], axis=-1)
+
+
+def normalize_signals(stats: RunningStats, signals: Array, *, reward: bool, cost: bool, subtract_mean: bool) -> Array:
+    """`normalize_signal` of the first column (the reward), of the others (costs), of both or of neither."""
+    scaled = normalize_signal(stats, signals, subtract_mean=subtract_mean) if reward or cost else signals
+    parts = (scaled if reward else signals)[..., :1], (scaled if cost else signals)[..., 1:]
+    return jnp.concatenate(parts, axis=-1)
 
 
 def normalize_signal(stats: RunningStats, x: Array, *, subtract_mean: bool, clip: float = 5.0) -> Array:
@@ -78,3 +85,32 @@ def window_means(window: EpisodeWindow, episodes: int, fallback_cost: Array, hor
     divisor = jnp.maximum(count, 1.0)
     cost = jnp.where(some, use @ window.cost / divisor, fallback_cost * horizon)
     return cost, jnp.where(some, use @ window.length / divisor, float(horizon))
+
+
+class Costs(NamedTuple):
+    """What an iteration measured, global over devices: `J_episodic [M]`, `per_step [M]`, an episode's mean `length`."""
+
+    J_episodic: Array
+    per_step: Array
+    length: Array
+
+
+def measure(
+    window: EpisodeWindow, measured: Measured, episodes: int, horizon: int, axis_name: str | None
+) -> tuple[EpisodeWindow, Costs]:
+    """Pushes a batch's sums into the window, and reads it.
+
+    Args:
+      window: Recent batches.
+      measured: Of this device.
+      episodes: Number of finished episodes that are averaged, see `window_means`.
+      horizon: Longest episode.
+      axis_name: Mapped axis.
+
+    Collectives: `psum` of all sums and counts.
+    """
+    rows, finished = psum(measured, axis_name)
+    window = window_push(window, finished)
+    per_step = rows.total / rows.count
+    J_episodic, length = window_means(window, episodes, per_step, horizon)
+    return window, Costs(J_episodic, per_step, length)

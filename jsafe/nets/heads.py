@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,8 @@ import jax.numpy as jnp
 from jsafe.distributions.gaussian import Gaussian
 from jsafe.nets.perceptron import activation
 from jsafe.types import Array, Key, Params
+
+Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
 
 
 class GaussianActor(NamedTuple):

@@ -6,11 +6,12 @@ both flags: a terminated step is worth its reward alone, a truncated one and the
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import chex
 import jax.numpy as jnp
 
+from jsafe.ops import stats
 from jsafe.ops.returns import discounted_sum, reward_to_go
 from jsafe.types import Array
 
@@ -96,5 +97,41 @@ def vtrace(
     return Advantages(rho * (reward + gamma * alive * following - value), target)
 
 
-ESTIMATORS = {"gae": gae, "gae_rtg": gae_rtg, "vtrace": vtrace, "plain": plain}
-"""Estimators by the name that configs use."""
+class Mixed(NamedTuple):
+    """`advantage [B]` of the Lagrangian; its parts `reward [B]` and `cost [B, M]` before the weights."""
+
+    advantage: Array
+    reward: Array
+    cost: Array
+
+
+def mix(
+    advantage: Array,
+    reward_weight: Array,
+    cost_weight: Array,
+    standardize: Literal["reward", "all", "mix", "none"] = "reward",
+    axis_name: str | None = None,
+) -> Mixed:
+    """`w_r A_r - sum_i w_i A_i` of centred advantages.
+
+    Args:
+      advantage: `[B, 1 + M]`, the reward's and each cost's; `[B, 1]` where costs are not estimated (and count 0).
+      reward_weight: Scalar.
+      cost_weight: `[M]`.
+      standardize: What is scaled to unit deviation besides. `reward`: the reward's advantage, before the mix (Ray et
+        al. 2019). `all`: each one, before the mix (FOCOPS' authors). `mix`: the mix. `none`: nothing.
+      axis_name: Mapped axis over which moments are taken.
+
+    Collectives: those of `ops.stats.standardize`.
+    """
+    rows, m = advantage.shape[0], cost_weight.shape[0]
+    centred = stats.standardize(advantage, axis_name, scale=False)
+    unit = stats.standardize(advantage, axis_name)
+    costs = unit if standardize == "all" else centred
+    cost = costs[:, 1:] if advantage.shape[1] > 1 else jnp.zeros((rows, m), advantage.dtype)
+    reward = (unit if standardize in ("reward", "all") else centred)[:, 0]
+    mixed = reward_weight * reward - cost @ cost_weight
+    if standardize == "mix":
+        mixed = stats.standardize(mixed[:, None], axis_name)[:, 0]
+    alone = centred if standardize == "none" else unit
+    return Mixed(mixed, alone[:, 0], cost)

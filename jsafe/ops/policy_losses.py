@@ -67,57 +67,59 @@ def focops(
     return mean(near * (kl - ratio * advantage / temperature))
 
 
-def exact_penalty(
-    ratio: Array,
-    advantage_cost: Array,
-    gap: Array,
-    kappa: Array,
-    clip: Array | None,
-    mean: Mean = jnp.mean,
-) -> Array:
-    """P3O's penalty `kappa sum_i max(0, mean(cost surrogate_i) + gap_i)`.
+def cost_surrogates(ratio: Array, advantage_cost: Array, clip: Array | None = None, mean: Mean = jnp.mean) -> Array:
+    """`mean(ratio A_c,i)` of each cost, `[M]`: how the cost per step changes with the policy.
 
     Args:
       ratio: `[b]`.
       advantage_cost: `[b, M]`.
-      gap: `[M]`, cost minus limit per step (the paper's `(1 - gamma) (J - d)`): the unit of the surrogate.
-      kappa: Scalar.
-      clip: The pessimistic bound `max(ratio A_c, clip(ratio) A_c)`; None for the plain ratio (OmniSafe).
+      clip: The pessimistic bound `max(ratio A_c, clip(ratio) A_c)`; None for the plain ratio.
       mean: Average over the minibatch.
-
-    Source: Zhang et al. 2022 (arXiv 2205.11814), section 4. OmniSafe neither clips nor scales the gap.
     """
-    chex.assert_rank([ratio, advantage_cost, gap], [1, 2, 1])
+    chex.assert_rank([ratio, advantage_cost], [1, 2])
     surrogate = ratio[:, None] * advantage_cost
     if clip is not None:
         surrogate = jnp.maximum(surrogate, jnp.clip(ratio, 1 - clip, 1 + clip)[:, None] * advantage_cost)
-    return kappa * sum(jax.nn.relu(mean(surrogate[:, i]) + gap[i]) for i in range(gap.shape[0]))
+    return jnp.stack([mean(surrogate[:, i]) for i in range(surrogate.shape[1])])
 
 
-def log_barrier(ratio: Array, advantage_cost: Array, gap: Array, kappa: Array, slope: Array, mean: Mean = jnp.mean):
-    """IPO's barrier `-kappa sum_i log(-(mean(ratio A_c,i) + gap_i))`, continued by its tangent where that is steep.
+def exact_penalty(surrogate: Array, gap: Array, kappa: Array) -> Array:
+    """P3O's penalty `kappa sum_i max(0, surrogate_i + gap_i)`.
 
-    The paper's barrier is infinite at and beyond the limit, where a sampled policy may well be. From the point where
-    its slope reaches `slope` (at `-gap = kappa / slope`), it continues as the tangent line.
+    Its kink is that of expectations: on a minibatch the noise of the mean opens it at random.
 
     Args:
-      ratio: `[b]`.
-      advantage_cost: `[b, M]`.
-      gap: `[M]`, cost minus limit per step.
+      surrogate: `[M]`, `cost_surrogates`.
+      gap: `[M]`, cost minus limit per step (the paper's `(1 - gamma) (J - d)`): the unit of the surrogate.
+      kappa: Scalar.
+
+    Source: Zhang et al. 2022 (arXiv 2205.11814), section 4. OmniSafe neither clips the surrogate nor scales the gap.
+    """
+    chex.assert_equal_shape([surrogate, gap])
+    return kappa * jax.nn.relu(surrogate + gap).sum()
+
+
+def log_barrier(excess: Array, kappa: Array, slope: Array) -> Array:
+    """IPO's barrier `-kappa sum_i log(-excess_i)`, continued by its tangent where that is steep.
+
+    The paper's barrier is infinite at and beyond the limit, where a sampled policy may well be. From the point where
+    its slope reaches `slope` (at `-excess = kappa / slope`), it continues as the tangent line.
+
+    Args:
+      excess: `[M]`, cost surrogate plus gap: cost minus limit per step.
       kappa: Scalar, `1 / t` in the paper.
       slope: Scalar, the largest slope.
-      mean: Average over the minibatch.
 
     Source: Liu, Ding & Liu 2020 (arXiv 1910.09615), section 4. OmniSafe uses the rule `ipo` instead.
     """
-    chex.assert_rank([ratio, advantage_cost, gap], [1, 2, 1])
+    knee = kappa / slope
+    inside = -kappa * jnp.log(jnp.maximum(-excess, knee))
+    return jnp.sum(inside + slope * jnp.maximum(knee + excess, 0.0))
 
-    def barrier(distance):  # distance = limit - cost
-        knee = kappa / slope
-        inside = -kappa * jnp.log(jnp.maximum(distance, knee))
-        return inside + slope * jnp.maximum(knee - distance, 0.0)
 
-    return sum(barrier(-mean(ratio * advantage_cost[:, i]) - gap[i]) for i in range(gap.shape[0]))
+def log_barrier_slope(excess: Array, kappa: Array, slope: Array) -> Array:
+    """`[M]`: the derivative of `log_barrier` by each `excess`, between 0 and `slope`."""
+    return kappa / jnp.maximum(-excess, kappa / slope)
 
 
 def cup_projection(

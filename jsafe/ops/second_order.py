@@ -17,11 +17,18 @@ import numpy as np
 
 from jsafe.types import Array
 
-_EPS = 1e-8
+_TINY = 1e-30
+_NO_SIZE = 1e-20
+"""A constraint of which `S_ii = b' H^-1 b` is below this is changed by no direction."""
 
 
 def conjugate_gradient(
-    matvec: Callable[[Array], Array], b: Array, *, iterations: int = 15, tolerance: float = 1e-10
+    matvec: Callable[[Array], Array],
+    b: Array,
+    *,
+    iterations: int = 15,
+    tolerance: float = 1e-10,
+    relative: bool = True,
 ) -> Array:
     """Solves `H x = b` for symmetric positive definite H.
 
@@ -29,7 +36,8 @@ def conjugate_gradient(
       matvec: `v [D] -> H v [D]`.
       b: `[D]`.
       iterations: Most iterations.
-      tolerance: Stops when the squared residual is below it.
+      tolerance: Stops when the squared residual, relative to that of the start, is below it.
+      relative: False: the squared residual itself (OmniSafe), which leaves small gradients unsolved.
 
     Returns:
       `x [D]`.
@@ -39,19 +47,22 @@ def conjugate_gradient(
     Source: Hestenes & Stiefel 1952.
     """
 
+    start = b @ b
+    enough = tolerance * start if relative else tolerance
+
     def running(carry):
         i, _, _, _, rr = carry
-        return (i < iterations) & (rr > tolerance)
+        return (i < iterations) & (rr > enough)
 
     def step(carry):
         i, x, r, p, rr = carry
         hp = matvec(p)
-        alpha = rr / (p @ hp + 1e-30)
+        alpha = rr / (p @ hp + _TINY)
         x, r = x + alpha * p, r - alpha * hp
         new = r @ r
         return i + 1, x, r, r + (new / rr) * p, new
 
-    return jax.lax.while_loop(running, step, (0, jnp.zeros_like(b), b, b, b @ b))[1]
+    return jax.lax.while_loop(running, step, (0, jnp.zeros_like(b), b, b, start))[1]
 
 
 def line_search(
@@ -87,7 +98,7 @@ def line_search(
 
 def natural_scale(q: Array, radius: Array) -> Array:
     """Length of the natural-gradient step: `sqrt(2 radius / q)` puts `H^-1 g` on the edge of the trust region."""
-    return jnp.sqrt(2 * radius / (jnp.maximum(q, 0.0) + _EPS))
+    return jnp.sqrt(2 * radius / jnp.maximum(q, _TINY))
 
 
 class Coefficients(NamedTuple):
@@ -106,14 +117,14 @@ def _subsets(m: int) -> np.ndarray:
 def _restricted_solve(S: Array, mask: Array, rhs: Array) -> tuple[Array, Array]:
     """Solves `S_AA x = rhs_A` for the subset A = mask (zeros elsewhere); also says whether it is well conditioned."""
     outer = mask[:, None] * mask[None, :]
-    scale = jax.lax.rsqrt(jnp.maximum(jnp.diag(S), 1e-20))
+    scale = jax.lax.rsqrt(jnp.maximum(jnp.diag(S), _NO_SIZE))
     unit = outer * (S * scale[:, None] * scale[None, :]) + jnp.diag(1 - mask)  # unit diagonal: scale-free conditioning
     smallest = jnp.linalg.eigvalsh(unit)[0]
     x = jnp.linalg.solve(unit + 1e-12 * jnp.eye(S.shape[0]), mask * scale * rhs) * scale
-    return mask * x, (smallest > 1e-5) & jnp.all((mask == 0) | (jnp.diag(S) > 1e-12))
+    return mask * x, (smallest > 1e-5) & jnp.all((mask == 0) | (jnp.diag(S) > _NO_SIZE))
 
 
-def cpo_program(q: Array, r: Array, S: Array, c: Array, radius: Array) -> Coefficients:
+def cpo_program(q: Array, r: Array, S: Array, c: Array, radius: Array, *, released: bool = False) -> Coefficients:
     """CPO's step: maximise `g'x` subject to `b_i'x + c_i <= 0` and `x'Hx / 2 <= radius`.
 
     For each subset A of constraints that might hold with equality, the best step in the trust region is
@@ -131,6 +142,8 @@ def cpo_program(q: Array, r: Array, S: Array, c: Array, radius: Array) -> Coeffi
       S: `[M, M]`, `b_i' H^-1 b_j`.
       c: `[M]`, constraint values at the current policy, in the unit of the cost surrogate.
       radius: Scalar, `delta`.
+      released: With one constraint, OmniSafe's step where the edge of the constraint runs through the trust region
+        (`_released_middle_cases`); elsewhere the two agree.
 
     Returns:
       `Coefficients` of the step.
@@ -139,8 +152,8 @@ def cpo_program(q: Array, r: Array, S: Array, c: Array, radius: Array) -> Coeffi
     """
     chex.assert_rank([q, r, S, c], [0, 1, 2, 1])
     m = c.shape[0]
-    matters = jnp.diag(S) > 1e-12
-    size = jnp.sqrt(jnp.maximum(jnp.diag(S), 1e-20))
+    matters = jnp.diag(S) > _NO_SIZE
+    size = jnp.sqrt(jnp.maximum(jnp.diag(S), _NO_SIZE))
     tolerance = 1e-4 * (jnp.sqrt(2 * radius) * size + jnp.abs(c))
 
     def candidate(mask):
@@ -148,7 +161,7 @@ def cpo_program(q: Array, r: Array, S: Array, c: Array, radius: Array) -> Coeffi
         shift, _ = _restricted_solve(S, mask, c)  # S_A^-1 c_A
         room = 2 * radius - c @ shift
         left = jnp.maximum(q - r @ nu, 0.0)
-        t = jnp.sqrt(jnp.maximum(room, 0.0) / jnp.maximum(left, 1e-6 * q + 1e-12))  # floor: g may lie in span(B)
+        t = jnp.sqrt(jnp.maximum(room, 0.0) / jnp.maximum(left, 1e-6 * q + _TINY))  # floor: g may lie in span(B)
         cost = shift + t * nu
         slack = r * t - S @ cost + c  # b_i'x + c_i
         fine = jnp.all(~matters | (slack <= tolerance)) & (room >= 0) & well
@@ -158,8 +171,34 @@ def cpo_program(q: Array, r: Array, S: Array, c: Array, radius: Array) -> Coeffi
     best = jnp.argmax(gain)
     feasible = gain[best] > -jnp.inf
     violated = jnp.where(matters, jnp.maximum(c, 0.0) / size, 0.0)
-    recovery = violated * jnp.sqrt(2 * radius / (violated @ S @ violated + 1e-20))
-    return Coefficients(jnp.where(feasible, t[best], 0.0), jnp.where(feasible, cost[best], recovery), feasible)
+    recovery = violated * jnp.sqrt(2 * radius / (violated @ S @ violated + _TINY))
+    step = Coefficients(jnp.where(feasible, t[best], 0.0), jnp.where(feasible, cost[best], recovery), feasible)
+    if not released or m > 1:
+        return step
+    theirs = _released_middle_cases(q, r[0], S[0, 0], c[0], radius)
+    middle = matters[0] & (2 * radius - c[0] ** 2 / size[0] ** 2 >= 0)
+    return Coefficients(*(jnp.where(middle, a, b) for a, b in zip(theirs, step)))
+
+
+def _released_middle_cases(q: Array, r: Array, s: Array, c: Array, radius: Array) -> Coefficients:
+    """OmniSafe's dual of one constraint whose edge meets the trust region.
+
+    The gradient of the reward is there one of ascent, but `nu = max(lam c - r, 0) / s` is the formula for descent: `r`
+    has the wrong sign. With `-r` for `r` it is the exact solution.
+    """
+    eps = 1e-8
+    A, B = q - r * r / (s + eps), 2 * radius - c * c / (s + eps)
+    edge = r / (c + eps)
+    below, above = (0.0, edge), (edge, jnp.inf)
+    lam_a = jnp.sqrt(jnp.maximum(A, 0.0) / jnp.maximum(B, _TINY))
+    lam_b = jnp.sqrt(q / (2 * radius))
+    lam_a = jnp.where(c < 0, jnp.clip(lam_a, *below), jnp.clip(lam_a, *above))
+    lam_b = jnp.where(c < 0, jnp.clip(lam_b, *above), jnp.clip(lam_b, *below))
+    f_a = -0.5 * (A / (lam_a + eps) + B * lam_a) - r * c / (s + eps)
+    f_b = -0.5 * (q / (lam_b + eps) + 2 * radius * lam_b)
+    lam = jnp.where(f_a >= f_b, lam_a, lam_b)
+    nu = jnp.maximum(lam * c - r, 0.0) / (s + eps)
+    return Coefficients(1 / (lam + eps), nu[None] / (lam + eps), jnp.ones((), bool))
 
 
 def pcpo_program(r_step: Array, S: Array, c: Array) -> Array:
@@ -179,10 +218,10 @@ def pcpo_program(r_step: Array, S: Array, c: Array) -> Array:
     Source: Yang et al. 2020 (arXiv 2010.03152), algorithm 1 (projection in the norm of the Fisher matrix).
     """
     chex.assert_rank([r_step, S, c], [1, 2, 1])
-    matters = jnp.diag(S) > 1e-12
-    size = jnp.sqrt(jnp.maximum(jnp.diag(S), 1e-20))
+    matters = jnp.diag(S) > _NO_SIZE
+    size = jnp.sqrt(jnp.maximum(jnp.diag(S), _NO_SIZE))
     need = jnp.where(matters, r_step + c, -1.0)
-    tolerance = 1e-4 * (jnp.abs(r_step) + jnp.abs(c)) + 1e-9
+    tolerance = 1e-4 * (jnp.abs(r_step) + jnp.abs(c)) + _TINY
 
     def candidate(mask):
         nu, well = _restricted_solve(S, mask, need)
@@ -192,5 +231,5 @@ def pcpo_program(r_step: Array, S: Array, c: Array) -> Array:
     nu, distance = jax.vmap(candidate)(jnp.asarray(_subsets(c.shape[0])))
     best = jnp.argmin(distance)
     worst = jax.nn.one_hot(jnp.argmax(need / size), c.shape[0])
-    alone = worst * jnp.maximum(need, 0.0) / jnp.maximum(jnp.diag(S), 1e-20)
+    alone = worst * jnp.maximum(need, 0.0) / jnp.maximum(jnp.diag(S), _NO_SIZE)
     return jnp.where(distance[best] < jnp.inf, nu[best], alone)

@@ -9,30 +9,26 @@ whose gradient is `b` changes the cost per step.
 
 Source: Achiam, Held, Tamar & Abbeel 2017 (arXiv 1705.10528), equations 11 to 14.
 OmniSafe: takes the episodic gap for `c`, which is larger by the length of an episode, so that the program is nearly
-always slack or infeasible: TRPO when safe, pure cost descent when not (`compat="omnisafe"`).
-Preset `jsafe` learns a safety margin (`margin_lr`, an option of Ray et al. 2019, "Benchmarking safe exploration"):
-with estimates from one batch the program as published leaves the cost above the limit, as they found, too.
+always slack or infeasible: TRPO when safe, pure cost descent when not; in between, the reward's gradient has the wrong
+sign there (`compat="omnisafe"`).
+Preset `jsafe` learns a safety margin (`margin_learning_rate`, an option of Ray et al. 2019, "Benchmarking safe
+exploration"): with estimates from one batch the program as published leaves the cost above the limit, as they found,
+too.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import SecondOrderConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class CPOConfig(SecondOrderConfig):
-    """Options of cpo."""
-
-    step: StepName = "cpo"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.steps import CPO
+from jsafe.registry import Preset
 
 define(
     "cpo",
-    CPOConfig,
+    OnPolicyConfig(step=CPO()),
     paper="Achiam et al. 2017, Constrained Policy Optimization, arXiv 1705.10528",
     summary="Trust region with linearised cost constraints.",
-    jsafe={"margin_lr": 0.05},
+    module=__name__,
+    more={"jsafe": Preset("with a learned safety margin", {"step.margin_learning_rate": 0.05})},
+    recommended="jsafe",
 )

@@ -9,23 +9,15 @@ OmniSafe: cost averaged over 100 episodes (preset `omnisafe`); its bound on the 
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, RuleName, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class CPPOPIDConfig(OnPolicyConfig):
-    """Options of cppo_pid."""
-
-    step: StepName = "ppo"
-    rule: RuleName = "pid"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.rules import PID
+from jsafe.components.steps import PPO
 
 define(
     "cppo_pid",
-    CPPOPIDConfig,
+    OnPolicyConfig(step=PPO(), rule=PID()),
     paper="Stooke, Achiam & Abbeel 2020, Responsive Safety in RL by PID Lagrangian Methods, arXiv 2007.03964",
     summary="PPO under a PID controller of the cost.",
+    module=__name__,
 )

@@ -11,25 +11,15 @@ OmniSafe: the same; cost averaged over 100 episodes (preset `omnisafe`).
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, RuleName, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class CUPConfig(OnPolicyConfig):
-    """Options of cup."""
-
-    step: StepName = "cup"
-    rule: RuleName = "lagrange"
-    multiplier_bound: float | None = 2.0
-    target_kl: float = 0.01
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.rules import Lagrange
+from jsafe.components.steps import CUP
 
 define(
     "cup",
-    CUPConfig,
+    OnPolicyConfig(step=CUP(), rule=Lagrange(upper_bound=2.0)),
     paper="Yang et al. 2022, Constrained Update Projection Approach to Safe Policy Optimization, arXiv 2209.07089",
     summary="PPO, then a projection that lowers the cost.",
+    module=__name__,
 )

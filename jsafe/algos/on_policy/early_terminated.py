@@ -6,40 +6,22 @@ so that exceeding the limit costs all further reward. The observation does not s
 
 Source: Sun et al. 2021 (arXiv 2107.04200), definition 2; the context models of the paper are left out, as in OmniSafe.
 OmniSafe: the counter is not cleared where an episode ends by itself, so that later episodes inherit cost; one
-environment only (`compat="omnisafe"` reproduces the counter).
+environment only (`compat="omnisafe"` reproduces the counter within an epoch, where it acts if an environment finishes
+several episodes in one).
 """
 
 from __future__ import annotations
 
-import dataclasses
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.steps import PPO, TRPO
+from jsafe.components.transforms import EarlyTermination
 
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, SecondOrderConfig, StepName, TransformName
-
-
-@dataclasses.dataclass(frozen=True)
-class PPOEarlyTerminatedConfig(OnPolicyConfig):
-    """Options of ppo_early_terminated."""
-
-    step: StepName = "ppo"
-    transform: TransformName = "early_termination"
-
-
-@dataclasses.dataclass(frozen=True)
-class TRPOEarlyTerminatedConfig(SecondOrderConfig):
-    """Options of trpo_early_terminated."""
-
-    step: StepName = "trpo"
-    transform: TransformName = "early_termination"
-
-
-for _name, _config in (
-    ("ppo_early_terminated", PPOEarlyTerminatedConfig),
-    ("trpo_early_terminated", TRPOEarlyTerminatedConfig),
-):
+for _step in (PPO(), TRPO()):
     define(
-        _name,
-        _config,
+        f"{_step.kind}_early_terminated",
+        OnPolicyConfig(step=_step, transform=EarlyTermination()),
         paper="Sun et al. 2021, Safe Exploration by Solving Early Terminated MDP, arXiv 2107.04200",
-        summary=f"{_config.step.upper()}; an episode ends where its cost exceeds the limit.",
+        summary=f"{_step.kind.upper()}; an episode ends where its cost exceeds the limit.",
+        module=__name__,
     )

@@ -2,34 +2,32 @@
 
     L = L_PPO(A_r) - kappa log(d - J_c - mean(ratio A_c))        in costs per step
 
-The barrier stays on the surrogate during the passes. It is steepest at the limit: from slope `ipo_slope` on it
-continues as a straight line, so that an infeasible policy is pushed back.
+The barrier stays on the surrogate during the passes; its slope is taken of the whole batch before each of them, for the
+mean of a minibatch is mostly noise. It is steepest at the limit: from slope `slope` on it continues as a straight line,
+so that an infeasible policy is pushed back.
 
 Source: Liu, Ding & Liu 2020 (arXiv 1910.09615), section 4 (there only for feasible policies).
 OmniSafe: linearises the barrier at the batch: `A = (A_r - w A_c) / (1 + w)`, `w = kappa / (d - J_c)` episodic, capped
-at 1, with normalised rewards and costs (`compat="omnisafe"`, preset `omnisafe`).
+at 1, with normalised rewards and costs: the parts of preset `omnisafe`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class IPOConfig(OnPolicyConfig):
-    """Options of ipo."""
-
-    step: StepName = "ipo"
-    passes: int = 10
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components import rules
+from jsafe.components.steps import IPO, PPO
 
 define(
     "ipo",
-    IPOConfig,
+    OnPolicyConfig(step=IPO()),
     paper="Liu, Ding & Liu 2020, IPO: Interior-point Policy Optimization under Constraints, arXiv 1910.09615",
     summary="PPO with a logarithmic barrier on the cost.",
-    omnisafe={"normalize_reward": True, "normalize_cost": True},
+    module=__name__,
+    omnisafe={
+        "step": PPO(passes=10),
+        "rule": rules.IPO(),
+        "normalize_reward": True,
+        "normalize_cost": True,
+    },
 )

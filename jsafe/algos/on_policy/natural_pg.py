@@ -10,22 +10,14 @@ OmniSafe: averages the KL divergence, hence `H`, over action components (`compat
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import SecondOrderConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class NaturalPGConfig(SecondOrderConfig):
-    """Options of natural_pg."""
-
-    step: StepName = "natural_pg"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.steps import NaturalPG
 
 define(
     "natural_pg",
-    NaturalPGConfig,
+    OnPolicyConfig(step=NaturalPG()),
     paper="Kakade 2001, A natural policy gradient",
     summary="Natural gradient step of fixed KL size; ignores costs.",
+    module=__name__,
 )

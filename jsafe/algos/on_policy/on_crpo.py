@@ -8,23 +8,15 @@ OmniSafe: the same, KL averaged over action components, cost over 100 episodes (
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import RuleName, SecondOrderConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class OnCRPOConfig(SecondOrderConfig):
-    """Options of on_crpo."""
-
-    step: StepName = "trpo"
-    rule: RuleName = "crpo"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.rules import CRPO
+from jsafe.components.steps import TRPO
 
 define(
     "on_crpo",
-    OnCRPOConfig,
+    OnPolicyConfig(step=TRPO(), rule=CRPO(distance=2.0)),
     paper="Xu, Liang & Lan 2021, CRPO: A New Approach for Safe RL with Convergence Guarantee, arXiv 2011.05869",
     summary="TRPO that switches between reward and cost.",
+    module=__name__,
 )

@@ -12,23 +12,17 @@ OmniSafe: `H H^-1 g`, about the plain gradient, in place of `H^-1 g`, and the ep
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import SecondOrderConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class PCPOConfig(SecondOrderConfig):
-    """Options of pcpo."""
-
-    step: StepName = "pcpo"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.steps import PCPO
+from jsafe.registry import Preset
 
 define(
     "pcpo",
-    PCPOConfig,
+    OnPolicyConfig(step=PCPO()),
     paper="Yang et al. 2020, Projection-Based Constrained Policy Optimization, arXiv 2010.03152",
     summary="TRPO step projected onto the constraints.",
-    jsafe={"margin_lr": 0.05},
+    module=__name__,
+    more={"jsafe": Preset("with a learned safety margin", {"step.margin_learning_rate": 0.05})},
+    recommended="jsafe",
 )

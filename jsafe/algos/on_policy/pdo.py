@@ -11,24 +11,16 @@ limit then has the unit of the costs that the critics learn.
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, RuleName, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class PDOConfig(OnPolicyConfig):
-    """Options of pdo."""
-
-    step: StepName = "policy_gradient"
-    rule: RuleName = "lagrange"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.rules import Lagrange
+from jsafe.components.steps import PolicyGradient
 
 define(
     "pdo",
-    PDOConfig,
+    OnPolicyConfig(step=PolicyGradient(), rule=Lagrange()),
     paper="Chow et al. 2017, Risk-Constrained RL with Percentile Risk Criteria, arXiv 1512.01629",
     summary="Policy gradient on a Lagrangian.",
+    module=__name__,
     omnisafe={"normalize_reward": True, "normalize_cost": True},
 )

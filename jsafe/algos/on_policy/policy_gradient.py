@@ -11,24 +11,15 @@ OmniSafe: the same; its window of cost statistics is 50 episodes here (100 elsew
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class PolicyGradientConfig(OnPolicyConfig):
-    """Options of policy_gradient."""
-
-    step: StepName = "policy_gradient"
-    passes: int = 10
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.steps import PolicyGradient
 
 define(
     "policy_gradient",
-    PolicyGradientConfig,
+    OnPolicyConfig(step=PolicyGradient(passes=10)),
     paper="Sutton et al. 1999, Policy gradient methods for reinforcement learning with function approximation",
     summary="Unclipped policy gradient; ignores costs.",
-    omnisafe={"cost_window": 50},
+    module=__name__,
+    omnisafe={"limit.window": 50},
 )

@@ -8,22 +8,14 @@ OmniSafe: the same, with an early stop after the pass in which `KL(old || new)` 
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class PPOConfig(OnPolicyConfig):
-    """Options of ppo."""
-
-    step: StepName = "ppo"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.steps import PPO
 
 define(
     "ppo",
-    PPOConfig,
+    OnPolicyConfig(step=PPO()),
     paper="Schulman et al. 2017, Proximal Policy Optimization Algorithms, arXiv 1707.06347",
     summary="Clipped surrogate; ignores costs.",
+    module=__name__,
 )

@@ -12,23 +12,15 @@ ended in the newest batch, so that the multiplier does not lag five iterations b
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import OnPolicyConfig, RuleName, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class PPOLagConfig(OnPolicyConfig):
-    """Options of ppo_lag."""
-
-    step: StepName = "ppo"
-    rule: RuleName = "lagrange"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.rules import Lagrange
+from jsafe.components.steps import PPO
 
 define(
     "ppo_lag",
-    PPOLagConfig,
+    OnPolicyConfig(step=PPO(), rule=Lagrange()),
     paper="Ray, Achiam & Amodei 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning",
     summary="PPO with a Lagrange multiplier on the episodic cost.",
+    module=__name__,
 )

@@ -12,23 +12,15 @@ OmniSafe: the same assembly; KL averaged over action components, cost over 100 e
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import RuleName, SecondOrderConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class RCPOConfig(SecondOrderConfig):
-    """Options of rcpo."""
-
-    step: StepName = "natural_pg"
-    rule: RuleName = "lagrange"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.rules import Lagrange
+from jsafe.components.steps import NaturalPG
 
 define(
     "rcpo",
-    RCPOConfig,
+    OnPolicyConfig(step=NaturalPG(), rule=Lagrange()),
     paper="Tessler, Mankowitz & Mannor 2019, Reward Constrained Policy Optimization, arXiv 1805.11074",
     summary="Natural gradient on the penalised reward.",
+    module=__name__,
 )

@@ -6,40 +6,25 @@ on the observation extended by the remaining budget `z` (one per cost, not norma
 budget; `budget` is its discounted value.
 
 Source: Sootla et al. 2022 (arXiv 2202.06558), section 3.
-OmniSafe: the same. On the Goal tasks it has a milder budget and penalty, and for PPO more passes and raw observations
-(preset `omnisafe_navigation`): with the defaults the budget of 25 is worth 15.8 there, and one unsafe step costs what
-fifty good ones earn.
+OmniSafe: truncated steps bootstrap from a full budget, and the budget is that of 1000 steps on every task
+(`compat="omnisafe"`). On the Goal tasks it has a milder budget and penalty, and for PPO more passes and raw
+observations (preset `omnisafe_navigation`): with the defaults the budget of 25 is worth 15.8 there, and one unsafe step
+costs what fifty good ones earn.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import BUDGET_NAVIGATION, define
+from jsafe.components.steps import PPO, TRPO
+from jsafe.components.transforms import Saute
 
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import BUDGET_NAVIGATION, OnPolicyConfig, SecondOrderConfig, StepName, TransformName
-
-
-@dataclasses.dataclass(frozen=True)
-class PPOSauteConfig(OnPolicyConfig):
-    """Options of ppo_saute."""
-
-    step: StepName = "ppo"
-    transform: TransformName = "saute"
-
-
-@dataclasses.dataclass(frozen=True)
-class TRPOSauteConfig(SecondOrderConfig):
-    """Options of trpo_saute."""
-
-    step: StepName = "trpo"
-    transform: TransformName = "saute"
-
-
-for _name, _config in (("ppo_saute", PPOSauteConfig), ("trpo_saute", TRPOSauteConfig)):
+for _step in (PPO(), TRPO()):
     define(
-        _name,
-        _config,
+        f"{_step.kind}_saute",
+        OnPolicyConfig(step=_step, transform=Saute()),
         paper="Sootla et al. 2022, Saute RL: Almost Surely Safe RL Using State Augmentation, arXiv 2202.06558",
-        summary=f"{_config.step.upper()} with the safety budget in the observation.",
-        navigation=BUDGET_NAVIGATION[_config.step],
+        summary=f"{_step.kind.upper()} with the safety budget in the observation.",
+        module=__name__,
+        navigation=BUDGET_NAVIGATION[_step.kind],
     )

@@ -10,22 +10,14 @@ OmniSafe: averages the KL divergence over action components (`compat="omnisafe"`
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import SecondOrderConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class TRPOConfig(SecondOrderConfig):
-    """Options of trpo."""
-
-    step: StepName = "trpo"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.steps import TRPO
 
 define(
     "trpo",
-    TRPOConfig,
+    OnPolicyConfig(step=TRPO()),
     paper="Schulman et al. 2015, Trust Region Policy Optimization, arXiv 1502.05477",
     summary="Natural gradient with a line search; ignores costs.",
+    module=__name__,
 )

@@ -10,24 +10,23 @@ Preset `jsafe`: plain dual ascent instead of Adam.
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import RuleName, SecondOrderConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class TRPOLagConfig(SecondOrderConfig):
-    """Options of trpo_lag."""
-
-    step: StepName = "trpo"
-    rule: RuleName = "lagrange"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.rules import Lagrange
+from jsafe.components.steps import TRPO
+from jsafe.registry import Preset
 
 define(
     "trpo_lag",
-    TRPOLagConfig,
+    OnPolicyConfig(step=TRPO(), rule=Lagrange()),
     paper="Ray, Achiam & Amodei 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning",
     summary="TRPO with a Lagrange multiplier on the episodic cost.",
-    jsafe={"multiplier_optimizer": "sgd", "multiplier_lr": 0.002},
+    module=__name__,
+    more={
+        "jsafe": Preset(
+            "plain dual ascent, which comes to rest at the limit",
+            {"rule.optimizer": "sgd", "rule.learning_rate": 0.002},
+        )
+    },
+    recommended="jsafe",
 )

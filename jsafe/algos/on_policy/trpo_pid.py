@@ -9,23 +9,15 @@ OmniSafe: KL averaged over action components, cost averaged over 100 episodes (p
 
 from __future__ import annotations
 
-import dataclasses
-
-from jsafe.algos.on_policy.assembly import define
-from jsafe.algos.on_policy.config import RuleName, SecondOrderConfig, StepName
-
-
-@dataclasses.dataclass(frozen=True)
-class TRPOPIDConfig(SecondOrderConfig):
-    """Options of trpo_pid."""
-
-    step: StepName = "trpo"
-    rule: RuleName = "pid"
-
+from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import define
+from jsafe.components.rules import PID
+from jsafe.components.steps import TRPO
 
 define(
     "trpo_pid",
-    TRPOPIDConfig,
+    OnPolicyConfig(step=TRPO(), rule=PID()),
     paper="Stooke, Achiam & Abbeel 2020, Responsive Safety in RL by PID Lagrangian Methods, arXiv 2007.03964",
     summary="TRPO under a PID controller of the cost.",
+    module=__name__,
 )

@@ -1,0 +1,4 @@
+"""Policy networks of the on-policy learners: from observations (and a memory) to a distribution of actions."""
+
+from jsafe.components.policies.base import PolicyNetwork as PolicyNetwork
+from jsafe.components.policies.gaussian import GaussianPolicy as GaussianPolicy
