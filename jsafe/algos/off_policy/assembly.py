@@ -163,7 +163,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         alpha = {f"temperature/{name}": temperature(x) for name, x in state.params["log_alpha"].items()}
         costs = limit.metrics(episodic, rate, state.limit, rules.multiplier(weights))
         counts = {"rule/reward_weight": weights.reward, "train/updates": state.updates.astype(jnp.float32)}
-        return state, metrics | alpha | costs | counts
+        return state, costs | metrics | alpha | counts
 
     def policy(state):
         return PolicyState(state.params["actor"], state.obs_stats)
@@ -175,7 +175,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
             obs = normalizers.normalize_obs(policy_state.obs_stats, obs)
         draw = actor.draw(policy_state.params, obs, key, deterministic)
         log_prob = sum(draw.log_probs.values(), jnp.zeros(obs.shape[0]))
-        return ActOutput(draw.action, log_prob, draw.extras, memory)
+        return ActOutput(draw.action, log_prob, draw.extras or {}, memory)
 
     update, act = (with_precision(function, config.matmul_precision) for function in (update, act))
     memory = memories.frames(spec.obs_dim, stack) if stack > 1 else NO_MEMORY

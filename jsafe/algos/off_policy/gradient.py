@@ -14,7 +14,6 @@ from jsafe.components.actors import ActorInputs, Draw
 from jsafe.components.critics import polyak
 from jsafe.components.optim import clip_norm, descend, scale_by_adam_epsilon_hat
 from jsafe.components.reward_normalizer import RewardNormalizer
-from jsafe.ops.cmdp import discounted
 from jsafe.ops.stats import psum
 from jsafe.types import Array, ConstraintRule, EnvSpec, Key, Metrics, Steps, Weights
 
@@ -88,10 +87,13 @@ class GradientStep:
         return state, metrics | losses_seen, actor_metrics, due
 
     def discounted_aim(self, state: Any) -> Array:
-        """`[M]`: what the rule steers for, as a discounted sum, the unit of the cost critics."""
-        limit, horizon = self.config.limit, self.spec.horizon
-        episodic = limit.aim(state.limit) * (horizon if limit.per == "step" else 1)
-        return discounted(episodic, state.numbers.gamma, horizon)
+        """`[M]`: what the rule steers for as the sum that the cost critics estimate, `limit per step / (1 - gamma)`.
+
+        Episodes that are only cut go on in the critics' eyes, hence no `(1 - gamma^T)`.
+        """
+        limit = self.config.limit
+        per_step = limit.aim(state.limit) / (self.spec.horizon if limit.per == "episode" else 1)
+        return per_step / jnp.maximum(1.0 - state.numbers.gamma, 1e-6)
 
     def estimate(self, state: Any, cost: Array, aim: Array) -> tuple[Any, Weights, Metrics]:
         """The rule driven by the critics: its weights, and a step of it."""
@@ -112,7 +114,7 @@ class GradientStep:
 
         def rest():
             kept = [{name: tree[name] for name in POLICY} for tree in (state.params, state.opt_state)]
-            draw = parts.actor.draw(state.params["actor"], inputs.obs, key, False)._replace(extras={})
+            draw = parts.actor.draw(state.params["actor"], inputs.obs, key, False)._replace(extras=None)
             metrics = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), absent)
             return (*kept, state.actor), draw if parts.shared else None, metrics
 
@@ -130,7 +132,7 @@ class GradientStep:
         log_alpha = jax.tree.map(parts.temperature.project, log_alpha)
         entropies = {f"entropy/{name}": -log_prob.mean() for name, log_prob in out.draw.log_probs.items()}
         moved = {"actor": actor, "log_alpha": log_alpha}, {"actor": actor_opt, "log_alpha": heat}, out.state
-        return moved, out.draw._replace(extras={}) if parts.shared else None, out.metrics | entropies
+        return moved, out.draw._replace(extras=None) if parts.shared else None, out.metrics | entropies
 
     def total(self, grads: Any) -> Any:
         """The gradients of all devices."""

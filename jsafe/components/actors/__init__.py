@@ -14,3 +14,4 @@ from jsafe.components.actors.beta import Beta as Beta
 from jsafe.components.actors.deterministic import Deterministic as Deterministic
 from jsafe.components.actors.editor import Editor as Editor
 from jsafe.components.actors.gaussian import Gaussian as Gaussian
+from jsafe.components.actors.variational import Variational as Variational

@@ -39,7 +39,7 @@ class Draw(NamedTuple):
 
     action: Array
     log_probs: dict[str, Array]
-    extras: Mapping[str, Array] = MappingProxyType({})
+    extras: dict[str, Array] | None = None
     chance: Array | None = None
 
 
