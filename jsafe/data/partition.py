@@ -126,9 +126,9 @@ def _join(values: list[Any], sizes: list[int], path: str) -> Any:
         return {key: _join([value[key] for value in values], sizes, f"{path}.{key}") for key in first}
     if isinstance(first, list | tuple):
         return [_join(list(each), sizes, f"{path}.{i}") for i, each in enumerate(zip(*values, strict=True))]
-    if name == "num_envs":
+    if name == "num_envs" and np.ndim(first) == 0:
         return sum(values)
-    if name == "seed":  # of the first environment
+    if name == "seed" and np.ndim(first) == 0:  # of the first environment
         return first
     if all(np.ndim(value) and len(value) == size for value, size in zip(values, sizes)):
         return np.concatenate(values)
@@ -143,12 +143,8 @@ def _cut(value: Any, start: int, stop: int, n: int, path: str) -> Any:
         return {key: _cut(inner, start, stop, n, f"{path}.{key}") for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_cut(inner, start, stop, n, f"{path}.{i}") for i, inner in enumerate(value)]
-    if name == "num_envs":
-        return stop - start
-    if name == "seed":
-        return value + start
     if np.ndim(value) == 0:
-        return value
+        return stop - start if name == "num_envs" else value + start if name == "seed" else value
     if len(value) != n:
         raise ValueError(f"{path} of the collector's state has {len(value)} entries for {n} environments")
     return value[start:stop]

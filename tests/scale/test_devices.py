@@ -18,9 +18,10 @@ import jsafe
 from jsafe.algos.off_policy import assembly as _off_policy
 from jsafe.components import actors
 from jsafe.distributions import beta
+from jsafe.feeds import Replay
 from jsafe.scale import devices as parallel
 from jsafe.testing import random_batch
-from jsafe.types import CostStats, EpisodeStats, ReplayData
+from jsafe.types import Batch, CostStats, EpisodeStats, Measured
 
 AXIS = parallel.AXIS
 DEVICES = 4
@@ -123,7 +124,7 @@ def comparable(monkeypatch):
 
 def make(case, axis_name=None):
     options = dict(CASES[case])
-    spec = jsafe.EnvSpec(obs_dim=3, act_dim=2, num_costs=options.pop("num_costs", 1), horizon=10)
+    spec = jsafe.EnvSpec(3, 2, num_costs=options.pop("num_costs", 1), horizon=10)
     if "name" in options:
         return jsafe.make(options.pop("name"), spec, axis_name=axis_name, **{**OFF_POLICY, **options})
     return jsafe.on_policy(spec, axis_name=axis_name, **{**ON_POLICY, **options})
@@ -141,48 +142,42 @@ def start(learner):
 def parts(learner, state, seed, devices):
     """One batch per device: different scales, and different numbers of finished episodes, on each."""
     batch = random_batch(learner, jax.random.key(seed))
-    axis = batch.reward.ndim - 1
-    lane = np.arange(batch.reward.shape[axis], dtype=np.float32)
-    batch = batch._replace(obs=batch.obs * (0.5 + 0.2 * lane[:, None]), reward=batch.reward * (1 + lane) + 0.3 * lane)
-    if not isinstance(learner.data, ReplayData):
-        flat = batch.obs.reshape(-1, batch.obs.shape[-1])
-        out = learner.act(learner.policy(state), flat, jax.random.key(seed), False)
-        batch = batch._replace(
-            action=np.array(out.action).reshape(batch.action.shape),
-            log_prob=np.array(out.log_prob).reshape(batch.reward.shape),
-        )
+    steps, axis = batch.steps, len(learner.feed.shape) - 1
+    lane = np.arange(steps.reward.shape[axis], dtype=np.float32)
+    replayed = isinstance(learner.feed, Replay)
+    known = (steps.reward != 0) if replayed else True  # rows of a window that are no steps have no reward
+    reward = (steps.reward * (1 + lane) + 0.3 * lane * known).astype(np.float32)
+    steps = steps._replace(obs=steps.obs * (0.5 + 0.2 * lane[:, None]), reward=reward)
+    if not replayed:
+        flat = steps.obs.reshape(-1, steps.obs.shape[-1])
+        out = learner.act(learner.policy(state), learner.memory.init(len(flat)), flat, jax.random.key(seed), False)
+        log_prob = np.array(out.log_prob).reshape(reward.shape)
+        next_obs = steps.next_obs * (0.5 + 0.2 * lane[:, None])
+        action = np.array(out.action).reshape(steps.action.shape)
+        steps = steps._replace(action=action, next_obs=next_obs, extras={"log_prob": log_prob})
     rng = np.random.default_rng(seed)
     pieces = []
     for device in range(devices):
-
-        def share(x, device=device):
-            return np.split(x, devices, axis)[device]
-
         costs = np.float32(rng.integers(1, 20, learner.spec.num_costs) * (1 + device))
         count = np.float32((3, 0, 1, 2)[device])
         episodes = EpisodeStats(np.float32(count), costs * (count > 0), count * np.float32(6 + device), count)
-        if isinstance(learner.data, ReplayData):
-            rows = {name: share(getattr(batch, name)) for name in batch._fields[:7]}
-            fresh = CostStats(costs * 0.1, np.float32(7 + 4 * device))
-            learn = np.bool_(seed == SEEDS[0] or device != 2)
-            pieces.append(type(batch)(**rows, fresh=fresh, episodes=episodes, learn=learn))
-        else:
-            rows = {name: share(getattr(batch, name)) for name in batch._fields if name != "episodes"}
-            pieces.append(type(batch)(**rows, episodes=episodes))
+        fresh = CostStats(costs * 0.1, np.float32(7 + 4 * device))
+        ready = np.bool_(not replayed or seed == SEEDS[0] or device != 2)
+        mine = jax.tree.map(lambda x, device=device: np.split(x, devices, axis)[device], steps)
+        memory = jax.tree.map(lambda x, device=device: np.split(x, devices)[device], batch.memory)
+        pieces.append(Batch(mine, Measured(fresh, episodes), ready, memory))
     return pieces
 
 
 def whole(pieces):
     """The same rows in one batch."""
-    axis = pieces[0].reward.ndim - 1
-    fields = {}
-    for name in pieces[0]._fields:
-        values = [getattr(piece, name) for piece in pieces]
-        if name in ("fresh", "episodes"):
-            fields[name] = jax.tree.map(lambda *x: np.float32(sum(x)), *values)
-        else:
-            fields[name] = np.all(values) if name == "learn" else np.concatenate(values, axis)
-    return type(pieces[0])(**fields)
+    axis = pieces[0].steps.reward.ndim - 1
+    return Batch(
+        steps=jax.tree.map(lambda *x: np.concatenate(x, axis), *(piece.steps for piece in pieces)),
+        measured=jax.tree.map(lambda *x: np.float32(sum(x)), *(piece.measured for piece in pieces)),
+        ready=np.all([piece.ready for piece in pieces]),
+        memory=jax.tree.map(lambda *x: np.concatenate(x), *(piece.memory for piece in pieces)),
+    )
 
 
 def difference(before, expected, found, floor=1e-6):
@@ -396,11 +391,11 @@ def test_a_whole_batch_is_split(references):
     batch = whole(one.parts[0])
     placed = update.place_batch(batch)
     assert update.place_batch(placed) is placed
-    assert placed.obs.shape == (3, DEVICES, 2, 3)
-    np.testing.assert_array_equal(np.asarray(placed.obs).reshape(batch.obs.shape), batch.obs)
-    np.testing.assert_array_equal(np.asarray(placed.fresh.total).sum(0), batch.fresh.total)
-    assert np.asarray(placed.fresh.count).tolist() == [batch.fresh.count, 0, 0, 0]
-    assert np.asarray(placed.learn).tolist() == [True] * DEVICES
+    assert placed.steps.obs.shape == (3, DEVICES, 2, 3)
+    np.testing.assert_array_equal(np.asarray(placed.steps.obs).reshape(batch.steps.obs.shape), batch.steps.obs)
+    np.testing.assert_array_equal(np.asarray(placed.measured.rows.total).sum(0), batch.measured.rows.total)
+    assert np.asarray(placed.measured.rows.count).tolist() == [batch.measured.rows.count, 0, 0, 0]
+    assert np.asarray(placed.ready).tolist() == [True] * DEVICES
     for each in (batch, placed):
         state, metrics = update(one.states[0], each, jax.random.key(3))
         assert difference(one.states[0], one.states[1], state) < TOLERANCE
@@ -431,8 +426,9 @@ def test_bad_input(references):
         update(state, batch, key)
     with pytest.raises(ValueError, match="one batch for each of 3 devices, got 4"):
         update(state, one.parts[0], key)
-    with pytest.raises(ValueError, match="must be a SequenceBatch, got a RolloutBatch"):
-        update(state, reference(references, "pcpo").parts[0][0], key)
+    minibatches = batch._replace(steps=jax.tree.map(lambda x: x[None], batch.steps))
+    with pytest.raises(ValueError, match="must have the 2 leading axes of the learner's feed, Replay, got 3"):
+        update(state, minibatches, key)
     with pytest.raises(ValueError, match="equal shapes"):
         update(state, [batch, *one.parts[0][:2]], key)
     with pytest.raises(ValueError, match="does not reduce over devices; build it with axis_name='devices'"):

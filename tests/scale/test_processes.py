@@ -14,12 +14,11 @@ import numpy as np
 import pytest
 
 import jsafe
-from jsafe import envs, testing, train
+from jsafe import testing, train
 from jsafe.curves import logging
-from jsafe.data import make_collector, partition
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.scale import devices as parallel
-from jsafe.scale.processes import JobConfig, Snapshot, connect
+from jsafe.scale.processes import JobConfig, connect
 
 TINY = shlex.split(
     "--env Toy-SpeedLimit-v0 --total-steps 4e3 --log-interval 300 --num-envs 8 --steps-per-epoch 200 --hidden 4 "
@@ -88,8 +87,11 @@ UPDATES = """
 import sys, zlib
 import jax, numpy as np, tyro
 import jsafe
-from jsafe import parallel, testing
-from jsafe.distributed import JobConfig, connect
+from jsafe import testing
+from jsafe.scale import devices as parallel
+from jsafe.data import make_collector
+from jsafe.envs.toy import ToyEnv
+from jsafe.scale.processes import JobConfig, connect, local_learner
 
 team = connect(tyro.cli(JobConfig))
 assert (len(jax.devices()), jax.local_device_count(), team.count) == (4, 2, 2)
@@ -98,7 +100,8 @@ update = parallel.shard_map_update(learner, team.mesh)
 state = update.place_state(learner.init(jax.random.key(0)))
 for seed in range(2):
     batch = testing.random_batch(learner, jax.random.key(seed))
-    mine = jax.tree.map(lambda x: np.split(x, 2, 1)[team.index] if x.ndim > 1 else x / 2, batch)
+    steps = jax.tree.map(lambda x: np.split(x, 2, 1)[team.index], batch.steps)
+    mine = batch._replace(steps=steps, measured=jax.tree.map(lambda x: x / 2, batch.measured))
     state, metrics = update(state, mine, jax.random.key(9))
 parallel.assert_replicated(state)
 team.check_equal(parallel.local(state))
@@ -109,6 +112,17 @@ for bad in (parallel.assert_replicated, team.check_equal):
     except (AssertionError, RuntimeError) as error:
         print(error)
 print("sum", np.asarray(team.votes([team.index, 10])).tolist(), team.gather("x" * team.index * 1000)[1][:3])
+print("agreed", team.agreed(team.index == 1, False), team.agreed(False, False), team.agreed(False, team.index == 0))
+team.forget()
+print("forgotten", team.agreed(True, True))
+env = ToyEnv(4, 4 * team.index, horizon=5 + 10 * team.index)
+mine = local_learner(jsafe.make("ppo", jsafe.env_spec(env), **{options!r}), team)
+collector = team.collector(make_collector(env, mine, seed=0))
+policy = mine.policy(mine.init(jax.random.key(0)))
+for i in range(2):
+    collector.collect(policy, jax.random.key(0))
+    found = collector.pooled(collector.episodes()["episode/count"])
+    print("pooled", i, found["episode/count"], found["episode/length"], found["episode/finished_envs"])
 big = team.collect(np.arange(300_000) * (1 + team.index))
 print("big", None if big is None else [int(part[-1]) for part in big])
 """
@@ -134,6 +148,11 @@ def test_processes_equal_one(environment):
         assert "devices hold different values of ['b']" in lines
         assert "the processes hold different values of ['b']" in lines
         assert "sum [1, 20] xxx" in lines
+        # What any process wished one call before; episodes of 5 and of 15 steps in 8 and then 16 steps.
+        assert "agreed (False, False) (True, False) (False, False)" in lines
+        assert "forgotten (False, False)" in lines
+        assert "pooled 0 4.0 nan 4.0" in lines
+        assert f"pooled 1 {4 * 2 + 4}.0 {(4 * 3 * 5 + 4 * 15) / 16} 8.0" in lines
         assert f"big {None if i else [299_999, 599_998]}" in lines
 
 
@@ -223,81 +242,8 @@ def test_when_the_first_process_is_killed(tmp_path, environment):
     assert f"; continue with: jsafe train --resume {folder} --distributed" in error
 
 
-def collectors(name, n, count, **options):
-    """One collector for all environments, and those of a job, with the same streams."""
-    env = envs.ToyEnv(n, 5, terminate_probability=0.1)
-    learner = jsafe.make(name, jsafe.env_spec(env), num_envs=n, **options)
-    part = learner._replace(data=learner.data.__class__(**{**vars(learner.data), "num_envs": n // count}))
-    pieces = [envs.ToyEnv(n // count, 5 + i * n // count, terminate_probability=0.1) for i in range(count)]
-    parts = [make_collector(piece, part, seed=5 + i * n // count) for i, piece in enumerate(pieces)]
-    return learner, make_collector(env, learner, seed=5), parts
-
-
-def equal(a, b):
-    (leaves, structure), (others, other) = map(jax.tree_util.tree_flatten_with_path, (a, b))
-    assert structure == other
-    for (path, x), (_, y) in zip(leaves, others, strict=True):
-        np.testing.assert_array_equal(x, y, err_msg=jax.tree_util.keystr(path))
-
-
-REPLAY = {"sequences": 8, "sequence_length": 3, "replay_rows": 40, "initial_rows": 20}
-CASES = {
-    "sac": {"hidden": (4,), "actor_hidden": (4,), "unroll": 7},
-    "ppo_saute": {"hidden": (4,), "steps_per_epoch": 40},
-}
-
-
-@pytest.mark.parametrize("name", CASES)
-def test_states_merge_and_split(name, tmp_path):
-    """Parts come back as they were, also through a checkpoint; together they are one collector's state."""
-    options = dict(CASES[name])
-    learner, whole, parts = collectors(name, 4, 2, **options, **({} if name == "ppo_saute" else REPLAY))
-    policy = learner.policy(learner.init(jax.random.key(0)))
-    store = Checkpoints(tmp_path, keep=2)
-    for i in range(8):
-        for j, part in enumerate(parts):
-            part.collect(policy, jax.random.key(10 * i + j))
-            part.episodes()
-        chunks, keeps = [part.journal() for part in parts], [part.journal_keep() for part in parts]
-        states = [part.state_dict() for part in parts]
-        merged = partition.merge(states)
-        store.save(i + 1, {}, Snapshot(partition.merge_chunks(chunks), max(keeps), merged), {})
-    # The same number of processes gets back what it gave.
-    for j, state in enumerate(states):
-        again = partition.split(merged, j, 2)
-        if "replay" in again:
-            ends = again["replay"].pop("chunk_ends")
-            mine = state["replay"].pop("chunk_ends")
-            np.testing.assert_array_equal(ends[len(ends) - len(mine) :], mine)
-        equal(again, state)
-    # One process continues with all environments, and hands them back.
-    assert store.load({}, whole).iteration == 8
-    assert whole.env_steps == sum(part.env_steps for part in parts)
-    found = whole.state_dict()
-    for j, part in enumerate(parts):
-        back, own = partition.split(found, j, 2), part.state_dict()
-        equal(*({name: state[name] for name in ("env", "frames", "env_steps")} for state in (back, own)))
-        equal(back["tracker"]["running"], own["tracker"]["running"])
-        assert abs(2 * len(back["tracker"]["window"]) - len(whole.finished_episodes())) <= 1
-    if name == "sac":
-        rows = [collector.replay.state_dict()["total"] for collector in (whole, *parts)]
-        np.testing.assert_array_equal(rows[0], np.concatenate(rows[1:]))
-        assert rows[0].min() > 40  # the ring has turned: chunks were dropped
-
-
-def test_state_that_cannot_be_divided():
-    part = {"frames": np.zeros((2, 1, 3)), "env_steps": 4, "tracker": {}, "env": {"table": np.zeros(7)}}
-    with pytest.raises(ValueError, match=r"env\.table of the collector's state is neither one value per environment"):
-        partition.merge([part, part])
-    state = {"frames": np.zeros((4, 1, 3)), "env_steps": 4, "env": {"table": np.zeros(7)}}
-    with pytest.raises(ValueError, match=r"env\.table of the collector's state has 7 entries for 4 environments"):
-        partition.split(state, 0, 2)
-    with pytest.raises(ValueError, match="4 environments cannot be shared equally by 3 processes"):
-        partition.split(state, 0, 3)
-
-
 def test_flags(environment, monkeypatch):
-    assert connect(JobConfig()) is None
+    assert connect(JobConfig()).flags == ""
     for given, message in (
         ({"coordinator": "a:1"}, "coordinator has a meaning with --distributed only"),
         ({"distributed": True, "num_processes": 0}, "num_processes must be at least 1, got 0"),
@@ -316,7 +262,7 @@ def test_flags(environment, monkeypatch):
 
 
 def test_a_process_that_stays_alone_says_so(environment):
-    script = "from jsafe import distributed as d; d.JOIN_SECONDS = 2; d.connect(d.JobConfig({}))"
+    script = "from jsafe.scale import processes as d; d.JOIN_SECONDS = 2; d.connect(d.JobConfig({}))"
     given = f"distributed=True, coordinator='localhost:{free_port()}', num_processes=2, process_id=0"
     command = [sys.executable, "-c", script.format(given)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
