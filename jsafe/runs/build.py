@@ -1,25 +1,105 @@
-"""From the words of a run folder to its objects: environments and learner."""
+"""From the words of a run folder to its objects, once for training, evaluation, films and sweeps."""
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import importlib
+import sys
+from pathlib import Path
+from typing import Any, Protocol
 
 from jsafe import envs, registry
-from jsafe.types import Learner, env_spec
+from jsafe.data import Collector, make_collector
+from jsafe.runs.config import RunConfig, env_seed
+from jsafe.types import EnvSpec, Learner, env_spec
 
 
-def make_env(env: str, num_envs: int, seed: int = 0, num_threads: int | None = None, costs: str = "sum") -> Any:
-    """Builds the environments of an id.
+class Described(Protocol):
+    """What a run folder says (`jsafe.runs.folder.Run`)."""
+
+    @property
+    def config(self) -> RunConfig:
+        """How to run."""
+
+    @property
+    def algorithm(self) -> str:
+        """By name."""
+
+    @property
+    def options(self) -> Any:
+        """Of the algorithm."""
+
+
+def load_modules(modules: tuple[str, ...]) -> None:
+    """Imports the modules that register a user's tasks and algorithms; the current folder is searched, too.
 
     Raises:
-      ValueError: For an unknown id, or costs that the task lacks.
+      ValueError: If one cannot be imported.
     """
-    return envs.make(env, num_envs=num_envs, seed=seed, num_threads=num_threads, costs=costs)
+    here = str(Path.cwd())
+    if modules and here not in sys.path:
+        sys.path.insert(0, here)
+    for name in modules:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            raise ValueError(f"cannot import {name!r}: {type(error).__name__}: {error}") from error
 
 
-def make_learner(algorithm: str, options: Any, env: str, costs: str = "sum", axis_name: str | None = None) -> Learner:
-    """The learner of a config for the sizes of a task."""
-    made = make_env(env, 1, costs=costs)
-    spec = env_spec(made)
-    made.close()
-    return registry.get(algorithm).build(options, spec, axis_name)
+def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | None = None) -> envs.VectorEnv:
+    """The environments of a run.
+
+    Args:
+      config: Id, costs and options of the environment, and the modules that may define it.
+      num_envs: N.
+      seed: Stream of environment 0.
+      num_threads: In place of the config's.
+
+    Raises:
+      ValueError: For an unknown id or option.
+    """
+    load_modules(config.imports)
+    threads = num_threads or config.num_threads
+    options = dict(config.env_options)
+    return envs.make(config.env, num_envs, seed, threads, config.costs, **options)
+
+
+def build_spec(config: RunConfig) -> EnvSpec:
+    """What a learner has to know of a run's environment, which is made for a moment."""
+    made = build_env(config, 1, 0)
+    try:
+        return env_spec(made)
+    finally:
+        made.close()
+
+
+def build_learner(run: Described, axis_name: str | None = None) -> Learner:
+    """The learner of a run."""
+    return registry.get(run.algorithm).build(run.options, build_spec(run.config), axis_name)
+
+
+def build_collector(
+    run: Described,
+    learner: Learner,
+    stack: contextlib.ExitStack,
+    first: int = 0,
+    num_threads: int | None = None,
+) -> Collector:
+    """Environments and collector of a run, seeded as the run says.
+
+    Args:
+      run: The run.
+      learner: What is fed; its feed says how many environments.
+      stack: Closes both.
+      first: Number of the first environment among those of all processes.
+      num_threads: In place of the config's.
+
+    Raises:
+      BadValueError: If the first observations cannot be used.
+    """
+    seed = env_seed(run.config.seed) + first
+    env = build_env(run.config, learner.feed.num_envs, seed, num_threads)
+    stack.callback(env.close)
+    collector = make_collector(env, learner, seed=seed, on_bad=run.config.on_bad)
+    stack.callback(collector.close)
+    return collector

@@ -13,6 +13,10 @@ Why not orbax: half of what an exact resume needs is host state (engine, replay,
 replay must be stored incrementally, and the order of flushes and renames has to be known to be tested. Here they are
 numpy files, readable without this library, and about as many lines as the adapter would have.
 
+Every file has a checksum in the manifest, the manifest one of itself: a flipped bit, or a file of another run, is
+recognised, and the checkpoint before is taken. Only files that are ours by name are ever removed, and a linked folder
+is refused.
+
 A write that fails (full disk) raises `OSError` and leaves earlier checkpoints as they are; the rows that did not reach
 the disk are kept in memory for the next attempt.
 """
@@ -20,9 +24,11 @@ the disk are kept in memory for the next attempt.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import zipfile
 import zlib
@@ -35,7 +41,11 @@ import numpy as np
 
 from jsafe.options import difference, merge
 
-FORMAT = 1
+FORMAT = 2
+_MADE_BY = {1: "jsafe 0.1, with another layout of options and parameters"}
+_OURS = re.compile(r"\d{8}|\.\d{8}\.(new|old|unreadable)(\.old)?")
+"""Names of checkpoints, and of what a kill leaves behind of them."""
+_OUR_CHUNKS = re.compile(r"\d{8}\.npz|\.\d{8}\.npz\.new")
 _BROKEN = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -73,15 +83,26 @@ class Checkpoints:
         self.folder = Path(folder)
         self.keep = keep
         self.config, self.defaults = json.loads(json.dumps([config or {}, defaults or {}]))
-        self._journal: list[str] = []  # chunks on the disk, oldest first
+        self._journal: list[list[str]] = []  # name and checksum of the chunks on the disk, oldest first
         self._unwritten: list[dict[str, np.ndarray]] = []  # chunks that failed to reach it
         self._next_chunk = 0
+        self.problems: list[str] = []
+        """What `load` found damaged and passed over, for the user."""
 
     def list(self) -> list[int]:
         """Iterations of the complete checkpoints, oldest first."""
         folder = self.folder / "checkpoints"
         names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        return sorted(int(name) for name in names if name.isdigit())
+        return sorted(int(name) for name in names if name.isdigit() and _OURS.fullmatch(name))
+
+    def check_folders(self) -> None:
+        """Raises CheckpointError where a folder of ours is a link: what lies behind it is somebody else's."""
+        for name in ("checkpoints", "journal"):
+            path = self.folder / name
+            if path.is_symlink():
+                raise CheckpointError(
+                    f"{path} is a link to {os.readlink(path)}; checkpoints need a folder of their own"
+                )
 
     def save(self, iteration: int, state: Any, collector: Any, extra: dict[str, Any] | None = None) -> Path:
         """Writes a checkpoint and removes the ones that are no longer kept.
@@ -108,16 +129,24 @@ class Checkpoints:
             "collector": _encode(collector.state_dict(), arrays),
             "extra": _encode(extra or {}, arrays),
         }
+        self.check_folders()
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
         self._write_journal(keep)
+        for name, _ in self._journal:
+            if not (self.folder / "journal" / name).exists():
+                raise FileNotFoundError(
+                    f"{self.folder / 'journal' / name}, which holds rows of the replay, has vanished"
+                )
         manifest["journal"] = self._journal
         path = self.folder / "checkpoints" / f"{iteration:08d}"
         temporary = path.with_name(f".{path.name}.new")
         _remove(temporary)
         temporary.mkdir()
         try:
-            _write(temporary / "arrays.npz", _npz(arrays))
-            _write(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
+            data = _npz(arrays)
+            manifest["arrays"] = checksum(data)
+            _write(temporary / "arrays.npz", data)
+            _write(temporary / "manifest.json", sealed(manifest))
             _sync_folder(temporary)
             if path.exists():  # only one that could not be read is ever written again
                 _remove(path)
@@ -142,10 +171,11 @@ class Checkpoints:
             there are checkpoints and none can be read.
         """
         problems = []
+        self.check_folders()
         for iteration in reversed(self.list()):
             try:
                 stored = _Stored(self.folder, iteration)
-                chunks = [_read_chunk(self.folder, name) for name in stored.manifest["journal"]]
+                chunks = [_read_chunk(self.folder, *entry) for entry in stored.manifest["journal"]]
             except _Unreadable as error:
                 problems.append(str(error))
                 continue
@@ -162,9 +192,8 @@ class Checkpoints:
                     path = self.folder / "checkpoints" / f"{newer:08d}"
                     os.replace(path, path.with_name(f".{path.name}.unreadable"))
             self._journal = list(stored.manifest["journal"])
-            self._next_chunk = 1 + max((int(Path(name).stem) for name in self._journal), default=-1)
-            for problem in problems:
-                print(f"warning: {problem}; continuing from iteration {iteration} instead")
+            self._next_chunk = 1 + max((int(Path(name).stem) for name, _ in self._journal), default=-1)
+            self.problems = [f"{problem}; continuing from iteration {iteration} instead" for problem in problems]
             return Loaded(iteration, state, stored.decode("extra"))
         if problems:
             raise CheckpointError("no checkpoint can be read:\n  " + "\n  ".join(problems))
@@ -181,10 +210,11 @@ class Checkpoints:
             tree = _encode(self._unwritten[0], arrays)
             name = f"{self._next_chunk:08d}.npz"
             temporary = folder / f".{name}.new"
-            _write(temporary, _npz(arrays, header=np.frombuffer(json.dumps(tree).encode(), np.uint8)))
+            data = _npz(arrays, header=np.frombuffer(json.dumps(tree).encode(), np.uint8))
+            _write(temporary, data)
             os.replace(temporary, folder / name)
             _sync_folder(folder)
-            self._journal = [*self._journal, name]
+            self._journal = [*self._journal, [name, checksum(data)]]
             self._next_chunk += 1
             self._unwritten.pop(0)
         self._journal = self._journal[max(len(self._journal) - keep, 0) :]
@@ -192,17 +222,18 @@ class Checkpoints:
     def _clean(self) -> None:
         """Removes old checkpoints, chunks that none of the kept ones lists, and what a kill left behind."""
         kept = self.list()[-self.keep :]
-        needed = set(self._journal)
+        needed = {name for name, _ in self._journal}
         for iteration in kept:
             with contextlib.suppress(_Unreadable):
-                needed.update(_Stored(self.folder, iteration, arrays=False).manifest["journal"])
+                journal = _Stored(self.folder, iteration, arrays=False).manifest["journal"]
+                needed.update(name for name, _ in journal)
         with contextlib.suppress(OSError):  # a file that cannot be removed now is tried again after the next save
             for path in (self.folder / "checkpoints").iterdir():
-                if not (path.name.isdigit() and int(path.name) in kept):
+                if _OURS.fullmatch(path.name) and not (path.name.isdigit() and int(path.name) in kept):
                     _remove(path)
-            journal = self.folder / "journal"
-            for path in journal.iterdir() if journal.is_dir() else ():
-                if path.name not in needed:
+            chunks = self.folder / "journal"
+            for path in chunks.iterdir() if chunks.is_dir() else ():
+                if _OUR_CHUNKS.fullmatch(path.name) and path.name not in needed:
                     path.unlink()
 
 
@@ -246,16 +277,21 @@ class _Stored:
     def __init__(self, folder: Path, iteration: int, *, arrays: bool = True):
         self.path = folder / "checkpoints" / f"{iteration:08d}"
         try:
-            self.manifest = json.loads((self.path / "manifest.json").read_text())
+            data = (self.path / "manifest.json").read_bytes()
+            self.manifest = json.loads(data)
             found = self.manifest["format"]
-            if not isinstance(self.manifest["journal"], list):
-                raise ValueError("manifest without a journal")
-            if arrays:
-                self.arrays = _load_npz(self.path / "arrays.npz")
         except _BROKEN as error:
             raise _Unreadable(f"{self.path} is unreadable ({type(error).__name__}: {error})") from error
-        if found != FORMAT:
-            raise CheckpointError(f"{self.path} has format {found}; this version of jsafe reads format {FORMAT}")
+        if found in _MADE_BY and "checksum" not in self.manifest:
+            raise CheckpointError(f"{self.path} was made by {_MADE_BY[found]}: only that version can go on with it")
+        try:
+            self.manifest = unsealed(data)
+            if found != FORMAT:
+                raise CheckpointError(f"{self.path} has format {found}; this version of jsafe reads format {FORMAT}")
+            if arrays:
+                self.arrays = _load_npz(self.path / "arrays.npz", self.manifest["arrays"])
+        except _BROKEN as error:
+            raise _Unreadable(f"{self.path} is unreadable ({type(error).__name__}: {error})") from error
 
     def decode(self, part: str) -> Any:
         return _decode(self.manifest[part], self.arrays)
@@ -361,17 +397,51 @@ def _decode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
     return jax.random.wrap_key_data(device, impl=tree["impl"]) if kind == "key" else device
 
 
-def _read_chunk(folder: Path, name: str) -> dict[str, np.ndarray]:
+def _read_chunk(folder: Path, name: str, expected: str) -> dict[str, np.ndarray]:
     try:
-        arrays = _load_npz(folder / "journal" / name)
+        arrays = _load_npz(folder / "journal" / name, expected)
         return _decode(json.loads(arrays["header"].tobytes()), arrays)
     except _BROKEN as error:
         raise _Unreadable(f"{folder / 'journal' / name} is unreadable ({type(error).__name__}: {error})") from error
 
 
-def _load_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}  # reading a member checks its CRC
+def _load_npz(path: Path, expected: str) -> dict[str, np.ndarray]:
+    data = path.read_bytes()
+    if checksum(data) != expected:
+        raise ValueError(f"{path.name} is damaged, or of another run: its checksum is not the manifest's")
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def checksum(data: bytes | memoryview) -> str:
+    """A short hash that no damage leaves as it is."""
+    return hashlib.blake2b(data, digest_size=16).hexdigest()
+
+
+def sealed(description: dict[str, Any]) -> bytes:
+    """JSON with a checksum of the rest as its last entry."""
+    body = {name: value for name, value in description.items() if name != "checksum"}
+    plain = json.loads(json.dumps(body))
+    return (json.dumps({**plain, "checksum": checksum(_canonical(plain))}, indent=1) + "\n").encode()
+
+
+def unsealed(data: bytes) -> dict[str, Any]:
+    """The description that `sealed` wrote.
+
+    Raises:
+      ValueError: If it was changed since.
+    """
+    description = json.loads(data)
+    if not isinstance(description, dict):
+        raise ValueError("not a table")
+    body = {name: value for name, value in description.items() if name != "checksum"}
+    if description.get("checksum") != checksum(_canonical(body)):
+        raise ValueError("it was damaged or changed since it was written: its checksum does not fit")
+    return body
+
+
+def _canonical(body: dict[str, Any]) -> bytes:
+    return json.dumps(body, sort_keys=True).encode()
 
 
 def _npz(arrays: list[np.ndarray], **named: np.ndarray) -> memoryview:
@@ -399,8 +469,11 @@ def _sync_folder(path: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Removes a file or folder; a folder loses its name first, so that no half of it is ever taken for a whole."""
-    if path.is_dir():
+    """Removes a file or folder; a folder loses its name first, so that no half of it is ever taken for a whole.
+
+    A link goes, and what it points to stays.
+    """
+    if path.is_dir() and not path.is_symlink():
         hidden = path.with_name(f".{path.name.lstrip('.')}.old")
         if hidden != path:
             shutil.rmtree(hidden, ignore_errors=True)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Literal
 
 import numpy as np
 
-from jsafe.errors import unknown
+from jsafe.options import Options, number
+
+Value = bool | int | float | str
 
 
 @dataclasses.dataclass(frozen=True)
-class RunConfig:
+class RunConfig(Options):
     """Settings of a run that every algorithm shares.
 
     None of `num_threads`, `log_interval`, `checkpoint_seconds`, `keep_checkpoints`, `tensorboard` and `wandb` changes
@@ -24,23 +25,30 @@ class RunConfig:
 
     env: str
     """Id of the task, for example Safexp-PointGoal1-v0 (`jsafe list` prints them)."""
+    env_options: tuple[tuple[str, Value], ...] = ()
+    """Options of the environment's constructor, by name (`--env.horizon 200`)."""
+    imports: tuple[str, ...] = ()
+    """Modules to import first, which register tasks or algorithms of one's own; the current folder is searched, too."""
     costs: Literal["sum", "separate"] = "sum"
     """One cost signal, or one for each kind of cost of the task."""
-    total_steps: int = 1_000_000
+    total_steps: int = number(1_000_000, low=1, high=10**15)
     """Environment steps to take, over all environments (5e6 is accepted); a preset may bring its own number."""
-    seed: int = 0
+    seed: int = number(0, low=0, high=2**62)
     """Seed of everything: parameters, exploration, replay and environments."""
     preset: str | None = None
     """Named set of options of the algorithm, applied before the ones given here."""
-    num_threads: int | None = None
+    on_bad: Literal["stop", "end"] = "stop"
+    """What to do with a reward, cost or observation that no learner can use (not finite, or absurdly large): `stop` the
+    run, whose last checkpoint is from before it, or `end` that episode, leave the step out and count it."""
+    num_threads: int | None = number(None, low=1, high=4096)
     """Threads that step the environments (default: one per core). Results do not depend on it."""
     depth: Literal[0, 1] = 0
     """1 collects the next batch during the update: data is one update old (`jsafe.data.PrefetchCollector`)."""
-    log_interval: int = 10_000
+    log_interval: int = number(10_000, low=1, high=10**15)
     """Environment steps between two rows of progress.csv."""
-    checkpoint_seconds: float = 300.0
+    checkpoint_seconds: float = number(300.0, low=0, high=1e9)
     """Wall-clock seconds between two checkpoints."""
-    keep_checkpoints: int = 2
+    keep_checkpoints: int = number(2, low=1, high=10**6)
     """Newest checkpoints to keep."""
     tensorboard: bool = True
     """Write TensorBoard event files beside progress.csv."""
@@ -48,21 +56,14 @@ class RunConfig:
     """Mirror the rows of progress.csv to Weights & Biases (needs the extra `wandb`)."""
 
     def __post_init__(self):
-        if self.costs not in ("sum", "separate"):
-            raise ValueError(unknown("costs", self.costs, ("sum", "separate")))
-        if self.depth not in (0, 1) or isinstance(self.depth, bool):
-            raise ValueError(f"depth must be 0 or 1, got {self.depth!r}")
-        for name, low in (("total_steps", 1), ("seed", 0), ("log_interval", 1), ("keep_checkpoints", 1)):
-            _require(name, getattr(self, name), low)
-        if self.num_threads is not None:
-            _require("num_threads", self.num_threads, 1)
-        if not self.checkpoint_seconds >= 0 or math.isinf(self.checkpoint_seconds):
-            raise ValueError(f"checkpoint_seconds must be finite and at least 0, got {self.checkpoint_seconds}")
-
-
-def _require(name: str, value: int, low: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise ValueError(f"{name} must be a whole number of at least {low}, got {value!r}")
+        options = self.env_options
+        pairs = tuple(options.items()) if isinstance(options, dict) else tuple(tuple(pair) for pair in options)
+        for pair in pairs:
+            if len(pair) != 2 or not isinstance(pair[0], str) or not isinstance(pair[1], Value):
+                raise ValueError(f"env_options must be pairs of a name and a plain value, got {pair!r}")
+        object.__setattr__(self, "env_options", ())
+        super().__post_init__()
+        object.__setattr__(self, "env_options", pairs)
 
 
 def env_seed(seed: int, purpose: int = 0) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import json
 import os
@@ -15,12 +16,14 @@ import numpy as np
 from rich.console import Console
 
 from jsafe import data
-from jsafe.curves import logging
-from jsafe.runs.build import make_env, make_learner
+from jsafe.curves.screen import Progress
+from jsafe.envs import VectorEnv
+from jsafe.runs.build import build_env, build_learner
 from jsafe.runs.checkpoint import Loaded, load_state
-from jsafe.runs.config import env_seed
+from jsafe.runs.config import RunConfig, env_seed
 from jsafe.runs.folder import RunError, read
-from jsafe.types import Learner
+from jsafe.spaces import difference
+from jsafe.types import Learner, env_spec
 
 
 def evaluate(
@@ -45,40 +48,46 @@ def evaluate(
       console: Where to show progress; nowhere by default.
 
     Returns:
-      What the file holds: mean and standard deviation (`std`, over episodes) of `return`, `cost` (summed over the cost
-      signals) and `length`, `success` (share), `cost_rate` (cost per step), and `per_episode` values.
+      What the file holds: mean and standard deviation (`std`, over episodes) of `return` and `length`, `success`
+      (share), `costs` (see `cost_report`), with a single cost also `cost` and `cost_rate` (per step), and
+      `per_episode` values.
 
     Raises:
-      RunError: If there is no run, or the file cannot be written.
+      RunError: If there is no run, the task does not fit the policy, or the file cannot be written.
       CheckpointError: If there is no readable checkpoint.
-      ValueError: For fewer than one episode.
+      ValueError: For fewer than one episode, or an unknown task.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    config, algorithm, _ = read(folder)
+    run = read(folder)
     learner, loaded = restore(folder)
-    seed = env_seed(config.seed, 1) if seed is None else seed
-    made = make_env(env or config.env, min(episodes, 16), seed, num_threads, config.costs)
+    seed = env_seed(run.config.seed, 1) if seed is None else seed
+    config = elsewhere(run.config, env)
+    made = build_env(config, min(episodes, 16), seed, num_threads)
     each = -(-episodes // made.num_envs)  # at most, and of at most `horizon` steps
     with contextlib.ExitStack() as stack:
         stack.callback(made.close)
+        check_fit(made, learner)
         on_step = show_progress(stack, console, each * made.num_envs * made.spec.horizon)
         result = rollout(made, learner, loaded.state, episodes, seed, deterministic, on_step)
+        names = tuple(made.spec.cost_names)
     report = {
-        "algorithm": algorithm,
-        "env": env or config.env,
+        "algorithm": run.algorithm,
+        "env": config.env,
         "iteration": loaded.iteration,
         "env_steps": loaded.extra["env_steps"],
         "episodes": episodes,
         "deterministic": deterministic,
         "seed": seed,
         **_statistics(result),
+        "costs": cost_report(result["cost"], result["length"], names, run.options),
+        "per_episode": {name: values.tolist() for name, values in result.items()},
     }
     path = Path(folder) / "evaluation.json"
     try:
         path.write_text(json.dumps(report, indent=1) + "\n")
     except OSError as error:
-        raise RunError(f"cannot write {path}: {error}") from error
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     return report
 
 
@@ -87,18 +96,32 @@ def restore(folder: str | os.PathLike) -> tuple[Learner, Loaded]:
 
     Example:
       >>> learner, loaded = jsafe.runs.evaluation.restore("runs/seditor")
-      >>> out = learner.act(learner.policy(loaded.state), obs, key, True)
+      >>> policy, memory = learner.policy(loaded.state), learner.memory.init(len(obs))
+      >>> out = learner.act(policy, memory, obs, key, True)
     """
-    config, algorithm, options = read(folder)
-    learner = make_learner(algorithm, options, config.env, config.costs)
+    learner = build_learner(read(folder))
     return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)))
+
+
+def elsewhere(config: RunConfig, env: str | None) -> RunConfig:
+    """The run's settings on another task; its own where that is None (or the same)."""
+    return config if env in (None, config.env) else dataclasses.replace(config, env=env, env_options=())
+
+
+def check_fit(made: VectorEnv, learner: Learner) -> None:
+    """Raises RunError if a policy cannot act in an environment."""
+    here = env_spec(made)
+    for name in ("obs", "action"):
+        why = difference(getattr(here, name), getattr(learner.spec, name))
+        if why:
+            raise RunError(f"the {name} space of {made.spec.id} is not the one the policy was trained with: {why}")
 
 
 def show_progress(stack: contextlib.ExitStack, console: Console | None, total: int) -> Callable[[int], None] | None:
     """Shows environment steps on a console until the stack is left."""
     if console is None:
         return None
-    progress = logging.Progress(console, total, plain_seconds=5.0)
+    progress = Progress(console, total, plain_seconds=5.0)
     stack.callback(progress.close)
     return functools.partial(progress.update, values={})
 
@@ -112,30 +135,56 @@ def rollout(
     deterministic: bool,
     on_step: Callable[[int], None] | None = None,
 ) -> dict[str, Any]:
-    return data.evaluate(
-        env,
-        learner.act,
-        learner.policy(state),
-        episodes,
-        jax.random.key(seed),
-        deterministic,
-        frame_stack=getattr(learner.data, "frame_stack", 1),
-        transform=getattr(learner.data, "transform", None),
-        seed=seed,
-        on_step=on_step,
-    )
+    """`jsafe.data.evaluate` of the policy in a learner's state."""
+    key = jax.random.key(seed)
+    return data.evaluate(env, learner, learner.policy(state), episodes, key, deterministic, seed=seed, on_step=on_step)
+
+
+def cost_report(cost: np.ndarray, length: np.ndarray, names: tuple[str, ...], options: Any) -> list[dict[str, Any]]:
+    """Each cost by name, against its own limit.
+
+    Args:
+      cost: `[E, M]`, undiscounted, of E episodes.
+      length: `[E]`.
+      names: Of the M costs.
+      options: The algorithm's; its `limit` (`CostLimit`), where it has one.
+
+    Returns:
+      For each cost `name`, `mean`, `std` and `error` (standard error of the mean) per episode, `p95`, `worst`,
+      `per_step`; with a limit also `limit`, `per` (its unit), `above` (share of episodes above it; per step: whose own
+      mean is above it) and `kept` (whether the mean is not above it).
+    """
+    limit = getattr(options, "limit", None) if getattr(options, "constrained", True) else None
+    limits = limit.values(cost.shape[1]) if limit is not None else (None,) * cost.shape[1]
+    rows = []
+    for name, column, bound in zip(names, cost.T, limits):
+        row = {
+            "name": name,
+            **_mean_std(column),
+            "error": float(column.std(ddof=1) / np.sqrt(len(column))) if len(column) > 1 else float("nan"),
+            "p95": float(np.quantile(column, 0.95)),
+            "worst": float(column.max()),
+            "per_step": float(column.sum() / length.sum()),
+        }
+        if bound is not None and limit is not None:
+            each = column if limit.per == "episode" else column / length
+            mean = row["mean"] if limit.per == "episode" else row["per_step"]
+            row |= {
+                "limit": bound,
+                "per": limit.per,
+                "above": float((each > bound).mean()),
+                "kept": bool(mean <= bound),
+            }
+        rows.append(row)
+    return rows
 
 
 def _statistics(result: dict[str, np.ndarray]) -> dict[str, Any]:
-    cost = result["cost"].sum(axis=1)
-    return {
-        "return": _mean_std(result["return"]),
-        "cost": _mean_std(cost),
-        "length": _mean_std(result["length"]),
-        "success": float(result["success"].mean()),
-        "cost_rate": float(cost.sum() / result["length"].sum()),
-        "per_episode": {name: values.tolist() for name, values in result.items()},
-    }
+    report: dict[str, Any] = {"return": _mean_std(result["return"]), "length": _mean_std(result["length"])}
+    if result["cost"].shape[1] == 1:
+        report["cost"] = _mean_std(result["cost"][:, 0])
+        report["cost_rate"] = float(result["cost"].sum() / result["length"].sum())
+    return report | {"success": float(result["success"].mean())}
 
 
 def _mean_std(values: np.ndarray) -> dict[str, float]:

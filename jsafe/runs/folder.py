@@ -6,18 +6,29 @@ import importlib.metadata
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from jsafe import registry
 from jsafe.options import from_json, to_json
-from jsafe.runs.build import make_learner
+from jsafe.runs.build import build_learner
+from jsafe.runs.checkpoint import sealed, unsealed
 from jsafe.runs.config import RunConfig
+
+CONFIG = "config.json"
 
 
 class RunError(RuntimeError):
     """A run that cannot start or continue, with a message for the user."""
+
+
+class Run(NamedTuple):
+    """What a run folder says: how to run (`config`), the algorithm by name, and its options."""
+
+    config: RunConfig
+    algorithm: str
+    options: Any
 
 
 def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.PathLike) -> Path:
@@ -27,13 +38,18 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
       ValueError: If there is no such task, or the options do not fit it; no folder is made then.
       RunError: If the folder holds a run already, or cannot be written.
     """
-    make_learner(algorithm, options, config.env, config.costs)
+    run = Run(config, algorithm, options)
+    description = to_json(options)  # parts that cannot be saved are told before anything is made
     folder = check_free(folder)
+    build_learner(run)
+    made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        describe(config, algorithm, options, folder)
+        _write(run, description, folder)
     except OSError as error:
-        raise RunError(f"cannot write to the run folder {folder}: {error}") from error
+        if made and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+        raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
     return folder
 
 
@@ -41,44 +57,66 @@ def check_free(folder: str | os.PathLike) -> Path:
     """The folder, if it holds no run.
 
     Raises:
-      RunError: If it does.
+      RunError: If it does, or its name cannot be one.
     """
     folder = Path(folder)
-    if (folder / "config.json").exists():
+    try:
+        taken = (folder / CONFIG).exists()
+    except (OSError, ValueError) as error:  # a name that is too long, or holds a zero byte
+        raise RunError(f"cannot use the run folder {str(folder)[:80]!r}: {error}") from error
+    if taken:
         raise RunError(f"{folder} holds a run already; continue it with --resume {folder}, or name another --run-dir")
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file, not a folder")
     return folder
 
 
-def describe(config: RunConfig, algorithm: str, options: Any, folder: Path) -> None:
-    """Writes config.json, at once or not at all."""
+def write(run: Run, folder: Path) -> None:
+    """Writes config.json, at once or not at all.
+
+    Raises:
+      OSError: If it cannot be written.
+    """
+    _write(run, to_json(run.options), folder)
+
+
+def _write(run: Run, options: Any, folder: Path) -> None:
     description = {
         "jsafe": importlib.metadata.version("jsafe"),
         "jax": jax.__version__,
-        "algorithm": algorithm,
-        "config": to_json(options),
-        "run": to_json(config),
+        "algorithm": run.algorithm,
+        "config": options,
+        "run": to_json(run.config),
     }
-    temporary = folder / ".config.json.new"
-    temporary.write_text(json.dumps(description, indent=2) + "\n")
-    os.replace(temporary, folder / "config.json")
+    temporary = folder / f".{CONFIG}.new"
+    temporary.write_bytes(sealed(description))
+    os.replace(temporary, folder / CONFIG)
 
 
-def read(folder: str | os.PathLike) -> tuple[RunConfig, str, Any]:
-    """Run config, algorithm and algorithm config of a run folder.
+def read(folder: str | os.PathLike) -> Run:
+    """Run config, algorithm and options of a run folder, checked like words on the command line.
 
     Raises:
-      RunError: If the folder holds no run, or its config.json cannot be read or does not fit this version.
+      RunError: If the folder holds no run, its config.json is damaged, or it does not fit this version.
     """
-    path = Path(folder) / "config.json"
+    path = Path(folder) / CONFIG
     try:
-        data = json.loads(path.read_text())
-        algorithm = registry.get(data["algorithm"])
-        return (
-            from_json(RunConfig, data["run"]),
-            algorithm.name,
-            from_json(algorithm.config, data["config"]),
-        )
+        data = path.read_bytes()
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise RunError(f"{folder} is not a run folder: it has no config.json") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{folder} is not a run folder: it has no {CONFIG}") from error
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
+    try:
+        described = json.loads(data)
+        version = described.get("jsafe", "") if isinstance(described, dict) else ""
+        if isinstance(version, str) and version.startswith("0.1."):
+            raise RunError(
+                f"{folder} was made by jsafe {version}, whose options and parameters have another layout: evaluate and "
+                "resume it with that version (`jsafe plot` draws it here, too)"
+            )
+        described = unsealed(data)
+        algorithm = registry.get(described["algorithm"])
+        config = from_json(RunConfig, described["run"])
+        return Run(config, algorithm.name, from_json(type(algorithm.config), described["config"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} cannot be used: {error}") from error

@@ -15,15 +15,16 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from jsafe.curves import logging
-from jsafe.data.many import ManyCollector
+from jsafe.curves import screen
+from jsafe.curves.screen import Progress
+from jsafe.data import BadValueError, ManyCollector
 from jsafe.options import difference, to_json
-from jsafe.runs import config as configs
-from jsafe.runs import session as sessions
-from jsafe.runs.build import make_env as build_env
-from jsafe.runs.build import make_learner
+from jsafe.runs.build import build_env, build_learner
+from jsafe.runs.config import env_seed
 from jsafe.runs.folder import RunError, read
 from jsafe.runs.loop import INIT_FOLD
+from jsafe.runs.session import Outcome, Session, Signals, held
+from jsafe.scale.processes import Team
 from jsafe.types import Key, Learner, Metrics
 
 
@@ -106,7 +107,7 @@ def run_many(
 
 def train_many(
     folders: Sequence[str | os.PathLike], *, num_threads: int | None = None, console: Console | None = None
-) -> list[Any]:
+) -> list[Outcome]:
     """Trains the new runs of several folders (made by `start`) in one program.
 
     Each folder gets what `train` would write, and is continued by itself (`jsafe train --resume FOLDER`), exactly but
@@ -135,48 +136,72 @@ def train_many(
             lines.append(f"algorithm: {algorithm!r} there, {name!r} here")
         if lines:
             raise RunError(f"{folder} cannot share a program with {folders[0]}:\n  " + "\n  ".join(lines))
-    with sessions.Signals() as stop, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Signals())
+        for folder in folders:
+            stack.enter_context(held(folder))
         quiet = Console(file=stack.enter_context(open(os.devnull, "w")))
-        built = {options: make_learner(algorithm, options, config.env, config.costs) for *_, options in described}
-        learners = [built[options] for *_, options in described]
+        built = {run.options: build_learner(run) for run in described}
+        learners = [built[run.options] for run in described]
 
         def make_env(num_envs):
-            return build_env(config.env, num_envs, 0, num_threads or config.num_threads, config.costs)
+            return build_env(config, num_envs, 0, num_threads)
 
-        collector = ManyCollector(make_env, learners, [configs.env_seed(each.seed) for each, *_ in described])
+        seeds = [env_seed(run.config.seed) for run in described]
+        collector = ManyCollector(make_env, learners, seeds, on_bad=config.on_bad)
         stack.callback(collector.close)
-        trainers = [
-            sessions.Trainer(*each, quiet, None)
-            for each in zip(folders, *map(list, zip(*described)), learners, collector.collectors)
+        sessions = [
+            Session(*each, quiet, Team.alone()) for each in zip(folders, described, learners, collector.collectors)
         ]
-        for folder, trainer in zip(folders, trainers):
-            stack.callback(trainer.close)
-            if trainer.iteration:
+        for folder, session in zip(folders, sessions):
+            stack.callback(session.close)
+            if session.iteration:
                 raise RunError(f"{folder} was trained already; continue it by itself: jsafe train --resume {folder}")
-        console = console or Console(stderr=True)
-        console.print(f"{algorithm} on {config.env}: {len(folders)} runs side by side", highlight=False, soft_wrap=True)
-        progress = logging.Progress(console, config.total_steps)
+        console = console or screen.console()
+        title = f"{algorithm} on {config.env}: {len(folders)} runs side by side"
+        console.print(title, markup=False, highlight=False, soft_wrap=True)
+        progress = Progress(console, config.total_steps)
         stack.callback(progress.close)
-        for trainer in trainers:
-            trainer.progress = _Shared(progress, trainer.folder)
-        keys = [trainer.key for trainer in trainers]
-        outcomes: list[Any] = [None] * len(trainers)
-        saved = time.monotonic()
-        for step in run_many(learners, collector, keys=keys, total_steps=config.total_steps):
+        for session in sessions:
+            session.progress = _Shared(progress, session.folder)
+        return _train_together(sessions, learners, collector, progress, stop)
+
+
+def _train_together(
+    sessions: Sequence[Session],
+    learners: Sequence[Learner],
+    collector: ManyCollector,
+    progress: Progress,
+    stop: Signals,
+) -> list[Outcome]:
+    """All runs to their ends."""
+    config = sessions[0].config
+    outcomes: list[Outcome | None] = [None] * len(sessions)
+    saved = time.monotonic()
+    steps = run_many(learners, collector, keys=[session.key for session in sessions], total_steps=config.total_steps)
+    try:
+        for step in steps:
             due = time.monotonic() - saved >= config.checkpoint_seconds
             number = stop.signal
-            for r, trainer in enumerate(trainers):
+            for r, session in enumerate(sessions):
                 if outcomes[r] is None:
-                    outcomes[r] = trainer.take(_Slice(step, r), number, due)
+                    session.step = _Slice(step, r)  # type: ignore[assignment]
+                    outcomes[r] = session.take(session.step, number, due)  # type: ignore[arg-type]
             saved = time.monotonic() if due else saved
-            known = [episodes for episodes in step.episodes if np.isfinite(episodes["episode/length"])]
-            progress.update(
-                step.env_steps,
-                {name: np.mean([each[name] for each in known]) for name in step.episodes[0]} if known else {},
-            )
+            progress.update(step.env_steps, _means(step.episodes))
             if all(outcomes):
                 break
-        return [each or trainer.ended("finished", collector.env_steps) for each, trainer in zip(outcomes, trainers)]
+    except BadValueError as error:
+        return [each or session.refused(error) for each, session in zip(outcomes, sessions)]
+    except (Exception, KeyboardInterrupt) as error:
+        return [each or session.failed(error) for each, session in zip(outcomes, sessions)]
+    return [each or session.ended("finished", collector.env_steps) for each, session in zip(outcomes, sessions)]
+
+
+def _means(episodes: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The statistics of the runs that have finished episodes, averaged."""
+    known = [each for each in episodes if np.isfinite(each["episode/length"])]
+    return {name: float(np.mean([each[name] for each in known])) for name in episodes[0]} if known else {}
 
 
 class _Slice:
@@ -195,7 +220,7 @@ class _Slice:
 class _Shared:
     """The progress line of all runs, as one of them sees it: it may speak up, but not draw."""
 
-    def __init__(self, progress: logging.Progress, folder: Path):
+    def __init__(self, progress: Progress, folder: Path):
         self._progress, self._folder = progress, folder
 
     def update(self, env_steps: int, values: Any) -> None:

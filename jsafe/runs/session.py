@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import math
 import os
 import signal
@@ -18,25 +17,29 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from jsafe.curves import logging
-from jsafe.data import PrefetchCollector, make_collector
+from jsafe.curves import screen
+from jsafe.curves.csv_table import CsvTable
+from jsafe.curves.interval import Interval
+from jsafe.curves.screen import Progress, count
+from jsafe.curves.sinks import Events, WandbRun
+from jsafe.data import BadValueError, PrefetchCollector
 from jsafe.options import to_json
-from jsafe.runs import config as configs
 from jsafe.runs import folder as folders
-from jsafe.runs.build import make_env, make_learner
+from jsafe.runs.build import build_collector, build_learner
 from jsafe.runs.checkpoint import Checkpoints, free_bytes, tree_bytes
-from jsafe.runs.folder import RunError, read
+from jsafe.runs.folder import CONFIG, Run, RunError, read
+from jsafe.runs.lock import LockedError, lock
 from jsafe.runs.loop import TrainStep, run
-from jsafe.scale import devices as parallel
+from jsafe.scale import devices
 from jsafe.scale.processes import Team, TeamCollector, local_learner, lost_process
-from jsafe.types import ReplayData
 
 
 class Outcome(NamedTuple):
     """How `train` ended.
 
     Attributes:
-      status: `finished`, `interrupted`, `diverged`, or `unsaved` (the last checkpoint could not be written).
+      status: `finished`, `interrupted`, `diverged`, `failed` (an exception ended it), or `unsaved` (the last checkpoint
+        could not be written).
       folder: The run folder.
       iteration: Iterations done.
       env_steps: Environment steps done.
@@ -66,15 +69,16 @@ def train(
 
     Continuing is exact: the learner, the replay, the engine with its random streams, all counters and the unfinished
     averages of the learning curve are restored, and rows written after the checkpoint are dropped, so that
-    progress.csv and the checkpoints equal those of an unbroken run (`logging.WALL_COLUMNS` aside).
+    progress.csv and the checkpoints equal those of an unbroken run (the columns of wall time aside).
 
     SIGINT and SIGTERM end the iteration, save and return; a second one kills. A checkpoint, row or event that cannot
     be written (full disk) is reported and tried again later, while training goes on. A metric that is not finite, or
-    NaN in the state, ends the run before it is saved.
+    NaN in the state, ends the run before it is saved; so does a reward, cost or observation that no learner can use.
+    After any other exception what can be saved is saved.
 
     Args:
       folder: The run folder.
-      total_steps: Replaces the stored number of steps (to train a finished run further).
+      total_steps: Of this session, in place of the stored number (to train a finished run further).
       num_threads: Replaces the stored number of threads.
       console: Where to report; standard error by default.
       team: The processes of a distributed run; each of them calls this function. They need a common file system, but
@@ -83,81 +87,108 @@ def train(
         and losses from there on, which belongs to a process.
 
     Raises:
-      RunError: Before training, if the folder cannot be written or the disk is too small.
+      RunError: Before training, if the folder is in use, cannot be written or the disk is too small.
       LostProcessError: If another process of the team has ended or cannot be reached.
       CheckpointError: If the checkpoint cannot be read, or does not fit the config.
     """
-    config, algorithm, options = read(folder)
-    try:
-        if total_steps is not None and total_steps != config.total_steps:
-            config = dataclasses.replace(config, total_steps=total_steps)
-            if team is None or team.index == 0:
-                folders.describe(config, algorithm, options, Path(folder))
-    except OSError as error:
-        raise RunError(f"cannot write to the run folder {folder}: {error}") from error
-    with Signals() as stop, lost_process(team, Path(folder), Checkpoints(folder).list), contextlib.ExitStack() as stack:
-        if config.depth and team is not None:
-            raise RunError("depth must be 0 in a distributed run, got 1")
-        if team is not None and team.index > 0:
+    folder, team = Path(folder), team or Team.alone()
+    described = read(folder)
+    config = described.config
+    if config.depth and team.count > 1:
+        raise RunError("depth must be 0 in a distributed run, got 1")
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Signals())
+        if team.index == 0:
+            stack.enter_context(held(folder))
+        else:
             console = Console(file=stack.enter_context(open(os.devnull, "w")))
-        axis_name = None if team is None else team.mesh.axis_names[0]
-        learner = make_learner(algorithm, options, config.env, config.costs, axis_name)
-        mine = learner if team is None else local_learner(learner, team)
-        seed = configs.env_seed(config.seed) + (0 if team is None else team.index * mine.data.num_envs)
-        env = make_env(config.env, mine.data.num_envs, seed, num_threads or config.num_threads, config.costs)
-        stack.callback(env.close)
-        collector = make_collector(env, mine, seed=seed)
+        stack.enter_context(lost_process(team, folder, Checkpoints(folder).list))
+        learner = build_learner(described, team.axis_name)
+        mine = local_learner(learner, team)
+        collector: Any = build_collector(described, mine, stack, team.index * mine.feed.num_envs, num_threads)
         if config.depth:
             collector = PrefetchCollector(collector, config.depth)
             stack.callback(collector.close)
-        if team is not None:
+        if team.count > 1:
             collector = TeamCollector(collector, team)
-        console = console or Console(stderr=True)
-        trainer = Trainer(Path(folder), config, algorithm, options, learner, collector, console, team)
-        stack.callback(trainer.close)
-        return trainer.loop(stop)
+        session = Session(folder, described, learner, collector, console or screen.console(), team, total_steps)
+        stack.callback(session.close)
+        return session.loop(stop)
 
 
-class Trainer:
+@contextlib.contextmanager
+def held(folder: Path):
+    """Holds a run folder.
+
+    Raises:
+      RunError: If another process does, or the folder cannot be written.
+    """
+    try:
+        holding = lock(folder)
+        descriptor = holding.__enter__()
+    except LockedError as error:
+        raise RunError(str(error)) from None
+    except OSError as error:
+        raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
+    try:
+        yield descriptor
+    finally:
+        holding.__exit__(None, None, None)
+
+
+class Session:
     """One session of a run: everything that touches files or the terminal."""
 
-    def __init__(self, folder, config, algorithm, options, learner, collector, console, team):
-        self.team, self.writes, self.votes = team, team is None or team.index == 0, None
-        self._again = "" if team is None else " --distributed"
-        self.folder, self.config, self.console = folder, config, console
-        self.learner, self.collector, self.total_steps = learner, collector, config.total_steps
+    def __init__(
+        self,
+        folder: Path,
+        described: Run,
+        learner: Any,
+        collector: Any,
+        console: Console,
+        team: Team,
+        total_steps: int | None = None,
+    ):
+        self.team, self.writes, self.votes = team, team.index == 0, None
+        self._again = " --distributed" if team.count > 1 else ""
+        self.folder, self.described, self.config, self.console = folder, described, described.config, console
+        self.learner, self.collector = learner, collector
+        self.total_steps = self.config.total_steps if total_steps is None else total_steps
+        config = self.config
         self.key = jax.random.key(config.seed)
         description = {
-            "algorithm": algorithm,
+            "algorithm": described.algorithm,
             "env": config.env,
+            "env_options": to_json(config.env_options),
             "costs": config.costs,
             "seed": config.seed,
-            "options": to_json(options),
+            "options": to_json(described.options),
             "prng": str(jax.random.key_impl(self.key)),
         }
-        defaults = {"options": to_json(type(options)())}
-        self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description, defaults=defaults)
-        self.interval = logging.Interval()
-        self.table = logging.CsvTable(folder / "progress.csv")
+        self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description)
+        self.interval = Interval()
+        self.table = CsvTable(folder / "progress.csv")
         self.values: dict[str, float] = {}
         self.problems: dict[str, str] = {}
         self.elapsed_before = 0.0
         self.started = self.saved_at = time.monotonic()
+        self.step: TrainStep | None = None
         template = jax.eval_shape(learner.init, self.key)
         loaded = self._load(template)
         self.state = None if loaded is None else loaded.state
         self.iteration = self.saved = 0 if loaded is None else loaded.iteration
-        self.events = []
+        self.events: list[Any] = []
+        dropped = 0
         try:
             if self.writes:
                 self._check_room(template)
-                self.table.continue_after(self.iteration)
+                dropped = self.table.continue_after(self.iteration)
             if self.writes and config.tensorboard:
-                self.events.append(logging.Events(folder / "tensorboard", collector.env_steps))
+                self.events.append(Events(folder / "tensorboard", collector.env_steps))
             if self.writes and config.wandb:
-                self.events.append(logging.WandbRun(folder, description))
+                self.events.append(WandbRun(folder, description))
         except OSError as error:
-            raise RunError(f"cannot write to the run folder {folder}: {error}") from error
+            raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
         if loaded is not None:
             self.elapsed_before = loaded.extra["elapsed"]
             self.interval.load_state_dict(loaded.extra["interval"])
@@ -167,11 +198,14 @@ class Trainer:
                 self.interval.forget_episodes()
         self.next_row = self._row_after(collector.env_steps)
         self.row_mark = (time.monotonic(), collector.env_steps)
-        what = f"continuing at {logging.count(collector.env_steps)} steps" if self.iteration else "starting"
-        console.print(
-            f"{algorithm} on {config.env}, seed {config.seed}: {what} in {folder}", highlight=False, soft_wrap=True
-        )
-        self.progress = logging.Progress(console, config.total_steps, collector.env_steps)
+        what = f"continuing at {count(collector.env_steps)} steps" if self.iteration else "starting"
+        title = f"{described.algorithm} on {config.env}, seed {config.seed}: {what} in {folder}"
+        console.print(title, markup=False, highlight=False, soft_wrap=True)
+        self.progress: Any = Progress(console, self.total_steps, collector.env_steps)
+        if dropped:
+            self.progress.message(f"warning: {dropped} damaged lines of {self.table.path} are left out")
+        for problem in self.checkpoints.problems:
+            self.progress.message(f"warning: {problem}")
 
     def close(self) -> None:
         """Ends the progress line and the event files."""
@@ -180,7 +214,7 @@ class Trainer:
             events.close()
 
     def loop(self, stop: Signals) -> Outcome:
-        """Trains until the end, a signal, or divergence."""
+        """Trains until the end, a signal, divergence, or an exception."""
         steps = run(
             self.learner,
             self.collector,
@@ -188,14 +222,42 @@ class Trainer:
             total_steps=self.total_steps,
             state=self.state,
             iteration=self.iteration,
-            update=None if self.team is None else parallel.shard_map_update(self.learner, self.team.mesh),
+            update=devices.shard_map_update(self.learner, self.team.mesh) if self.team.count > 1 else None,
         )
         self.state = None  # the generator has its own; holding this one would double the memory
-        for step in steps:
-            outcome = self.take(step, *self._wishes(stop))
-            if outcome is not None:
-                return outcome
+        try:
+            for self.step in steps:
+                outcome = self.take(self.step, *self._wishes(stop))
+                if outcome is not None:
+                    return outcome
+        except BadValueError as error:
+            return self.refused(error)
+        except (Exception, KeyboardInterrupt) as error:
+            if self.team.count > 1:  # the others are told by `lost_process`
+                raise
+            return self.failed(error)
         return self.ended("finished", self.collector.env_steps)
+
+    def refused(self, error: BadValueError) -> Outcome:
+        """The outcome where an environment gave what no learner can use; nothing of it was saved."""
+        message = f"the run was stopped: {error}; {self._kept()}"
+        return Outcome("diverged", self.folder, self.iteration, self.collector.env_steps, self.values, message=message)
+
+    def failed(self, error: BaseException) -> Outcome:
+        """Saves what an exception has left, and says how to go on."""
+        if self.step is not None and self.saved < self.iteration:
+            # A state that the failed update had been given already cannot be read any more.
+            with contextlib.suppress(Exception):
+                if not self._not_finite(self.step.state):
+                    self._save(self.step.state)
+        again = f"; continue with: jsafe train --resume {self.folder}" if self.saved else ""
+        message = f"{type(error).__name__}: {error or 'no message'}; {self._kept()}{again}"
+        return Outcome("failed", self.folder, self.iteration, self.collector.env_steps, self.values, message=message)
+
+    def _kept(self) -> str:
+        if not self.saved:
+            return "there is no checkpoint yet"
+        return f"the last good checkpoint, of iteration {self.saved}, is kept"
 
     def take(self, step: TrainStep, number: int | None, due: bool) -> Outcome | None:
         """Notes one iteration, and writes what is due.
@@ -227,7 +289,7 @@ class Trainer:
         """The signal to stop for, and whether to save now. A team acts on what its processes wished one iteration ago,
         so that all do the same without waiting for each other."""
         due = time.monotonic() - self.saved_at >= self.config.checkpoint_seconds
-        if self.team is None:
+        if self.team.count == 1:
             return stop.signal, due
         before, self.votes = self.votes, self.team.votes((stop.signal is not None, due and self.writes))
         if before is None:
@@ -236,7 +298,7 @@ class Trainer:
         return ((stop.signal or signal.SIGTERM) if stopping else None), saving > 0
 
     def _load(self, template: Any) -> Any:
-        if self.team is None:
+        if self.team.count == 1:
             return self.checkpoints.load(template, self.collector)
         loaded = None
         for turn in (True, False):  # process 0 first: it may put damaged files aside
@@ -260,12 +322,13 @@ class Trainer:
             "time/steps_per_second": round((env_steps - before) / max(now - then, 1e-9), 3),
             **self.interval.row(),
         }
-        if self.team is not None:
+        if self.team.count > 1:
             row |= self.collector.pooled(row["episode/count"])
         self.values = row
         self.next_row, self.row_mark = self._row_after(env_steps), (now, env_steps)
         self.progress.update(env_steps, row)
         if self.writes:
+            self._attempt(CONFIG, self._keep_folder)
             self._attempt("progress.csv", lambda: self.table.append(row))
         scalars = {name: value for name, value in row.items() if name not in ("iteration", "env_steps")}
         for events in self.events:
@@ -273,7 +336,7 @@ class Trainer:
 
     def _save(self, state: Any) -> None:
         collector, interval = self.collector, self.interval.state_dict()
-        if self.team is not None:
+        if self.team.count > 1:
             self.team.check_equal(state)
             collector = self.collector.snapshot()
             counts = self.team.gather(interval["episodes"].get("episode/count", 0.0))
@@ -292,10 +355,25 @@ class Trainer:
             self.saved = self.iteration
 
         if self.writes:
+            self._attempt(CONFIG, self._keep_folder)
             self._attempt("the checkpoint", save)
-        if self.team is not None:
+        if self.team.count > 1:
             self.saved, self.votes = self.team.gather(self.saved)[0], None
         self.saved_at = time.monotonic()
+
+    def _keep_folder(self) -> None:
+        """Restores what was taken away under a running session, as far as it is known here, and says so."""
+        lost = [] if (self.folder / CONFIG).exists() else [CONFIG]
+        lost += [self.table.path.name] if self.table.vanished else []
+        if not lost:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if CONFIG in lost:
+            folders.write(self.described, self.folder)
+        self.progress.message(
+            f"warning: {' and '.join(lost)} had vanished from {self.folder} while the run was training; "
+            "the configuration is restored, the curve begins anew"
+        )
 
     def _attempt(self, what: str, write: Any) -> None:
         """Writes, or reports why it could not be done (once per reason)."""
@@ -315,8 +393,8 @@ class Trainer:
 
     def _diverged(self, step: TrainStep, names: list[str]) -> Outcome:
         shown = ", ".join(names[:5]) + (" ..." if len(names) > 5 else "")
-        kept = f"the last good checkpoint, of iteration {self.saved}, is kept" if self.saved else "none was saved yet"
-        message = f"the run diverged: not finite in iteration {step.iteration} or shortly before: {shown}; {kept}"
+        where = f"in iteration {step.iteration} or shortly before"
+        message = f"the run diverged: not finite {where}: {shown}; {self._kept()}"
         return Outcome("diverged", self.folder, self.iteration, step.env_steps, self.values, message=message)
 
     def ended(self, status: str, env_steps: int, number: int | None = None) -> Outcome:
@@ -333,11 +411,7 @@ class Trainer:
         """An estimate, before training: all checkpoints, one more while writing, and the replay."""
         state = sum(math.prod(leaf.shape) * 4 for leaf in jax.tree.leaves(template))
         need = (self.config.keep_checkpoints + 1) * (state + tree_bytes(self.collector.state_dict()))
-        data, spec = self.learner.data, self.learner.spec
-        if isinstance(data, ReplayData):
-            rows = min(data.num_envs * data.replay_rows, self.total_steps)
-            width = spec.obs_dim * jnp.dtype(data.dtype).itemsize + 4 * (spec.act_dim + spec.num_costs + 3)
-            need += rows * width * 5 // 4
+        need += self.learner.feed.stored_bytes(self.learner.spec, self.total_steps) * 5 // 4
         free = free_bytes(self.folder)
         if free < need:
             raise RunError(

@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from jsafe.curves.logging import WandbRun
+from jsafe.curves.sinks import WandbRun
 
 
 def test_missing_package_is_named(monkeypatch, tmp_path):

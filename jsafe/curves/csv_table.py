@@ -1,0 +1,151 @@
+"""progress.csv: written row by row, read whole."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jsafe.curves.vocabulary import translate
+
+WALL_COLUMNS = ("time/wall_seconds", "time/steps_per_second")
+"""The columns of progress.csv in which a resumed run differs from an unbroken one."""
+
+
+class CsvTable:
+    """An append-only csv file that survives kills and full disks.
+
+    A row that cannot be written is kept and written with the next one; a row of which only a part reached the disk is
+    cut off again.
+
+    Args:
+      path: The file; its folder exists.
+    """
+
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
+        self._rows: list[dict[str, float]] = []
+        self._columns: list[str] | None = None
+
+    def continue_after(self, iteration: int) -> int:
+        """Drops what was written after `iteration`, and a last line that was cut off.
+
+        Returns:
+          The number of damaged rows that were dropped as well; the file as it was is `progress.csv.damaged` then.
+        """
+        if not self.path.exists():
+            return 0
+        rows, damaged = _sound_rows(self.path)
+        if damaged:
+            shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.damaged"))
+        kept = [row for row in rows if float(row["iteration"]) <= iteration]
+        if kept:
+            self._columns = list(kept[0])
+            self._replace(kept)
+        else:
+            self.path.unlink()
+        return damaged
+
+    @property
+    def vanished(self) -> bool:
+        """Whether somebody has taken the file away after rows were written."""
+        return self._columns is not None and not self.path.exists()
+
+    def append(self, row: Mapping[str, float]) -> None:
+        """Adds a row; a file that has vanished begins anew.
+
+        Raises:
+          OSError: If it could not be written; it will be tried again with the next row.
+        """
+        self._rows.append(dict(row))
+        if self.vanished:
+            self._columns = None
+        new = [name for name in row if name not in (self._columns or ())]
+        if self._columns is None or new:
+            kept = _sound_rows(self.path)[0] if self.path.exists() else []
+            columns = [*(self._columns or ()), *new]
+            self._replace([*kept, *self._rows], columns)
+            self._columns = columns
+        else:
+            self._write(self._rows)
+        self._rows = []
+
+    def sync(self) -> None:
+        """Waits until the file is on the disk."""
+        if self.path.exists():
+            with open(self.path, "rb+") as file:
+                os.fsync(file.fileno())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Rows that are not in the file yet."""
+        return {"rows": list(self._rows)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores what `state_dict` returned."""
+        self._rows = list(state["rows"])
+
+    def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        size = self.path.stat().st_size
+        try:
+            with open(self.path, "a", newline="") as file:
+                file.write(_lines(self._columns, rows))
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.truncate(self.path, size)
+            raise
+
+    def _replace(self, rows: list[Mapping[str, Any]], columns: list[str] | None = None) -> None:
+        columns = columns or self._columns
+        temporary = self.path.with_name(f".{self.path.name}.new")
+        with open(temporary, "w", newline="") as file:
+            file.write(",".join(columns) + "\n" + _lines(columns, rows))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+
+
+def _lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([[row.get(name, "") for name in columns] for row in rows])
+    return text.getvalue()
+
+
+def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
+    """Rows of a csv file as text, without a last line that was cut off in writing."""
+    text = Path(path).read_text(errors="replace")
+    return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+
+
+def _sound_rows(path: Path) -> tuple[list[dict[str, str]], int]:
+    """The rows that have a number in each of their cells, or nothing; and how many others there are."""
+    rows = read_csv(path)
+    sound = [row for row in rows if row.get("iteration") and all(map(_is_cell, row.values()))]
+    return sound, len(rows) - len(sound)
+
+
+def _is_cell(text: str | None) -> bool:
+    try:
+        return text == "" or float(text) is not None
+    except (TypeError, ValueError):  # a missing cell, a surplus one, or no number
+        return False
+
+
+def read_progress(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The columns of a progress.csv as float64 arrays, by the names of today; an empty cell is NaN.
+
+    Damaged rows are left out.
+
+    Raises:
+      ValueError: If the file holds no rows.
+    """
+    rows, damaged = _sound_rows(Path(path))
+    if not rows:
+        raise ValueError(f"{path} holds {'damaged rows only' if damaged else 'no rows yet'}")
+    return {translate(name): np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
