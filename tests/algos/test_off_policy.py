@@ -18,8 +18,8 @@ from jsafe.components.rules import Lagrange
 from jsafe.components.temperature import Learned
 from jsafe.data import make_collector
 from jsafe.envs.toy import ToyEnv
-from jsafe.train import run
 from jsafe.testing import check_learner, random_batch
+from jsafe.train import run
 from jsafe.types import env_spec
 
 TINY = {"hidden": (8, 8), "sequences": 4, "num_envs": 4, "sequence_length": 4, "frame_stack": 2, "updates": 1}
