@@ -43,7 +43,7 @@ class Tour(Task):
 
     def costs(self, scene):
         haste = np.linalg.norm(scene.vel["agent"][:, 0], axis=1) - self.limit  # costs where positive
-        return {"hazards": hazard_cost(scene, 0.2), "haste": haste}
+        return {"hazards": hazard_cost(scene, self.kind("hazards").radius), "haste": haste}
 
     def sense(self, scene, group, values):  # only the goal whose turn it is
         wanted = group not in self.order or scene.memory["stage"][:, None] == self.order.index(group)

@@ -47,14 +47,14 @@ def run(name, episodes, sleep, shift, actions=None):
     for i in range(episodes if shift else 0):
         x, y, z = (env.get_state(i)["joints"][joint] for joint in "xyz")
         env.set_state(i, {"joints": {"x": (x[0] + shift, *x[1:]), "y": y, "z": z}})
-    moving = slice(env._free, None)
+    moving = slice(env.simulation.free, None)
     taken = np.empty((STEPS, episodes, env.spec.act_dim))
-    where = np.empty((STEPS, episodes, 1 + env._pos[:, moving].shape[1], 3))
+    where = np.empty((STEPS, episodes, 1 + env.simulation.pos[:, moving].shape[1], 3))
     totals = {"return": np.zeros(episodes), "goals": np.zeros(episodes)}
     start = time.perf_counter()
     for step in range(STEPS):
         taken[step] = pilot(obs, env.spec.obs_slices, TASKS[name], rng) if actions is None else actions[step]
-        where[step, :, 0], where[step, :, 1:] = env._scene.agent_pos, env._pos[:, moving]
+        where[step, :, 0], where[step, :, 1:] = env.simulation.scene.agent_pos, env.simulation.pos[:, moving]
         out = env.step(taken[step])
         obs = out.obs
         totals["return"] += out.reward

@@ -31,7 +31,7 @@ def bare(physics):
     substeps = physics.substeps
 
     def run(thread, rows):
-        (quiet, sensing), options = physics._flags, physics._options[thread]
+        (quiet, sensing), options = physics.flags, physics.options[thread]
         for i in rows:
             model, data = physics.model(thread, i), physics.data[i]
             options.disableflags = quiet
@@ -40,10 +40,10 @@ def bare(physics):
             mujoco.mj_forward(model, data)
 
     def run_driven(thread, rows):
-        (quiet, sensing), options = physics._flags, physics._options[thread]
+        (quiet, sensing), options = physics.flags, physics.options[thread]
         for i in rows:
             model, data = physics.model(thread, i), physics.data[i]
-            mocap, targets = physics._drives[i]
+            mocap, targets = physics.drives[i]
             options.disableflags = quiet
             for target in targets:
                 mocap[:] = target
@@ -61,26 +61,26 @@ def bare(physics):
         if driven:
             times = np.array([data.time for data in physics.data])[:, None]
             physics.aim(times + np.arange(substeps) * physics.world.model.opt.timestep)
-        physics._workers.run(work, physics._chunks)
+        physics.workers.run(work, physics.chunks)
         return time.perf_counter() - start
 
     return step
 
 
-def bare_velocity(env):
+def bare_velocity(simulation):
     """One batched step of physics alone of a velocity task, contact forces for the observation included."""
 
     def run(thread, rows):
         for i in rows:
-            mujoco.mj_step(env.model, env.data[i], env.runner.substeps)
-            if env.runner.forces:
-                mujoco.mj_rnePostConstraint(env.model, env.data[i])
+            mujoco.mj_step(simulation.model, simulation.data[i], simulation.runner.substeps)
+            if simulation.runner.forces:
+                mujoco.mj_rnePostConstraint(simulation.model, simulation.data[i])
 
     def step(actions):
-        for data, action in zip(env.data, actions):
+        for data, action in zip(simulation.data, actions):
             data.ctrl[:] = action
         start = time.perf_counter()
-        env._workers.run(run, env._chunks)
+        simulation.workers.run(run, simulation.chunks)
         return time.perf_counter() - start
 
     return step
@@ -93,7 +93,7 @@ def measure(id: str, num_envs: int, threads: int, seconds: float) -> tuple[float
     rng = np.random.default_rng(0)
     low, high = np.array(engine.spec.action_low), np.array(engine.spec.action_high)
     actions = rng.uniform(low, high, (64, num_envs, engine.spec.act_dim))
-    step = bare_velocity(bound) if isinstance(bound, VelocityEnv) else bare(bound._physics)
+    step = bare_velocity(bound.simulation) if isinstance(bound, VelocityEnv) else bare(bound.physics)
     engine.reset()
     bound.reset()
     spent, count = np.zeros(2), np.zeros(2)
@@ -112,7 +112,7 @@ def measure(id: str, num_envs: int, threads: int, seconds: float) -> tuple[float
             spent[1] += step(actions[(turn + k) % len(actions)])
             count[1] += num_envs
         turn += 1
-        data = bound.data if isinstance(bound, VelocityEnv) else bound._physics.data
+        data = bound.simulation.data if isinstance(bound, VelocityEnv) else bound.physics.data
         if data[0].time > engine.spec.dt * engine.spec.horizon:
             bound.reset()
             for k in range(WARM_UP):

@@ -15,7 +15,7 @@ import numpy as np
 
 import jsafe.envs
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "envs"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests" / "envs" / "safety_gym"))
 import recordings
 
 TOLERANCE = 1e-5
@@ -39,7 +39,7 @@ def replay(path: pathlib.Path) -> tuple[str, list[dict]]:
     id, n = g["meta"]["env"], len(g["reward"])
     env = jsafe.envs.make(id, num_envs=n, seed=0)
     env.reset()
-    model, data = env._world.model, env._physics.data
+    model, data = env.simulation.world.model, env.physics.data
     for k in range(n):
         env.set_state(k, recordings.state(g, k))
     before = [touches(model, d) for d in data]

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import jsafe.envs
+from jsafe.envs.models import joints as joints_of
 from jsafe.envs.velocity import RUNNERS, VELOCITY_IDS
-from jsafe.envs.velocity.state import _continue, _words
+from jsafe.envs.velocity.state import resume, words
 
 DATA = pathlib.Path(__file__).parent / "data"
 NAMES = tuple(RUNNERS)
@@ -20,7 +21,7 @@ def _load(name):
 
 
 def _joint_state(env, qpos, qvel, warmstart):
-    return {name: (qpos[q], qvel[v], warmstart[v]) for name, q, v in env.joints()}
+    return {name: (qpos[q], qvel[v], warmstart[v]) for name, q, v in joints_of(env.simulation.model)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -30,7 +31,7 @@ def test_episodes_follow_the_official_recordings(name):
     env = jsafe.envs.make(f"Safety{name}Velocity-v1", num_envs=1)
     env.reset()
     for k in range(len(g["reward"])):
-        before = np.concatenate([env.data[0].qpos, env.data[0].qvel])
+        before = np.concatenate([env.simulation.data[0].qpos, env.simulation.data[0].qvel])
         recorded = np.concatenate([g["s_qpos"][k], g["s_qvel"][k]])
         if g["k"][k] == 0 or np.abs(before - recorded).max() > 1e-9:  # a new episode, or the recorder changed the speed
             joints = _joint_state(env, g["s_qpos"][k], g["s_qvel"][k], g["s_qacc_warmstart"][k])
@@ -143,7 +144,7 @@ def test_stream_words_round_trip():
     stream.uniform(size=5)
     stream.integers(10, dtype=np.uint32)
     other = np.random.default_rng(9)
-    _continue(other, _words(stream))
+    resume(other, words(stream))
     np.testing.assert_array_equal(other.standard_normal(10), stream.standard_normal(10))
 
 
@@ -184,5 +185,5 @@ def test_models_weigh_what_gymnasiums_do():
                "Ant": 0.91088008, "Humanoid": 42.11603}  # fmt: skip
     for name, weight in weights.items():
         env = jsafe.envs.make(f"Safety{name}Velocity-v1")
-        assert env.model.body_mass.sum() == pytest.approx(weight, rel=1e-6)
+        assert env.simulation.model.body_mass.sum() == pytest.approx(weight, rel=1e-6)
     assert json.dumps(env.spec.obs_slices["cfrc_ext"]) == "[292, 376]"

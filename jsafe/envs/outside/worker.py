@@ -1,17 +1,22 @@
-"""A process that steps some outside environments; run as a script by `jsafe.envs.outside.process`.
+"""A process that steps some outside environments; run as a script by `jsafe.envs.outside.workers`.
 
 It needs numpy and whatever makes the environments, so that it also runs under another interpreter. Commands and
 answers go over a pipe, arrays over shared memory.
 """
 
+import contextlib
 import faulthandler
+import importlib
+import importlib.util
 import math
 import mmap
 import multiprocessing.connection
 import multiprocessing.reduction
 import os
 import pickle
+import signal
 import sys
+import threading
 import traceback
 
 import numpy as np
@@ -19,17 +24,32 @@ import numpy as np
 _HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def layout(n, obs_dim, act_dim, num_costs):
-    """{name: (dtype, shape)} of the shared arrays, in order."""
-    return {
-        "actions": (np.float64, (n, act_dim)),
-        "obs": (np.float64, (n, obs_dim)),
-        "final_obs": (np.float64, (n, obs_dim)),
-        "reward": (np.float64, (n,)),
-        "cost": (np.float64, (n, num_costs)),
-        "terminated": (np.bool_, (n,)),
-        "truncated": (np.bool_, (n,)),
-        "success": (np.bool_, (n,)),
+def _neighbour(name):
+    """A module beside this file, under a name that no environment uses."""
+    spec = importlib.util.spec_from_file_location(f"_jsafe_outside_{name}", os.path.join(_HERE, f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+values = _neighbour("values")
+
+
+def layout(n, obs, action, num_costs):
+    """{name: (dtype, shape)} of the shared arrays, in order; obs and action as `values.describe` gives them."""
+    ((_, kind, shape),) = values.leaves(action)
+    arrays = {"actions": ("int64" if kind == "int32" else "float64", (n, *shape))}
+    for name in ("obs", "final_obs"):
+        arrays |= {path: (dtype, (n, *shape)) for path, dtype, shape in values.leaves(obs, name)}
+    return arrays | {
+        "reward": ("float64", (n,)),
+        "cost": ("float64", (n, num_costs)),
+        "terminated": ("bool", (n,)),
+        "truncated": ("bool", (n,)),
+        "success": ("bool", (n,)),
+        "refused": ("bool", (n,)),
+        "busy": ("int64", (n,)),
     }
 
 
@@ -51,161 +71,209 @@ def _room(dtype, shape):
     return -(-math.prod(shape) * np.dtype(dtype).itemsize // 64) * 64
 
 
-def cost_of(result, info):
-    """Cost of a step as a vector: the third of six results, else `info["cost"]`, else 0."""
-    value = result[2] if len(result) == 6 else info.get("cost", 0.0)
-    return np.atleast_1d(np.asarray(value, float)).ravel()
-
-
-class Outside:
-    """One environment of the Gymnasium or Safety-Gymnasium kind behind a flat interface.
-
-    Attributes:
-      obs_dim, act_dim, low, high, horizon, dt: What a `Spec` holds.
-    """
-
-    def __init__(self, env, limit):
-        self.env, self._limit, self._steps = env, limit, 0
-        space, actions = env.observation_space, env.action_space
-        low, high = getattr(actions, "low", None), getattr(actions, "high", None)
-        if low is None or high is None or not hasattr(actions, "dtype"):
-            raise ValueError(f"the action space must be a Box, got {actions}")
-        self.low, self.high = np.asarray(low, float).ravel(), np.asarray(high, float).ravel()
-        if not (np.isfinite(self.low).all() and np.isfinite(self.high).all()):
-            raise ValueError(f"the action space must have finite bounds, got {actions}")
-        self._actions, self._space = actions, space
-        self._plain = hasattr(space, "low") and hasattr(space, "high")
-        self.obs_dim = int(np.prod(space.shape)) if self._plain else self._flatdim()
-        spec = getattr(env, "spec", None)
-        self.horizon = limit or getattr(spec, "max_episode_steps", None)
-        dt = getattr(getattr(env, "unwrapped", env), "dt", None)
-        self.dt = float(dt) if isinstance(dt, (int, float, np.number)) else math.nan
-
-    def _flatdim(self):
-        from gymnasium.spaces.utils import flatdim
-
-        return int(flatdim(self._space))
-
-    def flat(self, obs):
-        """Observation as a vector."""
-        if not self._plain:
-            from gymnasium.spaces.utils import flatten
-
-            obs = flatten(self._space, obs)
-        obs = np.asarray(obs, float).ravel()
-        if len(obs) != self.obs_dim:
-            raise ValueError(f"an observation has {len(obs)} numbers, the space says {self.obs_dim}")
-        return obs
-
-    def reset(self, seed=None):
-        """First observation of a new episode."""
-        self._steps = 0
-        result = self.env.reset() if seed is None else self.env.reset(seed=int(seed))
-        return self.flat(result[0] if isinstance(result, tuple) else result)
-
-    def step(self, action):
-        """(observation, reward, cost vector, terminated, truncated, success)."""
-        action = np.asarray(action, self._actions.dtype).reshape(self._actions.shape)
-        result = self.env.step(action)
-        if len(result) not in (5, 6):
-            raise ValueError(f"step must return 5 or 6 things, got {len(result)}")
-        info = result[-1] if isinstance(result[-1], dict) else {}
-        self._steps += 1
-        truncated = bool(result[-2]) or (self._limit is not None and self._steps >= self._limit)
-        success = any(bool(info.get(key, False)) for key in ("success", "is_success", "goal_met"))
-        return self.flat(result[0]), float(result[1]), cost_of(result, info), bool(result[-3]), truncated, success
-
-
 def _environment(setup):
     """A new environment and its step limit."""
-    kind, kwargs = setup["kind"], setup["kwargs"]
+    kind, id, kwargs, horizon = setup["kind"], setup["id"], setup["kwargs"], setup["horizon"]
     if kind == "factory":
-        return pickle.loads(setup["factory"])(**kwargs), setup["horizon"]
+        return pickle.loads(setup["factory"])(**kwargs), horizon
     if kind == "safety_gymnasium":
-        sys.path.insert(0, _HERE)
-        import shim
-
-        sys.path.remove(_HERE)
-        env, limit = shim.make(setup["id"], **kwargs)
-        return env, setup["horizon"] or limit
+        env, limit = _neighbour("shim").make(id, **kwargs)
+        return env, horizon or limit
+    if kind == "python":
+        module, _, path = id.partition(":")
+        made = importlib.import_module(module)
+        for name in path.split("."):
+            made = getattr(made, name)
+        return made(**kwargs), horizon
     import gymnasium
 
-    return gymnasium.make(setup["id"], **kwargs), setup["horizon"]
+    longer = {} if horizon is None else {"max_episode_steps": horizon}
+    return gymnasium.make(id, **longer, **kwargs), horizon
 
 
-def _costs(outside):
-    """Length of the cost vector, from one step."""
-    outside.reset(0)
-    middle = 0.5 * (outside.low + outside.high)
-    return len(outside.step(middle)[2])
+class Alarm:
+    """Ends this process where an environment does nothing for so long, wherever in it the time is spent."""
+
+    def __init__(self, seconds):
+        self._seconds = seconds if seconds and hasattr(signal, "setitimer") else None
+        if self._seconds:
+            faulthandler.register(signal.SIGALRM, chain=True)  # says where it hangs, and dies as if nobody had looked
+
+    def wind(self, times=1.0):
+        """Starts the time anew."""
+        if self._seconds:
+            signal.setitimer(signal.ITIMER_REAL, self._seconds * times)
+
+    def stop(self):
+        """Waiting for a command is not hanging."""
+        if self._seconds:
+            signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _spec(setup, outside):
-    spec = {"obs_dim": outside.obs_dim, "act_dim": len(outside.low), "low": outside.low.tolist(),
-            "high": outside.high.tolist(), "horizon": outside.horizon, "dt": outside.dt}  # fmt: skip
-    spec["num_costs"] = _costs(outside) if setup["separate"] else 1
-    return spec
+class Server:
+    """The environments of one process.
 
+    Args:
+      setup: What to make: `kind`, `id`, `kwargs`, `horizon`, `rows`, ...
+      alarm: Watches them.
+    """
 
-def _step(outsides, rows, skipped, arrays):
-    for outside, i in zip(outsides, rows):
-        if i in skipped:  # its episode was cut; it stands at a new start
-            arrays["final_obs"][i], arrays["reward"][i], arrays["cost"][i] = arrays["obs"][i], 0.0, 0.0
-            arrays["terminated"][i], arrays["truncated"][i], arrays["success"][i] = False, True, False
-            continue
-        obs, reward, cost, terminated, truncated, success = outside.step(arrays["actions"][i])
-        width = arrays["cost"].shape[1]
-        if width == 1:
-            cost = cost.sum(keepdims=True)
-        elif len(cost) != width:
-            raise ValueError(f"a step has {len(cost)} costs, the first one had {width}")
-        arrays["final_obs"][i], arrays["reward"][i], arrays["cost"][i] = obs, reward, cost
-        arrays["terminated"][i], arrays["truncated"][i], arrays["success"][i] = terminated, truncated, success
-        arrays["obs"][i] = outside.reset() if terminated or truncated else obs
+    def __init__(self, setup, alarm):
+        self.rows, self.alarm, self.arrays, self.told = setup["rows"], alarm, {}, set()
+        self.outsides = []
+        for _ in self.rows:
+            env, limit = _environment(setup)
+            self.outsides.append(values.Outside(env, limit, setup["cost_key"], setup["flatten"], setup["cost_form"]))
+
+    def facts(self):
+        """What the environments are; a first step tells the form of the costs."""
+        first = self.outsides[0]
+        if first.costs.form is None:
+            first.reset(0)
+            try:
+                first.step(first.action.middle())
+            except ValueError as error:
+                if "values to unpack" not in str(error):
+                    raise
+                raise ValueError("step must return 5 things where Gymnasium wraps it, or 6 with the cost where "
+                                 f"python:MODULE:FUNCTION makes the environment ({error})") from error  # fmt: skip
+        for outside in self.outsides:
+            outside.costs.form = first.costs.form
+        return {"obs": first.obs.described, "action": first.action.described, "horizon": first.horizon,
+                "dt": first.dt, "costs": first.costs.form}  # fmt: skip
+
+    def share(self, handle, arrays):
+        """Takes the shared memory."""
+        self.arrays = views(mmap.mmap(handle, size(arrays)), arrays)
+        os.close(handle)
+
+        def named(prefix):
+            return [array for name, array in self.arrays.items() if name == prefix or name.startswith(f"{prefix}/")]
+
+        self._obs, self._final = named("obs"), named("final_obs")
+
+    def reset(self, seeds):
+        """Starts episodes in the rows that have a seed, or None."""
+        for outside, i in zip(self.outsides, self.rows):
+            if i in seeds:
+                self._watch(i)
+                self._write(self._obs, i, outside.reset(seeds[i]))
+
+    def step(self, cut, still):
+        """Steps all rows but those that stand still; returns what to say: refused values, negative costs."""
+        a, said = self.arrays, []
+        for outside, i in zip(self.outsides, self.rows):
+            reward, cost, terminated, truncated, success, refused = 0.0, 0.0, False, False, False, False
+            final = last = [array[i].copy() for array in self._obs]
+            self._watch(i)
+            if i in cut:  # its episode was cut; it stands at a new start
+                truncated = True
+            elif i not in still:
+                try:
+                    final, reward, cost, terminated, truncated, success = outside.step(a["actions"][i])
+                    said += self._negative(i, cost)
+                except values.Refused as error:
+                    said.append(("refused", i, f"{error}, at step {outside.steps} of its episode"))
+                    final, truncated, refused = last, True, True
+            self._write(self._final, i, final)
+            if (terminated or truncated) and i not in cut:
+                self._write(self._obs, i, outside.reset())
+            elif i not in cut:
+                self._write(self._obs, i, final)
+            a["reward"][i], a["cost"][i], a["success"][i], a["refused"][i] = reward, cost, success, refused
+            a["terminated"][i], a["truncated"][i] = terminated, truncated
+        return said
+
+    def _negative(self, i, cost):
+        if cost.min() < 0 and "negative" not in self.told:
+            self.told.add("negative")
+            return [("negative", i, f"cost is {values.short(cost.tolist())}")]
+        return []
+
+    def _watch(self, i):
+        self.arrays["busy"][self.rows[0]] = i
+        self.alarm.wind()
+
+    @staticmethod
+    def _write(arrays, i, leaves):
+        for array, leaf in zip(arrays, leaves):
+            array[i] = leaf
 
 
 def serve(conn):
     """Answers commands until `close`: every answer is ("ok", value) or ("error", traceback), and then the end."""
     setup = conn.recv()
     sys.path[:] = [*sys.path, *(place for place in setup["path"] if place not in sys.path)]
-    rows, outsides, arrays = setup["rows"], [], {}
-    for _ in rows:
-        env, limit = _environment(setup)
-        outsides.append(Outside(env, limit))
-    conn.send(("ok", _spec(setup, outsides[0])))
+    alarm = Alarm(setup["step_timeout"])
+    alarm.wind(setup["patience"])
+    server = Server(setup, alarm)
+    facts = server.facts()
+    alarm.stop()
+    conn.send(("ok", facts))
     while True:
         command, *args = conn.recv()
         answer = None
         if command == "memory":
-            handle = multiprocessing.reduction.recv_handle(conn)
-            arrays = views(mmap.mmap(handle, size(args[0])), args[0])
-            os.close(handle)
+            server.share(multiprocessing.reduction.recv_handle(conn), args[0])
         elif command == "reset":
-            for i, seed in args[0].items():
-                arrays["obs"][i] = outsides[rows.index(i)].reset(seed)
+            server.reset(args[0])
         elif command == "step":
-            _step(outsides, rows, args[0], arrays)
+            answer = server.step(*args)
         elif command == "render":
-            answer = outsides[rows.index(args[0])].env.render()
+            alarm.wind()
+            answer = server.outsides[server.rows.index(args[0])].env.render()
         elif command == "close":
-            for outside in outsides:
+            alarm.wind()
+            for outside in server.outsides:
                 outside.env.close()
             return
+        alarm.stop()
         conn.send(("ok", answer))
 
 
+def _die_with_parent(handle):
+    """Ends this process when the other end of a pipe closes: its parent is gone, however it went."""
+
+    def watch():
+        os.read(handle, 1)
+        os._exit(0)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Screen:
+    """The screen, which an environment may write to even where nobody reads any more."""
+
+    def __init__(self, stream):
+        self._stream = stream
+
+    def __getattr__(self, name):
+        return getattr(self._stream, name)
+
+    def write(self, text):
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self):
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+
 def main():
-    """Serves the pipe whose descriptor is the first argument."""
+    """Serves the pipe whose descriptor is the first argument; the second one's other end is held by the parent."""
     faulthandler.enable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, who will say what to do
     if sys.path and os.path.abspath(sys.path[0]) == _HERE:
         del sys.path[0]  # our neighbours' names are not for the environments to import
+    sys.stdout = _Screen(sys.stdout)
     conn = multiprocessing.connection.Connection(int(sys.argv[1]))
+    _die_with_parent(int(sys.argv[2]))
     try:
         serve(conn)
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        pass  # the parent is gone
     except BaseException:
-        conn.send(("error", traceback.format_exc()))
+        with contextlib.suppress(OSError):  # the parent is gone
+            conn.send(("error", traceback.format_exc()))
         sys.exit(1)
 
 

@@ -8,22 +8,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from jsafe.envs import checks
-from jsafe.envs.api import Spec, Step
+from jsafe.envs.api import DIVERGED_REWARD, Spec, Step
 from jsafe.envs.safety_gym import state as states
-from jsafe.envs.safety_gym.layout import LayoutError, Placement, resample, sample_layout
-from jsafe.envs.safety_gym.objects import DRIVEN, FREE, STATIC
-from jsafe.envs.safety_gym.observe import Observer, rotation
-from jsafe.envs.safety_gym.physics import Physics
-from jsafe.envs.safety_gym.rng import RandomStream
 from jsafe.envs.safety_gym.robots import Robot
-from jsafe.envs.safety_gym.tasks import Scene, Task
-from jsafe.envs.safety_gym.world import build
-
-DIVERGED_REWARD = -10.0
-"""Reward of a step in which the simulation broke down, as the official exception path gives."""
+from jsafe.envs.safety_gym.simulation import Simulation
+from jsafe.envs.safety_gym.tasks import Task
+from jsafe.spaces import Box
 
 
-class VectorEnv:
+class SafetyGymEnv:
     """N environments of one task with the same-step autoreset, each with its own random stream.
 
     Environment i of seed s has the stream of the official environment with seed s + i, draw for draw; results depend
@@ -32,6 +25,8 @@ class VectorEnv:
     Attributes:
       spec: Sizes, names and bounds.
       num_envs: N.
+      simulation: The environments as they stand.
+      task, physics: Of the simulation.
     """
 
     def __init__(
@@ -48,120 +43,40 @@ class VectorEnv:
         checks.integer("num_envs", num_envs)
         if num_threads is not None:
             checks.integer("num_threads", num_threads)
-        if costs not in ("sum", "separate"):
-            raise ValueError(f"costs must be 'sum' or 'separate', got {costs!r}")
-        self.num_envs, self.robot, self.task = int(num_envs), robot, task
-        self._world = world = build(robot, task, sleep)
-        self._observer = Observer(world, robot.parts, task)
-        self._scene_arrays(num_threads)
-        self._placements()
+        checks.costs(costs)
+        self.num_envs, self.task = int(num_envs), task
+        self.simulation = sim = Simulation(id, robot, task, self.num_envs, num_threads, sleep)
+        self.physics = sim.physics
         self._cost_groups = dict(task.cost_groups) if costs == "separate" and task.cost_groups else None
-        box = world.model.actuator_ctrlrange
+        box = sim.world.model.actuator_ctrlrange
         self._low, self._high = box[:, 0].copy(), box[:, 1].copy()
         as_float32 = box.astype(np.float32).astype(float)  # the official action space is rounded, its clipping is not
         self.spec = Spec(
             id=id,
-            obs_dim=self._observer.dim,
-            act_dim=world.model.nu,
+            obs=Box((sim.observer.dim,)),
+            action=Box((sim.world.model.nu,), as_float32[:, 0], as_float32[:, 1]),
             num_costs=len(self._cost_groups) if self._cost_groups else 1,
             horizon=task.horizon,
-            action_low=tuple(as_float32[:, 0].tolist()),
-            action_high=tuple(as_float32[:, 1].tolist()),
             cost_names=tuple(self._cost_groups) if self._cost_groups else ("sum",),
-            obs_slices=dict(self._observer.slices),
+            obs_slices=dict(sim.observer.slices),
             dt=robot.timestep * robot.substeps,
         )
-        self._steps = np.zeros(self.num_envs, int)
-        self._ticks, self._drawn = 0, np.zeros(self.num_envs, int)  # steps; those that each stream has accounted for
-        self._last_obs = np.zeros((self.num_envs, self._observer.dim))
-        self._last_cost = np.zeros(self.num_envs)  # for pictures
+        self._act_dim = self.spec.act_dim
         self._painter = None
         self._started = self._closed = False
-        self._seed(seed)
+        self._seed(checks.integer("seed", seed, 0, 2**32 - self.num_envs))
 
-    def _scene_arrays(self, num_threads: int | None) -> None:
-        world, n = self._world, self.num_envs
-        count = len(world.mocap)
-        self._pos, self._quat = np.zeros((n, count, 3)), np.zeros((n, count, 4))
-        self._quat[..., 0] = 1
-        kinds = [kind for kind in world.groups for _ in range(kind.count)]
-        self._names = [name for kind in world.groups for name in kind.names]
-        self._free = next((i for i, kind in enumerate(kinds) if kind.motion in (FREE, DRIVEN)), count)
-        self._driven = slice(next((i for i, kind in enumerate(kinds) if kind.motion == DRIVEN), count), count)
-        self._static = np.array([i for i, kind in enumerate(kinds) if kind.motion == STATIC], int)
-        natural = self.task.lidar.kind == "natural"
-        self._turning = natural and any(kind.shape in ("box", "push_box") for kind in world.groups)
-        self._physics = physics = Physics(
-            world,
-            self.robot.substeps,
-            n,
-            num_threads,
-            pos=self._pos[:, self._free :],
-            headings=self._turning,
-            velocities=any(group != "agent" for group in self.task.moving),
-        )
-        sensors, where = physics.sensors, world.sensors
-        axes = slice(where["agent x"].start, where["agent z"].stop)
-        self._rot = np.zeros((n, count, 3, 3))
-        pos, rot, vel, touch = {}, {}, {}, {}
-        for kind in world.groups:
-            rows = world.slices[kind.group]
-            pos[kind.group], rot[kind.group] = self._pos[:, rows], self._rot[:, rows]
-            if kind.group in self.task.moving:
-                vel[kind.group] = physics.vel[:, rows.start - self._free : rows.stop - self._free]
-            if kind.group in self.task.touching:
-                first = where[f"touch {kind.names[0]}"].start
-                touch[kind.group] = sensors[:, first : first + kind.count]
-        if "agent" in self.task.moving:
-            vel["agent"] = sensors[:, None, where["agent velocity"]]
-        self._memory = {name: np.zeros(n) for name in self.task.memory}
-        self._scene = Scene(
-            agent_pos=sensors[:, where["agent position"]],
-            agent_rot=sensors[:, axes].reshape(n, 3, 3).transpose(0, 2, 1),
-            pos=pos,
-            rot=rot,
-            vel=vel,
-            touch=touch,
-            memory=self._memory,
-        )
-
-    def _placements(self) -> None:
-        task, e = self.task, self.task.extent
-        agent = Placement("agent", task.agent_keepout, task.agent_box or (-e, -e, e, e))
-        places = [agent]
-        for kind in self._world.groups:
-            for i, name in enumerate(kind.names):
-                box = (-e, -e, e, e)
-                if kind.locations:
-                    (x, y), half = kind.locations[i], kind.keepout + 1e-9
-                    box = (x - half, y - half, x + half, y + half)
-                places.append(Placement(name, kind.keepout, box))
-        self._places = places
-        self._keepouts = np.array([place.keepout for place in places])
-        order = np.arange(len(places))
-        if task.by_keepout:
-            order = np.argsort(-self._keepouts, kind="stable")
-        self._order = order
-        self._in_order = [places[i] for i in order]
-        self._spins = [
-            None if kind.spin else (kind.yaws[i] if kind.yaws else 0.0)
-            for kind in self._world.groups
-            for i in range(kind.count)
-        ]
-        self._heights = np.array([kind.z for kind in self._world.groups for _ in range(kind.count)])
-
-    def _seed(self, seed: int) -> None:
-        seed = checks.integer("seed", seed, 0, 2**32 - self.num_envs)
-        self._streams = [RandomStream(seed + i) for i in range(self.num_envs)]
-        self._drawn[:] = self._ticks
+    def _seed(self, seed: int | Sequence[int]) -> None:
+        self.simulation.seed(checks.seeds(seed, self.num_envs))
 
     # ---- the interface -------------------------------------------------------------------------------------------
 
-    def reset(self, seed: int | None = None, *, mask: np.ndarray | None = None) -> np.ndarray:
+    def reset(self, seed: int | Sequence[int] | None = None, *, mask: np.ndarray | None = None) -> np.ndarray:
         """Starts a new episode in every environment, or in some.
 
         Args:
-          seed: Environment i continues as the official one seeded `seed + i`; None: its stream goes on.
+          seed: Environment i continues as the official one seeded `seed + i` (or with the i-th of N seeds); None: its
+            stream goes on.
           mask: `[N]` booleans, which environments to reset; the others stay where they are. None: all. Not with `seed`.
 
         Returns:
@@ -172,23 +87,25 @@ class VectorEnv:
           LayoutError: If no layout fits.
         """
         self._usable(started=mask is not None)
+        sim = self.simulation
         if mask is not None:
             rows = checks.mask(mask, self.num_envs, seed)
-            self._begin(rows)
-            self._last_obs[rows] = self._observer(self._scene.rows(rows), self._physics.sensors[rows])
-            return self._last_obs.copy()
+            sim.begin(rows)
+            sim.last_obs[rows] = sim.observe_rows(rows)
+            return sim.last_obs.copy()
         if seed is not None:
             self._seed(seed)
-        self._begin(np.arange(self.num_envs))
+        sim.begin(np.arange(self.num_envs))
         self._started = True
-        self._last_obs = self._observe()
-        return self._last_obs.copy()
+        sim.last_obs = sim.observe()
+        return sim.last_obs.copy()
 
-    def step(self, actions: np.ndarray) -> Step:
+    def step(self, actions: np.ndarray, *, mask: np.ndarray | None = None) -> Step:
         """Advances every environment by one step; episodes that end start anew in the same step.
 
         Args:
           actions: `[N, A]` in the action box of `spec`; numbers outside are clipped to it.
+          mask: `[N]` booleans, which environments to step; the others stand still, without reward and cost. None: all.
 
         Returns:
           A `Step`.
@@ -197,32 +114,37 @@ class VectorEnv:
           ValueError: If the actions have another shape, are not numbers, or are not finite.
         """
         self._usable()
-        actions = checks.actions(actions, self.num_envs, self.spec.act_dim)
-        np.minimum(np.maximum(actions, self._low), self._high, out=self._physics.ctrl)
-        self._physics.step()
-        self._ticks += 1  # the official package draws its number of substeps, which is always ten
-        self._steps += 1
-        task, scene, memory = self.task, self._scene, self._memory
-        self._refresh()
+        actions = checks.actions(actions, self.num_envs, self._act_dim)
+        rows = None if mask is None else checks.mask(mask, self.num_envs)
+        sim, task = self.simulation, self.task
+        scene, memory = sim.scene, sim.memory
+        np.minimum(np.maximum(actions, self._low), self._high, out=self.physics.ctrl)
+        self.physics.step(rows)
+        sim.ticks += 1  # the official package draws its number of substeps, which is always ten
+        sim.steps += 1
+        sim.refresh()
         now = task.measure(scene)
         met = task.met(scene, now)
         reward = np.asarray(task.reward(scene, now, met), float)
         if task.reward_clip is not None:
             reward = np.minimum(np.maximum(reward, -task.reward_clip), task.reward_clip)
         cost, info = self._costs(task.costs(scene))
-        for name, value in (task.tick(scene) | now).items():
+        updates = task.tick(scene) | now
+        if rows is not None:
+            met, reward, cost, info, updates = self._stand_still(rows, met, reward, cost, info, updates)
+        for name, value in updates.items():
             memory[name][:] = value
         terminated = np.zeros(self.num_envs, bool)
         if met.any():
-            terminated = self._next_goals(np.flatnonzero(met))
-        if self.robot.dead_below is not None:
-            terminated |= scene.agent_pos[:, 2] <= self.robot.dead_below
-        truncated = self._steps >= task.horizon
+            terminated = sim.next_goals(np.flatnonzero(met))
+        if sim.robot.dead_below is not None:
+            terminated |= scene.agent_pos[:, 2] <= sim.robot.dead_below
+        truncated = sim.steps >= task.horizon
         if task.success_ends:
             truncated |= met
-        obs = self._observe()
+        obs = sim.observe()
         info |= {"success": met, "diverged": np.zeros(self.num_envs, bool)}
-        warnings = self._physics.warnings
+        warnings = self.physics.warnings
         if not math.isfinite(obs.sum()) or warnings.any():
             lost = warnings.any(axis=1) | ~np.isfinite(obs).all(axis=1)
             info["diverged"] = lost
@@ -231,41 +153,42 @@ class VectorEnv:
             for name in info:
                 if name.startswith("cost_"):
                     info[name][lost] = 0.0
-            obs[lost] = self._last_obs[lost]
+            obs[lost] = sim.last_obs[lost]
         final_obs = obs.copy()
-        self._last_cost = cost.sum(axis=1)
+        sim.last_cost = cost.sum(axis=1)
         done = terminated | truncated
         if done.any():
-            rows = np.flatnonzero(done)
-            self._begin(rows)
-            obs[rows] = self._observer(scene.rows(rows), self._physics.sensors[rows])
-        self._last_obs = obs.copy()
+            ended = np.flatnonzero(done)
+            sim.begin(ended)
+            obs[ended] = sim.observe_rows(ended)
+        sim.last_obs = obs.copy()
         return Step(obs, reward, cost, terminated, truncated, final_obs, info)
 
     def observe(self) -> np.ndarray:
         """The current observations `[N, O]` (after `set_state`, for instance)."""
         self._usable()
-        return self._observe()
+        return self.simulation.observe()
 
     def get_state(self, i: int) -> dict:
         """State of environment i by names: see `jsafe.envs.safety_gym.state.get_state`."""
         self._usable()
-        return states.get_state(self, checks.index(i, self.num_envs))
+        return states.get_state(self.simulation, checks.index(i, self.num_envs))
 
     def set_state(self, i: int, state: dict) -> None:
         """Puts environment i into a state by names: see `jsafe.envs.safety_gym.state.set_state`."""
         self._usable()
-        states.set_state(self, checks.index(i, self.num_envs), state)
+        states.set_state(self.simulation, checks.index(i, self.num_envs), state)
 
     def state_dict(self) -> dict:
         """The whole engine, random streams included, as nested dictionaries of arrays and numbers."""
         self._usable()
-        return states.state_dict(self)
+        return states.state_dict(self.simulation)
 
     def load_state_dict(self, saved: dict) -> None:
         """Restores `state_dict` bit for bit; raises ValueError, and changes nothing, if it does not fit."""
         self._usable(started=False)
-        states.load_state_dict(self, saved)
+        states.load_state_dict(self.simulation, saved)
+        self._started = True
 
     def render(
         self,
@@ -291,39 +214,39 @@ class VectorEnv:
 
         Raises:
           ValueError: If the index, the camera or a size is not allowed.
-          jsafe.envs.safety_gym.drawing.render.RenderError: If no GL library is there.
+          jsafe.envs.safety_gym.drawing.gl.RenderError: If no GL library is there, or another thread drew before.
         """
         self._usable()
-        from jsafe.envs.safety_gym.drawing import render
+        from jsafe.envs.safety_gym.drawing import overlays as drawn
+        from jsafe.envs.safety_gym.drawing.painter import Painter, model_of
 
-        return render.render(self, checks.index(i, self.num_envs), camera, width, height, overlays, caption)
+        i = checks.index(i, self.num_envs)
+        sim = self.simulation
+        if self._painter is None:
+            self._painter = Painter(model_of(sim.world.xml))
+        return self._painter.paint(
+            self.physics.data[i],
+            drawn.passive(sim, i),
+            drawn.halo(sim, i) + drawn.alarm(sim, i) if overlays else [],
+            camera=camera,
+            target=sim.scene.agent_pos[i],
+            width=width,
+            height=height,
+            caption=caption,
+        )
 
     def close(self) -> None:
         """Ends the threads; the environment cannot be used any more."""
         if self._painter is not None:
             self._painter.close()
         self._closed = True
-        self._physics.close()
+        self.physics.close()
 
     def _usable(self, started: bool = True) -> None:
         if self._closed:
             raise RuntimeError("the environment is closed")
         if started and not self._started:
             raise RuntimeError("call reset() first")
-
-    # ---- one step ------------------------------------------------------------------------------------------------
-
-    def _refresh(self) -> None:
-        """Brings the scene up to date with the physics' arrays (nearly all of it are views of them)."""
-        if self._turning and self._free < len(self._names):
-            self._quat[:, self._free :] = self._physics.quat
-            self._rot[:, self._free :] = rotation(self._physics.quat)
-
-    def restore_scene(self) -> None:
-        """Brings the scene up to date after the state was written from outside."""
-        self._refresh()
-        if self._turning:
-            self._rot[:] = rotation(self._quat)
 
     def _costs(self, raw: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Cost columns and info from raw values by key."""
@@ -338,123 +261,12 @@ class VectorEnv:
         columns = [combine([info[f"cost_{key}"] for key in keys], axis=0) for keys in self._cost_groups.values()]
         return np.stack(columns, axis=1), info
 
-    def _next_goals(self, rows: np.ndarray) -> np.ndarray:
-        """New goals where one was reached; true where none was found (that ends the episode)."""
-        failed = np.zeros(self.num_envs, bool)
-        for i in rows:
-            failed[i] = not self.task.next_goal(_Episode(self, i))
-        self._remember(rows)
-        return failed
-
-    def _remember(self, rows: np.ndarray) -> None:
-        for name, value in self.task.measure(self._scene.rows(rows)).items():
-            self._memory[name][rows] = value
-
-    def _observe(self) -> np.ndarray:
-        return self._observer(self._scene, self._physics.sensors)
-
-    # ---- one reset -----------------------------------------------------------------------------------------------
-
-    def _stream(self, i: int) -> RandomStream:
-        """Random stream of environment i, brought up to date."""
-        self._streams[i].skip(self._ticks - int(self._drawn[i]))
-        self._drawn[i] = self._ticks
-        return self._streams[i]
-
-    def _begin(self, rows: np.ndarray) -> None:
-        """Starts new episodes in some environments."""
-        for i in rows:
-            self._begin_one(int(i))
-        self._physics.read(rows)
-        self._refresh()
-        self._remember(rows)
-
-    def _begin_one(self, i: int) -> None:
-        task, robot, physics, stream = self.task, self.robot, self._physics, self._stream(i)
-        layout = np.empty((len(self._places), 2))
-        layout[self._order] = sample_layout(stream, self._in_order, task.margin, task.tries, task.layouts)
-        yaw = stream.uniform(0, 2 * np.pi)
-        drawn = stream.peek_random(len(self._spins)) * (2 * np.pi)
-        stream.skip(len(self._spins))
-        yaws = np.array([value if spin is None else spin for spin, value in zip(self._spins, drawn)])
-        self._scene.agent_pos[i] = (*layout[0], robot.height)
-        self._pos[i, :, :2], self._pos[i, :, 2] = layout[1:], self._heights
-        self._quat[i] = turned(yaws)
-        if self._turning:
-            self._rot[i] = rotation(self._quat[i])
-        physics.centre[i] = layout[1:][self._driven]
-        self._steps[i] = 0
-        self._last_cost[i] = 0.0
-        for values in self._memory.values():
-            values[i] = 0.0
-        if not task.begin(_Episode(self, i)):
-            raise LayoutError(f"no room for the first goal of {self.spec.id} in environment {i}")
-        data, reference = physics.clear(i), physics.reference[i]
-        frame = np.array([*layout[0], robot.height, *turned(yaw)])
-        if robot.anchored:
-            data.mocap_pos[self._world.anchor], data.mocap_quat[self._world.anchor] = frame[:3], frame[3:]
-        else:
-            reference[:7] = frame
-        free = reference[self._world.free[0] :].reshape(-1, 7)
-        free[:, :3], free[:, 3:] = self._pos[i, self._free :], self._quat[i, self._free :]
-        data.qpos[:] = reference
-        for joint, value in (robot.start(stream) if robot.start else {}).items():
-            data.joint(joint).qpos[:] = value
-        self.place_mocaps(i)
-        physics.start(i)
-
-    def place_mocaps(self, i: int) -> None:
-        """Writes the poses of static objects, and the headings of driven ones, into the simulation."""
-        data, mocap = self._physics.data[i], self._world.mocap
-        for rows, whole in ((self._static, True), (np.arange(self._driven.start, self._driven.stop), False)):
-            if len(rows):
-                data.mocap_quat[mocap[rows]] = self._quat[i, rows]
-                if whole:
-                    data.mocap_pos[mocap[rows]] = self._pos[i, rows]
-
-
-class _Episode:
-    """One environment, as a task sees it where goals are set (`jsafe.envs.safety_gym.tasks.Episode`)."""
-
-    def __init__(self, env: VectorEnv, i: int):
-        self._env, self._i = env, int(i)
-        self.stream = env._stream(self._i)
-        self.memory = _Row(env._memory, self._i)
-
-    def xy(self, group: str, index: int = 0) -> np.ndarray:
-        return self._env._scene.pos[group][self._i, index, :2].copy()
-
-    def move(self, group: str, xy: Sequence[float], index: int = 0) -> None:
-        self._env._scene.pos[group][self._i, index, :2] = xy
-
-    def resample(self, group: str, index: int = 0) -> bool:
-        env, i = self._env, self._i
-        at = 1 + env._world.slices[group].start + index
-        standing = np.concatenate([env._scene.agent_pos[i : i + 1, :2], env._pos[i, :, :2]])
-        standing[1:][env._driven] = env._physics.centre[i]
-        others = np.arange(len(standing)) != at
-        xy = resample(self.stream, env._places[at], standing[others], env._keepouts[others], env.task.margin)
-        if xy is None:
-            return False
-        self.move(group, xy, index)
-        return True
-
-
-class _Row:
-    """One environment's entries of the task's memory."""
-
-    def __init__(self, memory: dict[str, np.ndarray], i: int):
-        self._memory, self._i = memory, i
-
-    def __getitem__(self, name: str) -> float:
-        return float(self._memory[name][self._i])
-
-    def __setitem__(self, name: str, value: float) -> None:
-        self._memory[name][self._i] = value
-
-
-def turned(yaw) -> np.ndarray:
-    """Quaternions `[..., 4]` of turns about the vertical."""
-    half = 0.5 * np.asarray(yaw)
-    zero = np.zeros_like(half)
-    return np.stack([np.cos(half), zero, zero, np.sin(half)], axis=-1)
+    def _stand_still(self, rows, met, reward, cost, info, updates):
+        """What a step has measured, with everything undone but in the rows that were stepped."""
+        still = np.ones(self.num_envs, bool)
+        still[rows] = False
+        self.simulation.stand_still(still)
+        reward = np.where(still, 0.0, reward)
+        info = {name: np.where(still, 0.0, value) for name, value in info.items()}
+        updates = {name: np.where(still, self.simulation.memory[name], value) for name, value in updates.items()}
+        return met & ~still, reward, np.where(still[:, None], 0.0, cost), info, updates

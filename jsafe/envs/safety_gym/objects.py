@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
+from typing import Any
+
+import numpy as np
+
+from jsafe.envs import checks
+from jsafe.errors import closest
 
 PASSIVE, STATIC, FREE, DRIVEN = "passive", "static", "free", "driven"
 """Passive: drawn and sensed only. Static: an obstacle. Free: six degrees of freedom. Driven: pulled along a circle."""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,8 +71,12 @@ class Objects:
             raise ValueError(f"Objects.motion must be passive, static, free or driven, got {self.motion!r}")
         if self.shape not in sizes:
             raise ValueError(f"Objects.shape must be one of {sorted(sizes)}, got {self.shape!r}")
-        if len(self.size) != sizes[self.shape]:
+        if not isinstance(self.size, (tuple, list)) or len(self.size) != sizes[self.shape]:
             raise ValueError(f"Objects.size of a {self.shape} has {sizes[self.shape]} numbers, got {self.size!r}")
+        for field, values in (("size", self.size), ("density", (self.density,)), ("keepout", (self.keepout,))):
+            if not all(_is_number(v) and (v > 0 or (v == 0 and field == "keepout")) and v < np.inf for v in values):
+                raise ValueError(f"Objects.{field} must be finite and positive, got {getattr(self, field)!r}")
+        object.__setattr__(self, "size", tuple(self.size))
         if self.count < 1 or (self.single and self.count != 1):
             raise ValueError(f"Objects.count must be at least 1 (1 for {self.group!r} if single), got {self.count}")
         for field in ("locations", "yaws"):
@@ -80,6 +93,18 @@ class Objects:
     def lidar_key(self) -> str:
         """Key of its lidar in the observation."""
         return self.label or f"{self.group}_lidar"
+
+    @property
+    def radius(self) -> float:
+        """What the official tasks call its size: radius, or half width."""
+        return self.size[0]
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """Heights between which an upright object lies, as it is held at rest, metres."""
+        half = self.size[0] if self.shape == "sphere" else self.size[-1]
+        middle = self.z + (self.lift if self.motion == DRIVEN else 0.0)
+        return middle - half, middle + half
 
     @property
     def collides(self) -> bool:
@@ -104,21 +129,33 @@ KINDS: dict[str, Objects] = {kind.group: kind for kind in _TABLE}
 """Stock objects by group (safety-gymnasium 1.0.0)."""
 
 
-def place(group: str, /, **changes) -> Objects:
+def place(group: str, /, **changes: Any) -> Objects:
     """A stock object with some fields changed: `place("hazards", count=8, keepout=0.18)`.
 
-    Any field of `Objects` can be changed, its own name too: `place("goal", group="parcel", body="parcel")`.
+    Any field of `Objects` can be changed, its own name too: `place("goal", group="parcel", body="parcel")`. A single
+    number as `size` means what it means officially: the radius, or half the width of a box (a cube stays one), and the
+    object stands on the floor as before.
 
     Raises:
       ValueError: If the group or a field is unknown, or a value does not fit.
     """
-    if group not in KINDS:
-        close = difflib.get_close_matches(group, KINDS, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ValueError(f"unknown group of objects {group!r}{hint} (known: {', '.join(KINDS)})")
-    fields = [field.name for field in dataclasses.fields(Objects)]
+    checks.one_of("group of objects", group, KINDS)
+    stock, fields = KINDS[group], [field.name for field in dataclasses.fields(Objects)]
     for name in changes:
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1)
-            raise ValueError(f"Objects has no field {name!r}" + (f"; did you mean {close[0]!r}?" if close else ""))
-    return dataclasses.replace(KINDS[group], **changes)
+            raise ValueError(f"Objects has no field {name!r}{closest(name, fields)}")
+    if _is_number(changes.get("size")):
+        size = _resized(stock, float(changes["size"]))
+        changes = {"z": stock.z + size[-1] - stock.size[-1]} | changes | {"size": size}
+    return dataclasses.replace(stock, **changes)
+
+
+def _resized(kind: Objects, size: float) -> tuple[float, ...]:
+    """Sizes of an object whose width is told by one number."""
+    if kind.shape == "sphere":
+        return (size,)
+    if kind.shape in ("cylinder", "push_box"):
+        return (size, kind.size[1])
+    if len(set(kind.size)) > 1:
+        raise ValueError(f"Objects.size of {kind.group} needs three numbers, got {size!r}")
+    return (size, size, size)

@@ -110,7 +110,9 @@ class Observer:
                 corner = pos + x * rot[..., 0] + y * rot[..., 1]
                 group.append(Boxes(corner, rot, (w / 2, w / 2, h)))
             groups.append(group)
-        out = natural_lidar(scene.agent_pos[:, :2], scene.agent_rot[:, :2, :2], groups, self.task.lidar.bins)
+        lidar = self.task.lidar
+        origin, frame = scene.agent_pos[:, :2], scene.agent_rot[:, :2, :2]
+        out = natural_lidar(origin, frame, groups, lidar.bins, height=lidar.height)
         return list(out.swapaxes(0, 1))
 
 

@@ -3,81 +3,20 @@
 from __future__ import annotations
 
 import copy
-import logging
-import os
-import queue
-import threading
-import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-import mujoco
 import numpy as np
 
+from jsafe.envs import models, threads
+from jsafe.envs.loading import mujoco
 from jsafe.envs.safety_gym.objects import DRIVEN
 from jsafe.envs.safety_gym.world import World
 
-_LOG = logging.getLogger(__name__)
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
-_CHUNKS_PER_THREAD = 8
 _CONSTANTS = ("body_invweight0", "dof_invweight0", "dof_M0")
 """Model constants that MuJoCo computes from the reference pose, and that enter the dynamics."""
 _STALE = ("M", "qLD", "qLDiagInv", "qacc", "qacc_smooth", "qfrc_smooth")
 """Derived arrays in which a sleeping object keeps old values, and finds them when something wakes it."""
-
-
-def _on_warning(message: str) -> None:
-    """Divergence is counted by the engine; anything else is worth a line."""
-    level = logging.DEBUG if "huge value" in message else logging.WARNING
-    _LOG.log(level, "MuJoCo: %s", message)
-
-
-class Workers:
-    """Threads that share the chunks of a job with the caller's thread."""
-
-    def __init__(self, count: int):
-        self.count = count
-        self._inbox = [queue.SimpleQueue() for _ in range(count - 1)]
-        self._outbox = queue.SimpleQueue()
-        for k, inbox in enumerate(self._inbox, 1):
-            args = (k, inbox, self._outbox)
-            threading.Thread(target=self._serve, args=args, daemon=True, name=f"jsafe-envs-{k}").start()
-        self._stop = weakref.finalize(self, _stop, self._inbox)
-
-    @staticmethod
-    def _serve(k, inbox, outbox):
-        while (job := inbox.get()) is not None:
-            work, chunks = job
-            error = None
-            try:
-                for chunk in chunks:
-                    work(k, chunk)
-            except BaseException as caught:
-                error = caught
-            del work, chunks, job  # a waiting thread must not keep the engine alive
-            outbox.put(error)
-
-    def run(self, work: Callable, chunks: list) -> None:
-        """Calls `work(thread, chunk)` once for every chunk, in any order, on all threads; raises what a call raised."""
-        shared = iter(chunks)  # next() of a list iterator is atomic
-        for inbox in self._inbox:
-            inbox.put((work, shared))
-        try:
-            for chunk in shared:
-                work(0, chunk)
-        finally:
-            errors = [self._outbox.get() for _ in self._inbox]
-        for error in errors:
-            if error is not None:
-                raise error
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._stop()
-
-
-def _stop(inboxes: Iterable[queue.SimpleQueue]) -> None:
-    for inbox in inboxes:
-        inbox.put(None)
 
 
 class Physics:
@@ -101,6 +40,9 @@ class Physics:
       centre: `[N, D, 2]`, centres of the driven objects' circles.
       reference: `[N, nq]`, the pose that a model of the episode's layout would be compiled at.
       data: One MjData for each simulation.
+      workers, chunks, work: The threads, the rows that they share, and what steps them: `work(thread, rows)`.
+      flags, options: Flags of a substep and of the last forward pass; each thread's model options, which take them.
+      drives: Of each simulation, mocap positions of the driven objects and their targets in every substep.
     """
 
     def __init__(
@@ -113,26 +55,21 @@ class Physics:
         headings: bool = False,
         velocities: bool = False,
     ):
-        if mujoco.get_mju_user_warning() is None:  # the default writes a file into the working directory
-            mujoco.set_mju_user_warning(_on_warning)
+        models.log_warnings()
         self.world, self.num_envs, self.substeps = world, num_envs, substeps
         model = world.model
         self.data = [mujoco.MjData(model) for _ in range(num_envs)]
-        if num_threads is None:
-            num_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.num_threads = min(num_threads, num_envs)
-        self._workers = Workers(self.num_threads)
-        size = max(1, num_envs // (_CHUNKS_PER_THREAD * self.num_threads))
-        self._chunks = [range(start, min(start + size, num_envs)) for start in range(0, num_envs, size)]
+        self.num_threads = min(num_threads or threads.processors(), num_envs)
+        self.workers = threads.Workers(self.num_threads)
+        self.chunks = threads.split(num_envs, self.num_threads)
 
         self.ctrl = np.zeros((num_envs, model.nu))
         self.sensors = np.zeros((num_envs, model.nsensordata))
-        bad = slice(int(mujoco.mjtWarning.mjWARN_BADQPOS), int(mujoco.mjtWarning.mjWARN_BADCTRL) + 1)
-        self.warnings = np.zeros((num_envs, bad.stop - bad.start), np.int32)
+        self.warnings = np.zeros((num_envs, models.BAD.stop - models.BAD.start), np.int32)
         self._models = [copy.copy(model) for _ in range(self.num_threads)]
-        self._options = [model.opt for model in self._models]
+        self.options = [model.opt for model in self._models]
         self._fields = [[getattr(model, name) for name in _CONSTANTS] for model in self._models]
-        self._flags = (model.opt.disableflags | mujoco.mjtDisableBit.mjDSBL_SENSOR, model.opt.disableflags)
+        self.flags = (model.opt.disableflags | mujoco.mjtDisableBit.mjDSBL_SENSOR, model.opt.disableflags)
         self.reference = np.tile(model.qpos0, (num_envs, 1))
         self._scratch = copy.copy(model)
         self._scratch_data = mujoco.MjData(model)
@@ -143,7 +80,7 @@ class Physics:
         self.pos, self.quat, self.vel = pos, np.zeros((*pos.shape[:2], 4)), np.zeros(pos.shape)
         self._lanes = []  # of each simulation: data, ctrl, its row, what to copy out
         for i, data in enumerate(self.data):
-            copies = [(self.sensors[i], data.sensordata), (self.warnings[i], data.warning.number[bad])]
+            copies = [(self.sensors[i], data.sensordata), (self.warnings[i], data.warning.number[models.BAD])]
             poses, velocities_ = data.qpos[world.free[0] :].reshape(-1, 7), data.qvel[world.free[1] :].reshape(-1, 6)
             copies += [(self.pos[i], poses[:, :3])] * free
             copies += [(self.quat[i], poses[:, 3:])] * (free and headings)
@@ -159,19 +96,23 @@ class Physics:
         self._travel = np.array([kind.travel for kind in driven for _ in range(kind.count)])
         self._target = np.zeros((num_envs, substeps, len(objects), 3))
         self._target[..., 2] = [kind.z + kind.lift for kind in driven for _ in range(kind.count)]
-        self._drives = [(data.mocap_pos[self._driven], list(rows)) for data, rows in zip(self.data, self._target)]
+        self.drives = [(data.mocap_pos[self._driven], list(rows)) for data, rows in zip(self.data, self._target)]
         self._clock = world.sensors["clock"].start
         self._split = not len(objects) and model.opt.integrator != mujoco.mjtIntegrator.mjINT_RK4
-        self._work = self._run_driven if len(objects) else self._run
+        self.work = self._run_driven if len(objects) else self._run
 
-    def step(self) -> None:
-        """Advances all simulations by one environment step with `ctrl` and refreshes the arrays."""
+    def step(self, rows: np.ndarray | None = None) -> None:
+        """Advances all simulations, or some, by one environment step with `ctrl` and refreshes the arrays."""
         if len(self._travel):
             times = np.full((self.num_envs, self.substeps), self.world.model.opt.timestep)
             times[:, 0] = self.sensors[:, self._clock]
             np.add.accumulate(times, axis=1, out=times)  # adds up as MuJoCo's clock does
             self.aim(times)
-        self._workers.run(self._work, self._chunks)
+        chunks = self.chunks
+        if rows is not None:
+            chosen = set(rows.tolist())
+            chunks = [[i for i in chunk if i in chosen] for chunk in chunks]
+        self.workers.run(self.work, chunks)
 
     def aim(self, times: np.ndarray) -> None:
         """Targets of the driven objects at times `[N, substeps]`: a clockwise circle around their centres."""
@@ -190,7 +131,7 @@ class Physics:
 
     def _run(self, thread: int, rows: range) -> None:
         step, begin, forward = mujoco.mj_step, mujoco.mj_step2, mujoco.mj_forward
-        options, (quiet, sensing), substeps = self._options[thread], self._flags, self.substeps
+        options, (quiet, sensing), substeps = self.options[thread], self.flags, self.substeps
         for i in rows:
             model, (data, ctrl, row, copies) = self.model(thread, i), self._lanes[i]
             ctrl[...] = row
@@ -208,10 +149,10 @@ class Physics:
 
     def _run_driven(self, thread: int, rows: range) -> None:
         step, forward = mujoco.mj_step, mujoco.mj_forward
-        options, (quiet, sensing) = self._options[thread], self._flags
+        options, (quiet, sensing) = self.options[thread], self.flags
         for i in rows:
             model, (data, ctrl, row, copies) = self.model(thread, i), self._lanes[i]
-            mocap, targets = self._drives[i]
+            mocap, targets = self.drives[i]
             ctrl[...] = row
             options.disableflags = quiet
             for target in targets:
@@ -271,14 +212,16 @@ class Physics:
         """Restores what `state` returned, bit for bit."""
         model = self.world.model
         self.centre[:], self.reference[:] = saved["centre"], saved["reference"]
+        # MuJoCo puts trees to sleep only by itself, or where a model says that they start asleep and nothing awake
+        # touches them. In that model the robot stands where its joints are at zero, so nothing may touch anything.
         scratch = copy.copy(model)
         policy = scratch.tree_sleep_policy.copy()
+        scratch.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
         for i, (data, row, asleep) in enumerate(zip(self.data, saved["state"], saved["asleep"])):
             self._weigh(i)
             mujoco.mj_resetData(model, data)
             mujoco.mj_setState(model, data, row, _STATE)
             if (asleep >= 0).any():
-                # MuJoCo puts trees to sleep only by itself, or where a model says that they start asleep.
                 scratch.qpos0[:] = data.qpos
                 scratch.tree_sleep_policy[:] = np.where(asleep >= 0, mujoco.mjtSleepPolicy.mjSLEEP_INIT, policy)
                 mujoco.mj_resetData(scratch, data)
@@ -291,4 +234,4 @@ class Physics:
 
     def close(self) -> None:
         """Ends the threads."""
-        self._workers.close()
+        self.workers.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-import mujoco
 import numpy as np
 
+from jsafe.envs.loading import mujoco
 from jsafe.envs.safety_gym.objects import DRIVEN, FREE, STATIC, Objects
 from jsafe.envs.safety_gym.robots import Robot
 from jsafe.envs.safety_gym.tasks import Task

@@ -87,3 +87,8 @@ RUNNERS: dict[str, Runner] = {
     )
 }  # fmt: skip
 """The six bodies by name."""
+
+VELOCITY_IDS: dict[str, tuple[Runner, int]] = {
+    f"Safety{name}Velocity-v{version}": (runner, version) for name, runner in RUNNERS.items() for version in (0, 1)
+}
+"""Runner and version of each id."""

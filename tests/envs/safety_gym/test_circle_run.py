@@ -64,16 +64,16 @@ def test_sizes_and_horizon(robot, task, size):
 def test_starts():
     env = jsafe.envs.make("SafetyPointRun0-v0", num_envs=40)
     env.reset()
-    x, y = env._scene.agent_pos[:, :2].T
+    x, y = env.simulation.scene.agent_pos[:, :2].T
     assert (np.abs(x) <= 0.2).all()
     assert np.ptp(x) > 0.2
     assert (y == 16.5).all()
     env = jsafe.envs.make("SafetyPointCircle2-v0", num_envs=40)
     obs = env.reset()
-    assert (np.abs(env._scene.agent_pos[:, :2]) <= 0.8).all()
-    assert (env._scene.pos["circle"][..., :2] == 0).all()
+    assert (np.abs(env.simulation.scene.agent_pos[:, :2]) <= 0.8).all()
+    assert (env.simulation.scene.pos["circle"][..., :2] == 0).all()
     start, stop = env.spec.obs_slices["circle_lidar"]
-    distance = np.linalg.norm(env._scene.agent_pos[:, :2], axis=1)
+    distance = np.linalg.norm(env.simulation.scene.agent_pos[:, :2], axis=1)
     np.testing.assert_allclose(obs[:, start:stop].max(axis=1), 1 - distance / 6, atol=1e-12)
 
 

@@ -40,9 +40,9 @@ def test_exact_coordinates_give_exact_steps(recorded):
     env.reset()
     for k in range(n):
         env.set_state(k, recordings.state(g, k))
-        data = env._physics.data[k]
+        data = env.physics.data[k]
         data.qpos[:], data.qvel[:], data.qacc_warmstart[:] = g["s_qpos"][k], g["s_qvel"][k], g["s_qacc_warmstart"][k]
-        env._physics.start(k)
+        env.physics.start(k)
     out = env.step(g["action"])
     goes_on = g["info_goal_met"] == 0
     np.testing.assert_allclose(out.final_obs[goes_on], g["obs"][goes_on], atol=1e-10)
@@ -56,4 +56,4 @@ def test_resets(recorded):
     for row, k in enumerate(first):
         i = g["seed"][k]
         np.testing.assert_allclose(obs[i], g["obs_before"][row], atol=1e-12)
-        np.testing.assert_allclose(env._physics.data[i].qpos, g["s_qpos"][k], atol=1e-14)
+        np.testing.assert_allclose(env.physics.data[i].qpos, g["s_qpos"][k], atol=1e-14)

@@ -2,15 +2,17 @@
 
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
 
 from jsafe import envs
-from jsafe.envs.safety_gym.drawing import render
+from jsafe.envs.safety_gym.drawing import gl, overlays, painter
+from jsafe.envs.velocity.speedometer import speedometer
 from jsafe.report import video
 
-needs_gl = pytest.mark.skipif(not render.available(), reason="no GL library")
+needs_gl = pytest.mark.skipif(not gl.available(), reason="no GL library")
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +32,7 @@ def point(env):
 
 
 def goal_to(env, i, offset):
-    x, y, _ = env._scene.agent_pos[i]
+    x, y, _ = env.simulation.scene.agent_pos[i]
     quat = np.array([1.0, 0.0, 0.0, 0.0])
     env.set_state(i, {"bodies": {"goal": (np.array([x + offset[0], y + offset[1], 0.16]), quat)}})
 
@@ -42,7 +44,7 @@ def green(picture):
 
 
 @needs_gl
-@pytest.mark.parametrize("camera", render.CAMERAS)
+@pytest.mark.parametrize("camera", painter.CAMERAS)
 def test_every_camera_gives_a_frame(point, camera):
     frame = point.render(1, camera, width=96, height=64)
     assert frame.shape == (64, 96, 3)
@@ -80,7 +82,7 @@ def test_overlays_show_the_lidars_and_the_cost(point):
     changed = np.abs(plain.astype(int) - halo).max(axis=-1) > 40  # less than that: their reflections on the floor
     assert 50 < changed.sum() < 3000
     assert changed[20:50, 44:84].sum() == changed.sum()  # the rings are above the robot
-    x, y, _ = point._scene.agent_pos[0]
+    x, y, _ = point.simulation.scene.agent_pos[0]
     point.set_state(0, {"bodies": {"hazard0": (np.array([x, y, 0.02]), np.array([1.0, 0.0, 0.0, 0.0]))}})
     out = point.step(np.zeros((2, 2)))
     assert out.cost[0, 0] == 1
@@ -94,7 +96,7 @@ def test_overlays_show_the_lidars_and_the_cost(point):
 def test_the_halo_has_a_ring_for_each_lidar():
     made = envs.make("SafetyPointGoal2-v0")
     obs = made.reset(seed=3)[0]
-    spheres = render.halo(made, 0)
+    spheres = overlays.halo(made.simulation, 0)
     assert len(spheres) == 3 * 16
     values = np.concatenate(
         [obs[slice(*made.spec.obs_slices[f"{kind}_lidar"])] for kind in ("goal", "hazards", "vases")]
@@ -103,7 +105,7 @@ def test_the_halo_has_a_ring_for_each_lidar():
     heights = np.array([sphere.pos[2] for sphere in spheres]).reshape(3, 16)
     np.testing.assert_allclose(heights, 0.1 + np.array([0.5, 0.56, 0.62])[:, None] + np.zeros(16))
     # The brightest sphere of the goal's ring points to the goal.
-    goal, agent = made._scene.pos["goal"][0, 0, :2], made._scene.agent_pos[0, :2]
+    goal, agent = made.simulation.scene.pos["goal"][0, 0, :2], made.simulation.scene.agent_pos[0, :2]
     bright = spheres[int(np.argmax(values[:16]))].pos[:2] - agent
     towards = goal - agent
     assert bright @ towards / np.linalg.norm(bright) / np.linalg.norm(towards) > np.cos(np.pi / 15)
@@ -113,12 +115,12 @@ def test_the_halo_has_a_ring_for_each_lidar():
 def test_rays_share_spheres():
     made = envs.make("Safexp-PointGoal1-v0")
     obs = made.reset(seed=3)[0]
-    spheres = render.halo(made, 0)
+    spheres = overlays.halo(made.simulation, 0)
     assert len(spheres) == 3 * 16
     start, stop = made.spec.obs_slices["goal_lidar"]
     values = obs[start:stop].reshape(16, 4).max(axis=1)
     np.testing.assert_allclose([sphere.rgba[3] for sphere in spheres[:16]], np.minimum(1, values + 0.1))
-    goal, agent = made._scene.pos["goal"][0, 0, :2], made._scene.agent_pos[0, :2]
+    goal, agent = made.simulation.scene.pos["goal"][0, 0, :2], made.simulation.scene.agent_pos[0, :2]
     bright = spheres[int(np.argmax(values))].pos[:2] - agent
     towards = goal - agent
     assert bright @ towards / np.linalg.norm(bright) / np.linalg.norm(towards) > np.cos(np.pi / 8)
@@ -126,9 +128,9 @@ def test_rays_share_spheres():
 
 
 def test_the_speedometer_fades_and_turns_red():
-    alphas = [render.speedometer((1, 2, 3), speed, 2.0, 0.0).rgba[3] for speed in (-1.0, 0.0, 1.0, 2.0)]
+    alphas = [speedometer((1, 2, 3), speed, 2.0, 0.0).rgba[3] for speed in (-1.0, 0.0, 1.0, 2.0)]
     np.testing.assert_allclose(alphas, [0.5, 0.5, 0.25, 0.0])
-    fast = render.speedometer((1, 2, 3), 2.1, 2.0, 1.0)
+    fast = speedometer((1, 2, 3), 2.1, 2.0, 1.0)
     assert tuple(fast.rgba) == (0.5, 0.0, 0.0, 0.5)
     np.testing.assert_allclose(fast.pos, (1, 2, 3.6))
 
@@ -164,6 +166,23 @@ def test_the_same_state_looks_the_same(point):
     point.render(1, width=640, height=500)
     np.testing.assert_array_equal(point.render(0, width=64, height=64), first)
     assert (point.render(1, width=64, height=64) != first).any()
+
+
+@needs_gl
+def test_another_thread_is_told_that_it_cannot_draw(point):
+    first, errors = point.render(0, width=32, height=32), []
+
+    def draw():
+        try:
+            point.render(0, width=32, height=32)
+        except gl.RenderError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    thread.join()
+    assert errors == ["an environment is drawn by one thread: the one that asked for its first picture"]
+    np.testing.assert_array_equal(point.render(0, width=32, height=32), first)
 
 
 @needs_gl
@@ -204,21 +223,21 @@ def test_wrong_arguments_are_named(point):
 def test_the_platform_can_be_chosen(monkeypatch):
     for given in ("egl", "osmesa", "glfw"):
         monkeypatch.setenv("MUJOCO_GL", given)
-        assert render.platform() == given
+        assert gl.platform() == given
     monkeypatch.setenv("MUJOCO_GL", "off")
-    with pytest.raises(render.RenderError, match="MUJOCO_GL=off switches drawing off"):
-        render.platform()
+    with pytest.raises(gl.RenderError, match="MUJOCO_GL=off switches drawing off"):
+        gl.platform()
     monkeypatch.setenv("MUJOCO_GL", "directx")
-    with pytest.raises(render.RenderError, match=r"must be one of .* got 'directx'"):
-        render.platform()
+    with pytest.raises(gl.RenderError, match=r"must be one of .* got 'directx'"):
+        gl.platform()
 
 
 def test_without_an_egl_library_osmesa_is_taken(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     for name in ("MUJOCO_GL", "PYOPENGL_PLATFORM"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(render.ctypes.util, "find_library", lambda name: None)
-    assert render.platform() == "osmesa"
+    monkeypatch.setattr(gl.ctypes.util, "find_library", lambda name: None)
+    assert gl.platform() == "osmesa"
 
 
 def test_without_any_library_the_package_is_named_and_physics_goes_on(tmp_path):

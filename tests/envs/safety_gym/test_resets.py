@@ -14,8 +14,8 @@ CASES += [("SafetyPointButton1-v0", 250), ("SafetyCarButton2-v0", 250)]
 def test_layouts(name, count):
     n = 250
     env = jsafe.envs.make(name, num_envs=n, seed=1000)
-    scene, task = env._scene, env.task
-    kinds = [kind for kind in env._world.groups for _ in range(kind.count)]
+    scene, task = env.simulation.scene, env.task
+    kinds = [kind for kind in env.simulation.world.groups for _ in range(kind.count)]
     button = "Button" in name
     goal = next(i for i, kind in enumerate(kinds) if kind.group == "goal")
     keepouts = np.array([task.agent_keepout] + [kind.keepout for kind in kinds])
@@ -25,7 +25,7 @@ def test_layouts(name, count):
         apart[1 + goal], apart[:, 1 + goal] = 0, 0
     for _ in range(count // n):
         obs = env.reset()
-        xy = np.concatenate([scene.agent_pos[:, None, :2], env._pos[:, :, :2]], axis=1)
+        xy = np.concatenate([scene.agent_pos[:, None, :2], env.simulation.pos[:, :, :2]], axis=1)
         distance = np.sqrt(((xy[:, :, None] - xy[:, None]) ** 2).sum(axis=-1))
         assert (distance >= apart - 1e-12).all()
         inside = task.extent - keepouts

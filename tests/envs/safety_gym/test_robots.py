@@ -19,7 +19,7 @@ JOINTS = {"free": 0, "ball": 1, "slide": 2, "hinge": 3}
 @pytest.fixture(scope="module", params=["Doggo", "Racecar", "Ant"])
 def pair(request):
     """(model, official facts)"""
-    return jsafe.envs.make(f"Safety{request.param}Goal1-v0")._world.model, FACTS["models"][request.param]
+    return jsafe.envs.make(f"Safety{request.param}Goal1-v0").simulation.world.model, FACTS["models"][request.param]
 
 
 def _named(rows):
@@ -125,7 +125,7 @@ def test_resets_are_the_official_ones(id):
             # Whether a wheel that just touches the floor pushes in the first instant is decided by rounding.
             same[start:stop] = not (name == "accelerometer" and "Car" in id)
         np.testing.assert_allclose(obs[int(i)][same], expected[same], rtol=1e-7, atol=1e-8)
-        np.testing.assert_allclose(env._scene.agent_pos[int(i), :2], facts["agent"], atol=1e-9)
+        np.testing.assert_allclose(env.simulation.scene.agent_pos[int(i), :2], facts["agent"], atol=1e-9)
 
 
 STEPS = ("DoggoGoal2", "DoggoPush1", "DoggoButton1", "RacecarGoal0", "RacecarCircle1", "RacecarRun0", "AntGoal2",
@@ -151,9 +151,9 @@ def test_steps_are_the_recorded_ones(name):
 def test_ant_starts_on_its_legs_and_dies_on_its_back():
     env = jsafe.envs.make("SafetyAntGoal0-v0", num_envs=50)
     env.reset()
-    model = env._world.model
+    model = env.simulation.world.model
     at = [int(model.joint(f"{part}_{i}").qposadr[0]) for i in range(1, 5) for part in ("hip", "ankle")]
-    angles = np.stack([data.qpos[at] for data in env._physics.data])
+    angles = np.stack([data.qpos[at] for data in env.physics.data])
     middle = np.array([0, np.pi / 2, 0, -np.pi / 2, 0, -np.pi / 2, 0, np.pi / 2])
     assert np.abs(angles - middle).max() < 0.1
     assert (np.ptp(angles, axis=0) > 0.15).all()
@@ -176,7 +176,7 @@ def test_chassis_from_a_file(tmp_path):
     corners = [(x, y, z) for x in (0, 0.3) for y in (-0.1, 0.1) for z in (-0.03, 0.03)]
     path.write_text("".join(f"v {x} {y} {z}\n" for x, y, z in corners) + "f 1 2 3\nf 1 3 5\nf 1 5 2\nf 8 7 6\n")
     jsafe.envs.register("BoxRacecar-v0", TASKS["Goal"][0], with_mesh(path), level=0)
-    model = jsafe.envs.make("BoxRacecar-v0")._world.model
+    model = jsafe.envs.make("BoxRacecar-v0").simulation.world.model
     assert model.nmeshvert == 8
     assert model.body("car_body").mass[0] == pytest.approx(0.0176055, rel=1e-5)
     with pytest.raises(ValueError, match="path must be a mesh file"):

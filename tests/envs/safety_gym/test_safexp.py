@@ -133,7 +133,7 @@ def test_objects_as_published():
     ):
         env = envs.make(id)
         env.reset()
-        model, data = env._world.model, env._physics.data[0]
+        model, data = env.simulation.world.model, env.physics.data[0]
         assert model.geom(geom).type[0] == getattr(mujoco.mjtGeom, f"mjGEOM_{kind}")
         assert model.geom(geom).size[: len(size)] == pytest.approx(size)
         assert data.geom(geom).xpos[2] == pytest.approx(height, abs=1e-9)
@@ -212,7 +212,7 @@ def test_success_without_room_for_the_next_goal_still_bootstraps(monkeypatch):
     env.reset()
     put_agent(env, 0, bodies(env)["goal"][:2])
     with monkeypatch.context() as patch:
-        patch.setattr("jsafe.envs.safety_gym.engine.resample", lambda *_, **__: None)
+        patch.setattr("jsafe.envs.safety_gym.simulation.resample", lambda *_, **__: None)
         step = env.step(np.zeros((1, 2)))
     assert step.info["success"][0]
     assert step.truncated[0]
@@ -292,7 +292,7 @@ def test_lidars_equal_mujocos_rays_while_driving(id, beside, groups):
                 put_agent(env, i, env.get_state(i)["joints"][beside][0][:2] + rng.uniform(-0.3, 0.3, 2))
         obs = env.step(rng.choice([-1.0, 1.0, 1.0], (4, 2))).obs
         for i in range(4 * (k % 5 == 0)):
-            data = env._physics.data[i]
+            data = env.physics.data[i]
             frame = data.body("agent").xmat.reshape(3, 3)
             for body, most in tilt.items():
                 tilt[body] = max(most, 1.0 - data.body(body).xmat[8])
@@ -303,7 +303,7 @@ def test_lidars_equal_mujocos_rays_while_driving(id, beside, groups):
                     ray = frame @ [math.cos(2 * math.pi * r / 64), math.sin(2 * math.pi * r / 64), 0.0]
                     start = np.r_[data.body("agent").xpos[:2], 0.3]
                     distance = mujoco.mj_ray(
-                        env._world.model, data, start, np.r_[ray[:2], 0.0], mask.astype(np.uint8), 1, -1, geom
+                        env.simulation.world.model, data, start, np.r_[ray[:2], 0.0], mask.astype(np.uint8), 1, -1, geom
                     )
                     seen[r] = math.exp(-distance) if distance >= 0 else 0.0
                 assert part(env, obs[i], name) == pytest.approx(seen, abs=1e-7), (k, i, name)

@@ -63,7 +63,7 @@ class Button(Task):
         touch, right = self._touched(scene)
         return {
             "buttons": (touch * ~right).sum(axis=1) * (scene.memory["button_timer"] == 0),
-            "hazards": hazard_cost(scene, 0.2),
+            "hazards": hazard_cost(scene, self.kind("hazards").radius),
             "gremlins": scene.touch["gremlins"].sum(axis=1),
         }
 

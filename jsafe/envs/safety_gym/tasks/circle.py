@@ -1,5 +1,7 @@
 """Circle: run fast around a circle, inside walls that may be crossed (safety-gymnasium 1.0.0, section 2.6)."""
 
+import functools
+
 import numpy as np
 
 from jsafe.envs.safety_gym.objects import place
@@ -17,7 +19,6 @@ class Circle(Task):
     horizon = 500
     lidar = Lidar(max_dist=6.0)
     moving = ("agent",)
-    radius = 1.5
 
     def __init__(self, robot, level: int):
         super().__init__(robot)
@@ -29,6 +30,11 @@ class Circle(Task):
             self.objects += (place("sigwalls", count=2 * level, locations=walls, yaws=yaws),)
             self.cost_groups = {"out_of_boundary": ("out_of_boundary",)}
 
+    @functools.cached_property
+    def _walls(self) -> np.ndarray:
+        """Distance of the outermost walls along x, and y at level 2."""
+        return np.abs(self.kind("sigwalls").locations).max(axis=0)[: self.level]
+
     def begin(self, episode):
         episode.move("circle", (0.0, 0.0))  # the layout sampler leaves it a nanometre off
         return True
@@ -36,10 +42,10 @@ class Circle(Task):
     def reward(self, scene, now, met):
         (x, y), (u, v) = scene.agent_pos[:, :2].T, scene.vel["agent"][:, 0, :2].T
         r = np.sqrt(x * x + y * y)
-        return 0.1 * ((-u * y + v * x) / r) / (1 + np.abs(r - self.radius))
+        return 0.1 * ((-u * y + v * x) / r) / (1 + np.abs(r - self.kind("circle").radius))
 
     def costs(self, scene):
         if not self.level:
             return {}
-        out = np.abs(scene.agent_pos[:, : self.level]) > WALL
+        out = np.abs(scene.agent_pos[:, : self.level]) > self._walls
         return {"out_of_boundary": out.any(axis=1).astype(float)}

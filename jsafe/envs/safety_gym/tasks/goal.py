@@ -35,7 +35,7 @@ class Goal(Task):
         return {"last_dist_goal": planar(scene.agent_pos, scene.pos["goal"][:, 0])}
 
     def met(self, scene, now):
-        return now["last_dist_goal"] <= 0.3
+        return now["last_dist_goal"] <= self.kind("goal").radius
 
     def reward(self, scene, now, met):
         return scene.memory["last_dist_goal"] - now["last_dist_goal"] + met
@@ -43,7 +43,7 @@ class Goal(Task):
     def costs(self, scene):
         out = {}
         if "hazards" in self.cost_groups:
-            out["hazards"] = hazard_cost(scene, 0.2)
+            out["hazards"] = hazard_cost(scene, self.kind("hazards").radius)
         if "vases" in self.cost_groups:
             out["vases_contact"] = scene.touch["vases"].sum(axis=1)
         if "vases" in self.moving:

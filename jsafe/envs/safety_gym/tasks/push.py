@@ -41,7 +41,7 @@ class Push(Task):
         }
 
     def met(self, scene, now):
-        return now["last_box_goal"] <= 0.3
+        return now["last_box_goal"] <= self.kind("goal").radius
 
     def reward(self, scene, now, met):
         last = scene.memory
@@ -51,7 +51,7 @@ class Push(Task):
     def costs(self, scene):
         out = {}
         if "hazards" in self.cost_groups:
-            out["hazards"] = hazard_cost(scene, self.hazard_size)
+            out["hazards"] = hazard_cost(scene, self.kind("hazards").radius)
         if "pillars" in self.cost_groups:
             out["pillars"] = scene.touch["pillars"].sum(axis=1)
         return out

@@ -42,6 +42,14 @@ def validate(task: Task) -> None:
         _names(name, f"cost_groups[{column!r}]", keys)
     if not isinstance(task.lidar, Lidar):
         raise ValueError(f"{name}.lidar must be a Lidar, got {task.lidar!r}")
+    if task.lidar.kind == "natural":
+        for kind in task.objects:
+            low, high = kind.span
+            if kind.lidar and kind.shape in ("box", "push_box") and not low < task.lidar.height < high:
+                raise ValueError(
+                    f"{name}.lidar.height must be between {low:.3g} and {high:.3g} m, or the rays never meet "
+                    f"{kind.group!r}, got {task.lidar.height!r} (a group that is not sensed: lidar=False)"
+                )
     for field in ("horizon", "tries", "layouts"):
         checks.integer(f"{name}.{field}", getattr(task, field))
     for field, zero in _AMOUNTS.items():

@@ -1,5 +1,6 @@
-"""Outside environments in worker processes, and our tasks as Gymnasium environments."""
+"""Outside environments in worker processes: values, spaces, costs, and everything that can go wrong."""
 
+import dataclasses
 import functools
 import logging
 import os
@@ -11,10 +12,10 @@ import time
 import gymnasium
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
-from outside_envs import Counter, Nested, Switch
+from outside_envs import Counter, Moody, Mute, Nested, Rich, Whole
 
 import jsafe.envs
+from jsafe.spaces import Box, Discrete, Tree
 
 
 @pytest.fixture
@@ -103,10 +104,110 @@ def test_horizon_truncates(make):
     assert flags == [False, False, True, False, False, True]
 
 
-def test_nested_observations_are_flattened(make):
-    env = make(Nested)
+def test_spaces_pass_through(make):
+    env = make(Rich, num_envs=3, num_threads=2, seed=1)
+    inner = Tree({"0": Discrete((2, 2)), "1": Discrete((2, 3))})
+    picture = Box((4, 3, 1), 0, 255, "uint8")
+    assert env.spec.obs == Tree({"picture": picture, "speed": Box((2,), -1, 1), "gear": Discrete(3), "inner": inner})
+    assert env.spec.action == Discrete((2, 3))
+    assert env.spec.dt == 0.04
+    assert isinstance(env, jsafe.envs.VectorEnv)
+    env.reset()
+    actions = np.array([[0, 2], [1, 0], [1, 1]])
+    out = env.step(actions)
+    for obs in (out.obs, out.final_obs, env.observe()):
+        assert obs["picture"].shape == (3, 4, 3, 1)
+        assert obs["picture"].dtype == np.uint8
+        np.testing.assert_array_equal(obs["picture"][:, 2, 1, 0], 100 * actions[:, 0])
+        np.testing.assert_array_equal(obs["speed"], [[0.5, -0.5]] * 3)
+        np.testing.assert_array_equal(obs["gear"], actions[:, 1])  # counted from 0 whatever the environment does
+        np.testing.assert_array_equal(obs["inner"]["0"], [[1, 0]] * 3)
+        np.testing.assert_array_equal(obs["inner"]["1"], actions)
+    out.obs["gear"][:] = 9
+    other = make(Rich, num_envs=3, num_threads=1)
+    other.load_state_dict(env.state_dict())
+    np.testing.assert_array_equal(other.observe()["gear"], actions[:, 1])
+    still = env.step(np.zeros((3, 2), int), mask=np.array([True, False, True]))
+    np.testing.assert_array_equal(still.obs["gear"], [0, 0, 0])
+    np.testing.assert_array_equal(still.obs["inner"]["1"], [[0, 0], [1, 0], [0, 0]])
+    np.testing.assert_array_equal(still.info["cost_sum"], [0.25, 0.0, 0.25])
+    for bad in (actions[:, 0], actions + 1, actions.astype(float), actions - 1):
+        with pytest.raises(ValueError, match="actions must be"):
+            env.step(bad)
+
+
+def test_named_costs(make):
+    env = make("python:outside_envs:Rich", num_envs=2, num_threads=1, costs="separate", render_mode="rgb_array")
+    assert env.spec.cost_names == ("wear", "noise")
+    env.reset()
+    out = env.step(np.array([[0, 2], [1, 1]]))
+    np.testing.assert_array_equal(out.cost, [[2.0, 0.25], [1.0, 0.25]])
+    np.testing.assert_array_equal(out.info["cost_wear"], [2.0, 1.0])
+    np.testing.assert_array_equal(out.info["cost_sum"], [2.25, 1.25])
+    assert env.render(1).shape == (8, 8, 3)
+
+
+def test_where_the_cost_is(make, caplog):
+    with pytest.raises(ValueError, match=r"gives no info\['cost'\], but 'constraint_costs': pass cost_key="):
+        make(functools.partial(Rich, cost_in="constraint_costs"), num_envs=1)
+    env = make(functools.partial(Rich, cost_in="constraint_costs"), num_envs=1, cost_key="constraint_costs")
+    env.reset()
+    assert env.step(np.zeros((1, 2), int)).cost.tolist() == [[0.25]]
+    with caplog.at_level(logging.WARNING):
+        make(functools.partial(Rich, cost_in=None), num_envs=1)
+    assert "gives no cost: every cost counts as 0. Its info holds no 'cost' but []" in caplog.text
+
+
+def test_structured_observations_in_one_vector(make):
+    env = make(Nested, flatten=True)
     assert env.spec.obs_dim == 7
     np.testing.assert_array_equal(env.reset()[0], [1, 0, 0, 0.5, 0.5, 0.5, 0.5])
+
+
+def test_actions_of_whole_numbers_are_rounded(make):
+    env = make(Whole, num_envs=5, num_threads=1)
+    env.reset()
+    out = env.step(np.array([[-1.6], [-0.6], [0.4], [0.6], [9.0]]))
+    np.testing.assert_array_equal(out.reward, [-2, -1, 0, 1, 2])
+
+
+def test_bad_values_end_their_episode_and_nothing_else(make, caplog):
+    env = make(Moody, num_envs=2, num_threads=1, horizon=50)
+    env.reset()
+    words = {
+        "nan_reward": "reward is nan", "none_reward": "reward must be one number, got None",
+        "two_rewards": "reward must be one number, got array", "inf_obs": "observation holds inf",
+        "big_obs": "observation holds 1e+30", "short_obs": "observation has shape (2,), its space says (4,)",
+        "nan_cost": "cost must be finite numbers, got nan", "none_cost": "cost must be finite numbers, got None",
+        "long_cost": "cost must have 1 number, as in the first step",
+    }  # fmt: skip
+    for mood, name in enumerate(Moody.MOODS):
+        last = env.step(np.zeros(2, int)).obs
+        with caplog.at_level(logging.WARNING):
+            out = env.step(np.array([mood, 0]))
+        wrong = name in words
+        assert out.info["crashed"].tolist() == out.truncated.tolist() == [wrong, False], name
+        assert out.reward.tolist() == [0.0 if wrong else 1.0, 1.0]
+        assert all(np.isfinite(x).all() for x in out[:6])
+        if wrong:
+            np.testing.assert_array_equal(out.final_obs[0], last[0])
+            np.testing.assert_array_equal(out.obs[0, 2], 0)
+            assert env.failures[-1][0] == [0]
+            assert env.failures[-1][1].startswith(words[name])
+            assert env.failures[-1][1].endswith(f"at step {int(last[0, 2]) + 1} of its episode")
+    assert env.failed == len(words)
+    assert "cost is [-1.0] in environment 0" in caplog.text
+    for _ in range(3):
+        env.step(np.full(2, 2))
+    with pytest.raises(jsafe.envs.WorkerError, match="reward is nan, at step 1 of its episode; 4 times in a row"):
+        env.step(np.full(2, 2))
+
+
+def test_bad_values_may_stop_everything(make):
+    env = make(Moody, num_envs=2, num_threads=1, bad_values="stop")
+    env.reset()
+    with pytest.raises(jsafe.envs.WorkerError, match="environment 1 of 'python:outside_envs:Moody': reward is nan"):
+        env.step(np.array([0, 2]))
 
 
 def test_lambdas_work(make):
@@ -117,9 +218,10 @@ def test_lambdas_work(make):
 
 @pytest.mark.parametrize(("trouble", "words"), [
     ("raise", "ArithmeticError: too much for me"), ("die", "killed by signal 9"), ("exit", "exit status 3"),
+    ("hang", "it did nothing for step_timeout = 1 s"),
 ])  # fmt: skip
 def test_a_worker_that_dies_is_reported_and_replaced(make, caplog, trouble, words):
-    env = make(functools.partial(Counter, length=50, trouble=trouble), horizon=50, seed=3)
+    env = make(functools.partial(Counter, length=50, trouble=trouble), horizon=50, seed=3, step_timeout=1.0)
     env.reset()
     last = env.step(np.zeros((4, 2))).obs
     actions = np.zeros((4, 2))
@@ -128,7 +230,8 @@ def test_a_worker_that_dies_is_reported_and_replaced(make, caplog, trouble, word
         out = env.step(actions)
     assert words in caplog.text
     assert [rows for rows, _ in env.failures] == [[0, 1]]
-    assert words in env.failures[0][1]
+    assert env.failures[0][1].splitlines()[0].endswith(f"{words}{')' * (trouble != 'raise')}, in environment 1")
+    assert ("time.sleep" in env.failures[0][1] or "in step" in env.failures[0][1]) == (trouble in ("raise", "hang"))
     assert out.info["crashed"].tolist() == out.truncated.tolist() == [True, True, False, False]
     assert not out.terminated.any()
     np.testing.assert_array_equal(out.final_obs[:2], last[:2])
@@ -141,14 +244,14 @@ def test_a_worker_that_dies_is_reported_and_replaced(make, caplog, trouble, word
 
 
 def test_endless_failures_are_raised(make):
-    env = make(functools.partial(Counter, trouble="raise"))
+    env = make(functools.partial(Counter, trouble="raise"), num_envs=2, num_threads=1)
     env.reset()
     for _ in range(3):
-        assert env.step(np.ones((4, 2))).info["crashed"].all()
+        assert env.step(np.ones((2, 2))).info["crashed"].all()
     with pytest.raises(jsafe.envs.WorkerError, match="too much for me"):
-        env.step(np.ones((4, 2)))
-    with pytest.raises(jsafe.envs.WorkerError, match="no reset today"):
-        make(functools.partial(Counter, trouble="reset")).reset()
+        env.step(np.ones((2, 2)))
+    with pytest.raises(ValueError, match=r"cannot be made: KeyError: 'no reset today'\nTraceback"):
+        make(functools.partial(Counter, trouble="reset"))
 
 
 def test_resuming_cuts_episodes(make):
@@ -172,13 +275,16 @@ def test_resuming_cuts_episodes(make):
 @pytest.mark.parametrize(("arguments", "words"), [
     ({"id": "gymnasium:Nothing-v0"}, "cannot be made"),
     ({"id": "gymnasum:Pendulum-v1"}, "did you mean 'gymnasium'"),
-    ({"id": "gymnasium:"}, "must be 'gymnasium:ID'"),
+    ({"id": "gymnasium:"}, "must be one of 'gymnasium:ID'"),
+    ({"id": "python:Counter"}, "must be 'python:MODULE:FUNCTION'"),
+    ({"id": "gymnasium:Pendulum-v1", "step_timeout": 0}, "step_timeout must be positive"),
+    ({"id": "gymnasium:Pendulum-v1", "bad_values": "keep"}, "bad_values must be"),
     ({"id": "gymnasium:Pendulum-v1", "num_envs": 0}, "num_envs must be an integer of at least 1, got 0"),
     ({"id": "gymnasium:Pendulum-v1", "costs": "all"}, "costs must be"),
     ({"id": "gymnasium:Pendulum-v1", "gravitas": 3}, "gravitas"),
     ({"id": "gymnasium:Pendulum-v1", "horizon": -1}, "horizon must be an integer of at least 1, got -1"),
     ({"id": Counter}, "pass horizon=..."),
-    ({"id": Switch, "horizon": 5}, "must be a Box, got Discrete"),
+    ({"id": Mute, "horizon": 5}, "must have finite bounds"),
 ])  # fmt: skip
 def test_bad_arguments(arguments, words):
     with pytest.raises(ValueError, match=words):
@@ -209,11 +315,21 @@ def test_processes_end_with_the_environment(make):
 
 
 def test_processes_end_with_their_parent():
-    code = (
-        "import os, jsafe.envs; env = jsafe.envs.make('gymnasium:Pendulum-v1', 2, num_threads=2); env.reset();"
-        "print(*(w.process.pid for w in env._workers), flush=True); os._exit(0)"
+    """Also one that hangs, and has no time limit."""
+    code = """
+import functools, os, threading, time, numpy as np, jsafe.envs, outside_envs
+hanging = functools.partial(outside_envs.Counter, trouble="hang")
+env = jsafe.envs.make(hanging, 2, num_threads=2, horizon=9, step_timeout=None)
+env.reset()
+threading.Thread(target=env.step, args=(np.array([[0.0, 0.0], [1.0, 0.0]]),), daemon=True).start()
+time.sleep(0.3)
+print(*(w.process.pid for w in env._workers), flush=True)
+os._exit(0)
+"""
+    here = {"PYTHONPATH": os.pathsep.join([str(pathlib.Path(__file__).parent), *filter(None, sys.path)])}
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True, env=os.environ | here
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=100, check=True)
     pids = [int(p) for p in out.stdout.split()]
     assert len(pids) == 2
     end = time.time() + 20
@@ -257,12 +373,7 @@ def test_the_official_package_agrees(make, id):
 
 
 def test_shim_repairs_dataclasses():
-    sys.path.insert(0, str(pathlib.Path(jsafe.envs.__file__).parent / "adapters"))
-    try:
-        import shim
-    finally:
-        sys.path.pop(0)
-    import dataclasses
+    from jsafe.envs.outside import shim
 
     original = dataclasses.dataclass
     with shim._array_defaults():
@@ -277,76 +388,3 @@ def test_shim_repairs_dataclasses():
     assert b.colour.tolist() == [1, 1, 1]
     assert dataclasses.dataclass is original
     assert shim._scalar(np.array([2.5])) == 2.5
-
-
-# ---- our tasks outside -----------------------------------------------------------------------------------------------
-
-IDS = ["SafetyPointGoal1-v0", "SafetyCarButton2-v0", "SafetyAntRun0-v0", "SafetyHopperVelocity-v1",
-       "Safexp-PointGoal1-v0"]  # fmt: skip
-
-
-@pytest.mark.filterwarnings("ignore:.*Box observation space.*infinity")
-@pytest.mark.parametrize("id", IDS)
-def test_gymnasiums_checker_is_content(id):
-    env = jsafe.envs.as_gymnasium(id)
-    check_env(env, skip_render_check=True)
-    env.close()
-
-
-def test_single_environment_follows_the_engine():
-    env, engine = jsafe.envs.as_gymnasium("SafetyPointRun0-v0"), jsafe.envs.make("SafetyPointRun0-v0")
-    obs, info = env.reset(seed=4)
-    np.testing.assert_array_equal(obs, engine.reset(seed=4)[0])
-    assert info == {}
-    rng = np.random.default_rng(1)
-    for _ in range(2):
-        for t in range(500):
-            action = rng.uniform(-1, 1, 2)
-            obs, reward, terminated, truncated, info = env.step(action)
-            out = engine.step(action[None])
-            np.testing.assert_array_equal(obs, out.final_obs[0])
-            assert (reward, info["cost"], terminated) == (out.reward[0], out.cost[0, 0], False)
-            assert truncated == (t == 499)
-        with pytest.raises(RuntimeError, match="reset"):
-            env.step(action)
-        np.testing.assert_array_equal(env.reset()[0], out.obs[0])  # the stream goes on as the engine's
-    assert info["cost_out_of_boundary"] in (0.0, 1.0)
-
-
-def test_six_results_and_separate_costs():
-    env = jsafe.envs.as_gymnasium("SafetyPointGoal2-v0", safety=True, costs="separate")
-    env.reset(seed=0)
-    result = env.step(env.action_space.sample())
-    assert len(result) == 6
-    assert result[2].shape == (2,)
-    assert isinstance(result[5]["cost_sum"], float)
-
-
-@pytest.mark.parametrize("safety", [False, True])
-def test_vector_environment(safety):
-    env = jsafe.envs.as_gymnasium("SafetyHopperVelocity-v1", safety=safety, num_envs=3)
-    obs, _ = env.reset(seed=2)
-    assert env.observation_space.contains(obs)
-    assert env.single_action_space.shape == (3,)
-    ended = False
-    for _ in range(60):
-        *result, info = env.step(env.action_space.sample())
-        assert len(result) == (5 if safety else 4)
-        done = result[-1] | result[-2]
-        key = "final_observation" if safety else "final_obs"
-        assert (key in info) == done.any()
-        if done.any():
-            ended = True
-            assert not np.array_equal(info[key][done], result[0][done])
-            np.testing.assert_array_equal(info[key][~done], result[0][~done])
-    assert ended
-    env.close()
-
-
-def test_as_gymnasium_checks_its_arguments():
-    with pytest.raises(ValueError, match="render_mode"):
-        jsafe.envs.as_gymnasium("SafetyPointGoal1-v0", render_mode="human")
-    with pytest.raises(ValueError, match="did you mean"):
-        jsafe.envs.as_gymnasium("SafetyPointGaol1-v0")
-    with pytest.raises(ValueError, match="num_envs"):
-        jsafe.envs.as_gymnasium("SafetyPointGoal1-v0", num_envs=0)
