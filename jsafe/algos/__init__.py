@@ -4,6 +4,7 @@ from jsafe.algos.off_policy import cal as cal
 from jsafe.algos.off_policy import cvpo as cvpo
 from jsafe.algos.off_policy import ddpg as ddpg
 from jsafe.algos.off_policy import sac as sac
+from jsafe.algos.off_policy import sac_discrete as sac_discrete
 from jsafe.algos.off_policy import seditor as seditor
 from jsafe.algos.off_policy import td3 as td3
 from jsafe.algos.off_policy import wcsac as wcsac

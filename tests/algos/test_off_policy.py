@@ -17,13 +17,19 @@ from jsafe.components.critics import Ensemble, Quantile
 from jsafe.components.rules import Lagrange
 from jsafe.components.temperature import Learned
 from jsafe.data import make_collector
-from jsafe.envs.toy import ToyEnv
+from jsafe.envs.toy import ToyEnv, ToyGrid
+from jsafe.spaces import Discrete
 from jsafe.testing import check_learner, random_batch
 from jsafe.train import run
 from jsafe.types import env_spec
 
 TINY = {"hidden": (8, 8), "sequences": 4, "num_envs": 4, "sequence_length": 4, "frame_stack": 2, "updates": 1}
 NAMES = [name for name in registry.names() if registry.get(name).family == "off_policy"]
+
+
+def spec_of(name, num_costs=1):
+    """Sizes that the algorithm can do with."""
+    return jsafe.EnvSpec(5, Discrete(3) if "discrete" in name else 2, num_costs=num_costs)
 
 
 @pytest.fixture
@@ -36,7 +42,7 @@ def quick_compiles():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_learner_keeps_its_promises(name, quick_compiles):
-    learner = jsafe.make(name, jsafe.EnvSpec(5, 2, num_costs=1 + (name == "seditor")), **TINY)
+    learner = jsafe.make(name, spec_of(name, 1 + (name in ("seditor", "cvpo"))), **TINY)
     check_learner(learner, jax.random.key(0))
 
 
@@ -108,9 +114,8 @@ def test_bad_options_of_the_assembly(changes, message):
 
 
 def test_every_preset_builds_and_survives_json():
-    spec = jsafe.EnvSpec(5, 2, num_costs=2)
     for name in NAMES:
-        algorithm = registry.get(name)
+        spec, algorithm = spec_of(name, 2), registry.get(name)
         for preset in (None, *algorithm.presets):
             config = registry.make_config(algorithm, preset)
             algorithm.build(config, spec)
@@ -449,3 +454,19 @@ def test_the_worst_tenth_of_outcomes_costs_more_than_the_mean():
     print("risk 0.1", reward, cost, float(last.metrics["cost/0/discounted"]))
     assert cost < 0.24
     assert reward > 0.6 * best.reward
+
+
+@pytest.mark.parametrize(("limit", "way"), [(1.0, "short"), (0.0, "long")])
+def test_choices_take_the_way_that_the_limit_leaves(limit, way):
+    """Through the forbidden cell in 4 steps, or around it in 8."""
+    env = ToyGrid(num_envs=16, horizon=30)
+    options = {"feed.initial_rows": 500, "random_steps": 2000, "rule_warmup": 1000, "updates": 8, "sequences": 64}
+    heat = {"temperature.init": 0.05, "temperature.target": 0.05}
+    rule = {"rule.optimizer": "sgd", "rule.learning_rate": 0.02, "rule.init": 0.1, "hidden": (32, 32)}
+    rates = {"learning_rate": 1e-3, "gamma": 0.95, "tau": 0.02, "cost_limit": limit}
+    learner = jsafe.make("sac_discrete_lag", env_spec(env), **options, **heat, **rule, **rates)
+    for step in run(learner, make_collector(env, learner, seed=0), key=jax.random.key(1), total_steps=24_000):
+        last = step
+    print(limit, last.episodes, {k: float(v) for k, v in last.metrics.items()})
+    assert last.episodes["episode/cost"] == pytest.approx(float(way == "short"), abs=0.1)
+    assert last.episodes["episode/length"] < (6 if way == "short" else 10)

@@ -8,6 +8,7 @@ import pytest
 from plain import assert_close, average, first_gradients, forward, group_values, lambda_targets, numeric_gradient
 
 import jsafe
+from jsafe.spaces import Discrete
 from jsafe.testing import random_batch
 
 SPEC = jsafe.EnvSpec(3, 2, num_costs=2, horizon=20)
@@ -231,3 +232,48 @@ def test_observations_are_normalised_by_what_was_replayed():
     np.testing.assert_allclose(acted, wanted, atol=1e-5)
     waiting, _ = update(state, shifted._replace(ready=np.bool_(False)), jax.random.key(3))
     assert float(waiting.obs_stats.count) == 0
+
+
+def test_expectations_over_choices():
+    """Soft actor-critic over three choices: targets, losses and temperature as sums over the choices."""
+    spec = jsafe.EnvSpec(3, Discrete(3), num_costs=2, horizon=20)
+    learner = jsafe.make("sac_discrete_lag", spec, **SIZES, **{"temperature.target": 0.5})
+    before = start(learner)
+    batch = random_batch(learner, jax.random.key(2))
+    after, _ = jax.jit(learner.update)(before, batch, jax.random.key(3))
+    grads, steps = first_gradients(after), batch.steps
+    params, target = jax.tree.map(lambda x: np.asarray(x, np.float64), (before.params, before.target))
+    here, there = (np.asarray(x, np.float64) for x in steps.obs)
+    keep, alpha, every = steps.weight[:-1] > 0, np.exp(params["log_alpha"]["actor"]), np.eye(3)
+
+    def policy(net, obs):
+        logits = forward(net, obs)
+        pi = np.exp(logits - logits.max(-1, keepdims=True))
+        pi = pi / pi.sum(-1, keepdims=True)
+        return pi, np.log(pi)
+
+    def values(critic, obs):
+        """`[R, 3, 1 + M]` of all choices."""
+        return np.stack([pessimistic(critic, obs, np.tile(choice, (len(obs), 1))) for choice in every], axis=1)
+
+    pi, log_pi = policy(params["actor"], there)
+    following = (pi[..., None] * values(target, there)).sum(1)
+    following[:, 0] -= alpha * (pi * log_pi).sum(-1)
+    signals = np.concatenate([steps.reward[0][:, None], steps.cost[0]], -1).astype(np.float64)
+    goal = signals + GAMMA * ~steps.terminated[0][:, None] * following
+    taken = every[steps.action[0]]
+
+    def critic_loss(critic):
+        seen = group_values(critic, here, taken)
+        errors = (goal[:, :1] - seen["reward"]) ** 2, (goal[:, 1:] - seen["cost"]) ** 2
+        return average(sum(e.sum((0, -1)) for e in errors), keep)
+
+    def actor_loss(net):
+        pi, log_pi = policy(net, here)
+        return average((pi * (alpha * log_pi - values(params["critic"], here) @ WEIGHTS)).sum(-1), keep)
+
+    assert_close(grads["critic"], numeric_gradient(critic_loss, params["critic"]))
+    assert_close(grads["actor"], numeric_gradient(actor_loss, params["actor"]))
+    pi, log_pi = policy(params["actor"], here)
+    wanted = average(-(pi * log_pi).sum(-1) - 0.5 * np.log(3), keep)
+    np.testing.assert_allclose(grads["log_alpha"]["actor"], wanted, rtol=1e-3)
