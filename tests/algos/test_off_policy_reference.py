@@ -86,9 +86,12 @@ def test_gradients(case):
     learner = jsafe.make(name, SPEC, **{**SIZES, "policy_delay": 1, **options})
     before = start(learner)
     batch = random_batch(learner, jax.random.key(2))
-    key = jax.random.key(3)
+    steps = batch.steps
+    costly = np.random.default_rng(0).random(steps.cost.shape) < 0.4
+    steps = steps._replace(cost=costly * steps.weight[..., None].astype(np.float32))
+    batch, key = batch._replace(steps=steps), jax.random.key(3)
     after, metrics = jax.jit(learner.update)(before, batch, key)
-    grads, steps = first_gradients(after), batch.steps
+    grads = first_gradients(after)
     params, target, slow = jax.tree.map(
         lambda x: np.asarray(x, np.float64), (before.params, before.target, before.target_actor)
     )
