@@ -163,7 +163,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         alpha = {f"temperature/{name}": temperature(x) for name, x in state.params["log_alpha"].items()}
         costs = limit.metrics(episodic, rate, state.limit, rules.multiplier(weights))
         counts = {"rule/reward_weight": weights.reward, "train/updates": state.updates.astype(jnp.float32)}
-        return state, metrics | alpha | costs | counts
+        return state, costs | metrics | alpha | counts
 
     def policy(state):
         return PolicyState(state.params["actor"], state.obs_stats)

@@ -14,7 +14,6 @@ from jsafe.components.actors import ActorInputs, Draw
 from jsafe.components.critics import polyak
 from jsafe.components.optim import clip_norm, descend, scale_by_adam_epsilon_hat
 from jsafe.components.reward_normalizer import RewardNormalizer
-from jsafe.ops.cmdp import discounted
 from jsafe.ops.stats import psum
 from jsafe.types import Array, ConstraintRule, EnvSpec, Key, Metrics, Steps, Weights
 
@@ -88,10 +87,13 @@ class GradientStep:
         return state, metrics | losses_seen, actor_metrics, due
 
     def discounted_aim(self, state: Any) -> Array:
-        """`[M]`: what the rule steers for, as a discounted sum, the unit of the cost critics."""
-        limit, horizon = self.config.limit, self.spec.horizon
-        episodic = limit.aim(state.limit) * (horizon if limit.per == "step" else 1)
-        return discounted(episodic, state.numbers.gamma, horizon)
+        """`[M]`: what the rule steers for as the sum that the cost critics estimate, `limit per step / (1 - gamma)`.
+
+        Episodes that are only cut go on in the critics' eyes, hence no `(1 - gamma^T)`.
+        """
+        limit = self.config.limit
+        per_step = limit.aim(state.limit) / (self.spec.horizon if limit.per == "episode" else 1)
+        return per_step / jnp.maximum(1.0 - state.numbers.gamma, 1e-6)
 
     def estimate(self, state: Any, cost: Array, aim: Array) -> tuple[Any, Weights, Metrics]:
         """The rule driven by the critics: its weights, and a step of it."""

@@ -129,10 +129,10 @@ def critic_loss(params: Params, parts: Parts, state: Any, window: Window, draw: 
 def softened(parts: Parts, state: Any, window: Window, draw: Draw) -> dict[str, Array]:
     """The signals with the entropy of the next action."""
     reward, cost = parts.temperature.soft
-    if not (reward and draw.log_probs):
-        return window.signals
     alpha = jax.tree.map(temperature, state.params["log_alpha"])
-    bonus = sum(-alpha[name] * log_prob for name, log_prob in draw.log_probs.items())
+    if not (reward and alpha):
+        return window.signals
+    bonus = sum(-alpha[name] * draw.log_probs[name] for name in alpha)
     discount = state.numbers.gamma * (1.0 - window.terminated)
     bonus = (discount * jax.lax.stop_gradient(bonus).reshape(discount.shape))[..., None]
     signals = window.signals
