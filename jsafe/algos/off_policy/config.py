@@ -13,6 +13,7 @@ from jsafe.components.reward_normalizer import NoNormalizer, RewardNormalizer
 from jsafe.components.rules import IPO, Lagrange, NoRule
 from jsafe.components.temperature import Learned, Temperature
 from jsafe.feeds import Replay
+from jsafe.nets.encoders import OWN, Auto
 from jsafe.ops.precision import Precision
 from jsafe.options import Options, number, seam, traced
 from jsafe.types import ConstraintRule, Part
@@ -41,6 +42,9 @@ class OffPolicyConfig(Options):
     """The policy and its loss."""
     critics: Part = seam("critics", Ensemble(), Critics)
     """Action values of the reward and of the costs."""
+    encoder: Part = seam("encoder", Auto(), OWN)
+    """From an observation to what actor and critics see, trained by the critics alone; a part, or a flax module of
+    one's own."""
     rule: Part = seam("rule", Lagrange(learning_rate=1e-3), ConstraintRule)
     """How costs weigh in the actor's objective."""
     temperature: Part = seam("temperature", Learned(), Temperature)

@@ -1,63 +1,76 @@
-"""A policy over choices, with expectations in the place of samples."""
+"""A categorical policy over choices."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jsafe import spaces
+from jsafe import distributions, spaces
 from jsafe.components.actors.base import Actor, ActorLoss, Draw, mixture
+from jsafe.distributions.categorical import categorical, one_hot
 from jsafe.nets.perceptron import Layers, fan_in_uniform, mlp
 from jsafe.options import part
 from jsafe.types import EnvSpec
+
+MOST = 1024
+"""Most joint choices: every update computes all of them."""
 
 
 @part("actor", "categorical")
 @dataclasses.dataclass(frozen=True)
 class Categorical(Layers):
-    """Soft actor-critic's actor over n choices.
+    """Soft actor-critic's actor over n choices, with expectations in the place of samples.
 
-    `L = sum_a pi(a | s) (alpha log pi(a | s) - (w_r Q_r(s, a) - sum_m w_m Q_m(s, a)))`; targets bootstrap from the
-    same expectation at the next state. Neither needs a sample, and both are exact.
+    `L = sum_a pi(a | s) (alpha log pi(a | s) - (w_r Q_r(s, a) - sum_m w_m Q_m(s, a)))`.
 
-    Source: Christodoulou 2019 (arXiv 1910.07207), equations 10 to 12, with the weighted critics in the place of one.
-      Critics take the choice as a one-hot input; there they have an output per choice.
+    Targets bootstrap from the expectation over the current policy, entropy included. Several choices (`Discrete((3,
+    2))`) are independent given the observation; the sum goes over all joint choices.
+
+    Source: Christodoulou 2019 (arXiv 1910.07207), equations 10 to 12. There the critics have an output for each choice;
+      here they take it as an input, one-hot, like all critics of the house.
     """
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Actor:
         """An `Actor` with the policy `actor`.
 
         Raises:
-          ValueError: If actions are not one choice out of n.
+          ValueError: If actions are not choices, or are too many to sum over.
         """
         del axis_name
-        if not (isinstance(spec.action, spaces.Discrete) and spec.action.shape == ()):
-            raise ValueError(f"the actor 'categorical' wants one choice out of n as its action, got {spec.action}")
-        n = spec.action.width
-        net = mlp(spec.obs_dim, n, self.hidden, act=self.activation, kernel_init=fan_in_uniform())
-        every = jnp.eye(n)[:, None, :]
+        if not isinstance(spec.action, spaces.Discrete):
+            raise ValueError(f"the actor {self.kind!r} needs choices (Discrete) as actions, got {spec.action}")
+        sizes, shape = spec.action.sizes, spec.action.shape
+        if math.prod(sizes) > MOST:
+            raise ValueError(f"the actor {self.kind!r} sums over at most {MOST} joint choices, got {spec.action}")
+        joint = np.stack(np.meshgrid(*map(np.arange, sizes), indexing="ij"), axis=-1).reshape(-1, len(sizes))
+        choices = jnp.asarray(joint.reshape(-1, *shape), jnp.int32)  # [n], or [n, K]
+        net = mlp(spec.obs_dim, sum(sizes), self.hidden, act=self.activation, kernel_init=fan_in_uniform())
 
-        def log_policy(params, obs):
-            """`[n, R]`."""
-            return jax.nn.log_softmax(net.apply(params, obs), axis=-1).T
-
-        def expected(params, obs, key):
-            log_pi = log_policy(params, obs)
-            choices = jnp.broadcast_to(jnp.arange(n)[:, None], log_pi.shape)
-            return Draw(choices, {"actor": (jnp.exp(log_pi) * log_pi).sum(axis=0)}, chance=jnp.exp(log_pi))
+        def policy(params, obs):
+            return categorical(net.apply(params, obs), sizes)
 
         def draw(params, obs, key, deterministic=False):
-            log_pi = log_policy(params, obs)
-            choice = log_pi.argmax(axis=0) if deterministic else jax.random.categorical(key, log_pi, axis=0)
-            chosen = jnp.take_along_axis(log_pi, choice[None], axis=0)[0]
-            return Draw(choice.astype(jnp.int32), {"actor": chosen}, {"probability": jnp.exp(log_pi).T})
+            dist = policy(params, obs)
+            action = distributions.mode(dist) if deterministic else distributions.sample(dist, key)
+            return Draw(action.reshape(-1, *shape), {"actor": distributions.log_prob(dist, action)})
+
+        def expected(params, obs):
+            """All choices `[n, R]`, with their probabilities."""
+            dist = policy(params, obs)
+            actions = jnp.broadcast_to(choices[:, None], (len(choices), obs.shape[0], *shape))
+            log_probs = jax.vmap(lambda action: distributions.log_prob(dist, action))(actions)
+            chance = jnp.exp(log_probs)
+            return Draw(actions, {"actor": (chance * log_probs).sum(axis=0)}, chance=chance)
 
         def loss(params, key, inputs):
-            fresh = expected(params, inputs.obs, key)
-            gain = mixture(inputs.q.values(every), inputs.weights)
-            rows = inputs.alpha["actor"] * fresh.log_probs["actor"] - (fresh.chance * gain).sum(axis=0)
+            del key
+            fresh = expected(params, inputs.obs)
+            value = mixture(inputs.q.values(one_hot(fresh.action, sizes, bool(shape))), inputs.weights)
+            rows = inputs.alpha["actor"] * fresh.log_probs["actor"] - (fresh.chance * value).sum(axis=0)
             return ActorLoss(rows, jax.lax.stop_gradient(fresh), {"loss/actor": rows.mean()}, inputs.state)
 
-        return Actor(net.init, draw, loss, ("actor",), lambda params, slow, obs, key: expected(params, obs, key))
+        return Actor(net.init, draw, loss, ("actor",), lambda params, slow, obs, key: expected(params, obs))

@@ -101,7 +101,7 @@ class SecondOrder(Step):
             share = 1.0 / spec.act_dim if released and isinstance(spec.action, spaces.Box) else 1.0
 
             def policy(theta):
-                return distributions.expand(descent.policy(unravel(theta), batch.obs))
+                return distributions.expand(descent.policy(unravel(theta), batch))
 
             def surrogates(dist):
                 """`[1 + M]`: the mixed objective, then each cost."""
