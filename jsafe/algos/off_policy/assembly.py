@@ -41,7 +41,7 @@ class OffPolicyState(NamedTuple):
     """Everything that an update changes.
 
     `params` holds `actor`, `critic`, `log_alpha` (one per policy) and, where it learns, the `encoder`; `opt_state`
-    Adam's state of each; `target` is the critics' slow copy and `target_actor` the actor's, `()` where nobody wants one;
+    Adam's state of each; `target` is the critics' slow copy and `target_actor` the actor's, `()` where none is wanted;
     `actor` is what the actor keeps besides (dual variables). `obs_stats` is `()` where it is not used. `limit [M]` and
     `numbers` may be swept or annealed. `updates` counts gradient updates, `iteration` calls of `update`.
     """
