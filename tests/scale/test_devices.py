@@ -95,7 +95,7 @@ CASES = {
     "seditor, l2, two minibatches": {"name": "seditor", "actor.distance": "l2", "updates": 2},
     "sac_lag": {"name": "sac_lag", "preset": "seditor_paper"},
     "td3_lag": {"name": "td3_lag", **TRANSITIONS, "actor.smoothing_noise": 0.0, "cost_limit": 5.0},
-    "cal, the critics drive the rule": {"name": "cal", **TRANSITIONS, "rule.init": 0.3, "rule.learning_rate": 0.1},
+    "cal, the critics drive the rule": {"name": "cal", **TRANSITIONS, "gamma": 0.5, "rule.learning_rate": 0.5},
     "cvpo, dual variables in the actor": {"name": "cvpo", **TRANSITIONS, "actor.mean_most": 1.0},
 }
 
