@@ -147,7 +147,7 @@ def check(options: Any) -> None:
         object.__setattr__(options, field.name, value)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Built:
     """A part that somebody has built already; it cannot be saved."""
 
@@ -273,8 +273,8 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
     Args:
       options: A dataclass of options.
       changes: By name. A field of a part is `rule.kp`, or `kp` where no other part has one. A part is given as an
-        object, as the name of its kind (with its defaults), as a mapping of its fields (and `kind`), or built already
-        (a NamedTuple of functions). Short names of the type (`Options.SHORT`) come first.
+        object, as the name of its kind (with its defaults), or as a mapping of its fields (and `kind`). Short names
+        of the type (`Options.SHORT`) come first.
       owner: Whose options they are, for messages.
 
     Raises:

@@ -143,6 +143,27 @@ def zeros(of: Space, batch: tuple[int, ...] = ()) -> Any:
     return tree_map(lambda leaf: np.zeros((*batch, *leaf.shape), leaf.dtype), of)
 
 
+def stacked(of: Space, count: int) -> Space:
+    """The space of `count` values side by side: joined along the last axis of every leaf.
+
+    Raises:
+      ValueError: If a leaf has no axis.
+    """
+    if count == 1:
+        return of
+    if isinstance(of, Tree):
+        return Tree({name: stacked(inner, count) for name, inner in of.items})
+    if not of.shape:
+        raise ValueError(f"values of {of} have no axis along which {count} of them could be joined")
+    if isinstance(of, Discrete):
+        return Discrete(of.sizes * count)
+    bounds = (
+        tuple(np.tile(np.reshape(bound, of.shape), count).ravel()) if isinstance(bound, tuple) else bound
+        for bound in (of.low, of.high)
+    )
+    return Box((*of.shape[:-1], of.shape[-1] * count), *bounds, of.dtype)
+
+
 def sample(of: Space, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> Any:
     """Random values: uniform within finite bounds, else standard normal.
 

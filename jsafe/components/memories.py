@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 
-from jsafe.types import Array, Memory
+from jsafe import spaces
+from jsafe.types import Array, Memory, Obs
 
 
 class Frames(NamedTuple):
-    """The last observations `frames [N, S, O]`, oldest first, and `fresh [N]` (bool) where an episode starts."""
+    """The last observations `frames [N, S, ...]`, oldest first, and `fresh [N]` (bool) where an episode starts."""
 
-    frames: Array
+    frames: Any
     fresh: Array
 
 
-def frames(width: int, stack: int) -> Memory:
-    """The memory of a policy that sees its last `stack` observations of `width` numbers; `push` fills it."""
+def frames(space: spaces.Space, stack: int) -> Memory:
+    """The memory of a policy that sees its last `stack` observations of a space; `push` fills it."""
 
     def init(num_envs: int) -> Frames:
-        return Frames(jnp.zeros((num_envs, stack, width), jnp.float32), jnp.ones(num_envs, bool))
+        empty = jax.tree.map(jnp.asarray, spaces.zeros(space, (num_envs, stack)))
+        floats = jax.tree.map(lambda x: x.astype(jnp.float32) if jnp.issubdtype(x.dtype, jnp.floating) else x, empty)
+        return Frames(floats, jnp.ones(num_envs, bool))
 
     def reset(memory: Frames, started: Array) -> Frames:
         return memory._replace(fresh=memory.fresh | started)
@@ -28,14 +32,22 @@ def frames(width: int, stack: int) -> Memory:
     return Memory(init, reset)
 
 
-def push(memory: Frames, obs: Array) -> tuple[Frames, Array]:
-    """Adds observations `[N, O]`; the first one of an episode fills all frames.
+def push(memory: Frames, obs: Obs) -> tuple[Frames, Obs]:
+    """Adds observations `[N, ..., C]`; the first one of an episode fills all frames.
 
     Returns:
-      The memory, and the frames side by side, `[N, S O]`, oldest first.
+      The memory, and the frames side by side, `[N, ..., S C]`, oldest first.
     """
-    n, stack, width = memory.frames.shape
-    moved = jnp.concatenate([memory.frames[:, 1:], obs[:, None]], axis=1)
-    filled = jnp.broadcast_to(obs[:, None], moved.shape)
-    new = jnp.where(memory.fresh[:, None, None], filled, moved).astype(memory.frames.dtype)
-    return Frames(new, jnp.zeros_like(memory.fresh)), new.reshape(n, stack * width)
+
+    def pushed(old, new):
+        moved = jnp.concatenate([old[:, 1:], new[:, None]], axis=1)
+        filled = jnp.broadcast_to(new[:, None], moved.shape)
+        fresh = memory.fresh.reshape(-1, *(1,) * (moved.ndim - 1))
+        return jnp.where(fresh, filled, moved).astype(old.dtype)
+
+    def joined(x):
+        x = jnp.moveaxis(x, 1, -2)
+        return x.reshape(*x.shape[:-2], -1)
+
+    new = jax.tree.map(pushed, memory.frames, obs)
+    return Frames(new, jnp.zeros_like(memory.fresh)), jax.tree.map(joined, new)

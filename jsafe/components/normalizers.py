@@ -2,23 +2,58 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import chex
 import jax.numpy as jnp
 
-from jsafe.ops.stats import RunningStats, psum, running_std
-from jsafe.types import Array, EpisodeStats, Measured
+from jsafe import spaces
+from jsafe.ops.stats import RunningStats, psum, running_init, running_std, running_update
+from jsafe.types import Array, EpisodeStats, Measured, Obs
+
+ObsStats = RunningStats | dict[str, Any] | tuple[()]
+"""Of each flat leaf of floats in an observation; `()` of the others: pictures and choices have a scale."""
 
 
-def normalize_obs(stats: RunningStats, obs: Array, *, clip: float = 5.0) -> Array:
+def obs_stats_init(space: spaces.Space) -> ObsStats:
+    """Nothing seen yet of a space."""
+    return spaces.tree_map(
+        lambda leaf: running_init(leaf.width) if isinstance(leaf, spaces.Box) and leaf.flat else (), space
+    )
+
+
+def obs_stats_update(stats: ObsStats, obs: Obs, axis_name: str | None = None) -> ObsStats:
+    """With the observations `[..., O + extra]` of a batch; the columns beyond the statistics are left out.
+
+    Collectives: those of `running_update`.
+    """
+
+    def leaf(old, x):
+        return running_update(old, x[..., : old.mean.shape[0]], axis_name) if isinstance(old, RunningStats) else old
+
+    return _over(leaf, stats, obs)
+
+
+def _over(function: Callable[[Any, Any], Any], tree: Any, other: Any) -> Any:
+    """A function of the leaves of two trees that are dicts of dicts."""
+    if isinstance(tree, dict):
+        return {name: _over(function, inner, other[name]) for name, inner in tree.items()}
+    return function(tree, other)
+
+
+def normalize_obs(stats: ObsStats, obs: Obs, *, clip: float = 5.0) -> Obs:
     """`clip((obs - mean) / std, -clip, clip)` of the leading columns; columns beyond the statistics pass unchanged.
 
     Args:
-      stats: Of the O environment columns.
+      stats: Of the O environment columns of each flat leaf of floats; leaves without statistics pass unchanged.
       obs: `[..., O + extra]`; the extra columns are a transform's budget, which has a scale of its own.
       clip: Largest magnitude.
     """
+    return _over(lambda known, x: _scaled(known, x, clip) if isinstance(known, RunningStats) else x, stats, obs)
+
+
+def _scaled(stats: RunningStats, obs: Array, clip: float) -> Array:
     width = stats.mean.shape[0]
     scaled = jnp.clip((obs[..., :width] - stats.mean) / running_std(stats), -clip, clip)
     return jnp.concatenate([scaled, obs[..., width:]], axis=-1)

@@ -8,6 +8,7 @@ import chex
 import jax
 import jax.numpy as jnp
 
+from jsafe.distributions import base
 from jsafe.types import Array, Key
 
 
@@ -32,6 +33,19 @@ def categorical(logits: Array, sizes: tuple[int, ...]) -> Categorical:
         parts.append(jnp.concatenate([part, missing], axis=-1))
         start += size
     return Categorical(jnp.stack(parts, axis=-2))
+
+
+def one_hot(choice: Array, sizes: tuple[int, ...], axis: bool) -> Array:
+    """Choices as columns of 0 and 1, `[..., sum(sizes)]`, factor after factor.
+
+    Args:
+      choice: `[..., K]`, or `[...]` without an axis of its own.
+      sizes: Number of choices of each factor.
+      axis: Whether it has that axis.
+    """
+    if not axis:
+        return jax.nn.one_hot(choice, *sizes)
+    return jnp.concatenate([jax.nn.one_hot(choice[..., k], n) for k, n in enumerate(sizes)], axis=-1)
 
 
 def _choices(dist: Categorical, action: Array) -> Array:
@@ -81,3 +95,20 @@ def fisher_metric(dist: Categorical, tangent: Categorical) -> Categorical:
     """
     probs, _ = _probs(dist)
     return Categorical(probs * jnp.where(probs > 0, tangent.log_probs, 0.0))
+
+
+def expand(dist: Categorical) -> Categorical:
+    """As it is: every observation has its own probabilities."""
+    return dist
+
+
+base.register(
+    Categorical,
+    log_prob=log_prob,
+    entropy=entropy,
+    kl=kl,
+    sample=sample,
+    mode=mode,
+    fisher_metric=fisher_metric,
+    expand=expand,
+)

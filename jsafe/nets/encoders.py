@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe import spaces
+from jsafe.distributions.categorical import one_hot
 from jsafe.errors import unknown
 from jsafe.nets.perceptron import activation
 from jsafe.options import Options, number, part
@@ -39,6 +40,11 @@ class Encoder(NamedTuple):
     init: Callable[[Key], Params]
     apply: EncodeFn
     width: int
+
+    @property
+    def learns(self) -> bool:
+        """Whether it has parameters."""
+        return bool(jax.tree.leaves(jax.eval_shape(self.init, jax.random.key(0))))
 
 
 def encoder(module: nn.Module, spec: EnvSpec) -> Encoder:
@@ -81,7 +87,7 @@ def _batch_shape(obs: Obs, space: spaces.Space) -> tuple[int, ...]:
 
 
 class Flat(nn.Module):
-    """Choices as one-hot columns, boxes flattened, bytes scaled to [-1, 1]; nothing is learnt."""
+    """Choices as one-hot columns, boxes flattened, all but flat floats scaled to [-1, 1]; nothing is learnt."""
 
     space: spaces.Space
 
@@ -90,16 +96,14 @@ class Flat(nn.Module):
         if isinstance(self.space, spaces.Tree):
             return jnp.concatenate([Flat(inner)(obs[name]) for name, inner in self.space.items], axis=-1)
         if isinstance(self.space, spaces.Discrete):
-            choices = obs.reshape(obs.shape[0], -1)
-            columns = [jax.nn.one_hot(choices[:, k], n) for k, n in enumerate(self.space.sizes)]
-            return jnp.concatenate(columns, axis=-1)
+            return one_hot(obs, self.space.sizes, bool(self.space.shape))
         return _scaled(obs, self.space).reshape(obs.shape[0], -1)
 
 
 def _scaled(obs: Array, box: spaces.Box) -> Array:
-    """Floats as they are; bytes, integers and booleans with finite bounds to [-1, 1]."""
+    """To [-1, 1] where the bounds are finite; flat floats stay as they are, statistics scale those."""
     low, high = spaces.bounds(box)
-    if box.dtype.startswith("float") or not (np.isfinite(low).all() and np.isfinite(high).all()):
+    if box.flat or not (np.isfinite(low).all() and np.isfinite(high).all()):
         return obs.astype(jnp.float32)
     if low.ndim:
         low, high = low.reshape(box.shape), high.reshape(box.shape)
@@ -156,23 +160,24 @@ def is_picture(space: spaces.Space) -> bool:
 class Auto(Options):
     """Flat vectors as they are, choices one-hot, pictures through convolutions, trees leaf by leaf."""
 
-    channels: tuple[int, ...] = (32, 64, 64)
-    """Channels of the convolutions."""
-    kernels: tuple[int, ...] = (8, 4, 3)
-    strides: tuple[int, ...] = (4, 2, 1)
+    channels: tuple[int, ...] = ()
+    """Channels of the convolutions. Without a word on them they are DQN's, 32, 64 and 64 channels with kernels of 8, 4
+    and 3 pixels in strides of 4, 2 and 1; for pictures under 36 pixels 16 and 32 with kernels of 3 in strides of 2."""
+    kernels: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
     width: int = number(50, low=1)
     """Width of the latent of a picture."""
     act: str = "relu"
 
     def __post_init__(self):
         super().__post_init__()
-        if not len(self.channels) == len(self.kernels) == len(self.strides) > 0:
+        if not len(self.channels) == len(self.kernels) == len(self.strides):
             raise ValueError(
                 "channels, kernels and strides must be equally many, got "
                 f"{self.channels!r}, {self.kernels!r}, {self.strides!r}"
             )
         for name in ("channels", "kernels", "strides"):
-            if min(getattr(self, name)) < 1:
+            if min(getattr(self, name), default=1) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
         activation(self.act)
 
@@ -189,21 +194,25 @@ class Auto(Options):
 
     def _picture(self, box: spaces.Box) -> nn.Module:
         side = min(box.shape[:2])
-        for kernel, stride in zip(self.kernels, self.strides):
+        layers = self.channels, self.kernels, self.strides
+        if not self.channels:
+            layers = DQN if side >= 36 else SMALL
+        for kernel, stride in zip(*layers[1:]):
             if side < kernel:
                 raise ValueError(
-                    f"pictures of {box.shape} are too small for kernels {self.kernels} with strides {self.strides}"
+                    f"pictures of {box.shape} are too small for kernels {layers[1]} with strides {layers[2]}"
                 )
             side = (side - kernel) // stride + 1
-        return Convolutions(box, self.channels, self.kernels, self.strides, self.width, self.act)
+        return Convolutions(box, *layers, self.width, self.act)
 
 
-SMALL = Auto(channels=(16, 32), kernels=(3, 3), strides=(2, 2))
-"""For pictures of 16 to 48 pixels."""
+DQN = (32, 64, 64), (8, 4, 3), (4, 2, 1)
+SMALL = (16, 32), (3, 3), (2, 2)
+"""Channels, kernels and strides for pictures under 36 pixels."""
 
 
 def as_encoder(given: Any, spec: EnvSpec) -> Encoder:
-    """An `Encoder`, a part that builds one, a flax module, or the name of a kind, as an `Encoder`.
+    """An `Encoder`, a part that builds one or a flax module, a flax module, or the name of a kind, as an `Encoder`.
 
     Raises:
       ValueError: For anything else.
@@ -221,4 +230,9 @@ def as_encoder(given: Any, spec: EnvSpec) -> Encoder:
         given = known[given]()
     if not hasattr(given, "build"):
         raise ValueError(f"an encoder must be a flax module or a part with `build`, got {given!r}")
-    return given.build(spec)
+    made = given.build(spec)
+    return encoder(made, spec) if isinstance(made, nn.Module) else made
+
+
+OWN = (Encoder, nn.Module)
+"""What a field of an encoder takes besides a part."""

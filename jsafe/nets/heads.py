@@ -1,4 +1,4 @@
-"""Plain perceptrons of the on-policy learners: a diagonal-Gaussian actor, and stacked state-value functions.
+"""Plain perceptrons of the on-policy learners: actors (Gaussian, categorical), and stacked state-value functions.
 
 They are written without a framework because their layout decides the speed of an update of 12 500 small minibatches:
 the K value functions share one array per layer, so that each layer is a single (batched) product.
@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jsafe.distributions.categorical import Categorical, categorical
 from jsafe.distributions.gaussian import Gaussian
 from jsafe.nets.perceptron import activation
 from jsafe.types import Array, Key, Params
@@ -20,18 +21,25 @@ from jsafe.types import Array, Key, Params
 Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
 
 
-class GaussianActor(NamedTuple):
-    """`init(key) -> params`; `apply(params, obs [..., O]) -> Gaussian(mean [..., A], log_std [A])`."""
+class Actor(NamedTuple):
+    """`init(key) -> params`; `apply(params, obs [..., O]) -> distribution`.
+
+    That is `Gaussian(mean [..., A], log_std [A])` or `Categorical(log_probs [..., K, n])`.
+    """
 
     init: Callable[[Key], Params]
-    apply: Callable[[Params, Array], Gaussian]
+    apply: Callable[[Params, Array], Gaussian | Categorical]
 
 
 class ValueFunctions(NamedTuple):
-    """`init(key) -> params`, each leaf with a leading axis K; `apply(params, obs [B, O]) -> values [B, K]`."""
+    """`init(key) -> params`, each leaf with a leading axis K; `apply(params, obs [B, O]) -> values [B, K]`.
+
+    `stacked(params, x [K, B, X]) -> [B, K]` takes an input of each function's own.
+    """
 
     init: Callable[[Key], Params]
     apply: Callable[[Params, Array], Array]
+    stacked: Callable[[Params, Array], Array]
 
 
 def _layers(key: Key, sizes: Sequence[int], stack: tuple[int, ...]) -> tuple[dict[str, Array], ...]:
@@ -46,9 +54,16 @@ def _layers(key: Key, sizes: Sequence[int], stack: tuple[int, ...]) -> tuple[dic
     return tuple(layers)
 
 
+def _forward(layers: Sequence[dict[str, Array]], x: Array, act: Callable[[Array], Array]) -> Array:
+    """A perceptron with linear output."""
+    for layer in layers[:-1]:
+        x = act(x @ layer["w"] + layer["b"])
+    return x @ layers[-1]["w"] + layers[-1]["b"]
+
+
 def gaussian_actor(
     obs_dim: int, act_dim: int, *, hidden: Sequence[int] = (64, 64), act: str = "tanh", log_std: float = 0.0
-) -> GaussianActor:
+) -> Actor:
     """A Gaussian policy: the mean is a perceptron with linear output, `log_std` a learned vector without bounds.
 
     Args:
@@ -65,13 +80,31 @@ def gaussian_actor(
         return {"layers": layers, "log_std": jnp.full((act_dim,), log_std, jnp.float32)}
 
     def apply(params, obs):
-        h = obs
-        for layer in params["layers"][:-1]:
-            h = f(h @ layer["w"] + layer["b"])
-        last = params["layers"][-1]
-        return Gaussian(h @ last["w"] + last["b"], params["log_std"])
+        return Gaussian(_forward(params["layers"], obs, f), params["log_std"])
 
-    return GaussianActor(init, apply)
+    return Actor(init, apply)
+
+
+def categorical_actor(
+    obs_dim: int, sizes: Sequence[int], *, hidden: Sequence[int] = (64, 64), act: str = "tanh"
+) -> Actor:
+    """A policy over one or several choices: the logits of all of them are a perceptron with linear output.
+
+    Args:
+      obs_dim: O.
+      sizes: Number of choices of each factor.
+      hidden: Widths of the hidden layers.
+      act: Activation by name.
+    """
+    f = activation(act)
+
+    def init(key):
+        return {"layers": _layers(key, (obs_dim, *hidden, sum(sizes)), ())}
+
+    def apply(params, obs):
+        return categorical(_forward(params["layers"], obs, f), tuple(sizes))
+
+    return Actor(init, apply)
 
 
 def value_functions(obs_dim: int, count: int, *, hidden: Sequence[int] = (64, 64), act: str = "tanh") -> ValueFunctions:
@@ -88,12 +121,15 @@ def value_functions(obs_dim: int, count: int, *, hidden: Sequence[int] = (64, 64
     def init(key):
         return _layers(key, (obs_dim, *hidden, 1), (count,))
 
-    def apply(params, obs):
-        h = jnp.broadcast_to(obs, (count, *obs.shape))  # all products alike: a shared left side is slower on CPUs
+    def stacked(params, h):
         for i, layer in enumerate(params):
             h = jnp.matmul(h, layer["w"]) + layer["b"][:, None, :]
             if i < len(params) - 1:
                 h = f(h)
         return h[..., 0].T
 
-    return ValueFunctions(init, apply)
+    def apply(params, obs):
+        # All products alike: a shared left side is slower on CPUs.
+        return stacked(params, jnp.broadcast_to(obs, (count, *obs.shape)))
+
+    return ValueFunctions(init, apply, stacked)

@@ -24,7 +24,7 @@ def test_flat_vectors_pass_as_they_are():
 
 def test_a_tree_is_encoded_leaf_by_leaf_with_any_leading_axes():
     spec = EnvSpec(TREE, 2)
-    made = encoders.SMALL.build(spec)
+    made = encoders.Auto().build(spec)
     params = made.init(jax.random.key(0))
     obs = spaces.sample(TREE, np.random.default_rng(0), (3, 4))
     out = made.apply(params, obs)
@@ -75,7 +75,7 @@ def test_what_is_no_encoder_is_refused(given, message):
 
 def test_pictures_that_are_too_small_are_refused():
     with pytest.raises(ValueError, match=r"pictures of \(24, 24, 1\) are too small for kernels \(8, 4, 3\)"):
-        encoders.Auto().build(EnvSpec(TREE, 2))
+        encoders.Auto(*encoders.DQN).build(EnvSpec(TREE, 2))
 
 
 def test_a_masked_scan_equals_separate_sequences():

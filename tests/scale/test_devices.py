@@ -15,7 +15,7 @@ import optax
 import pytest
 
 import jsafe
-from jsafe.algos.off_policy import assembly as _off_policy
+from jsafe.algos.off_policy import gradient as _off_policy
 from jsafe.components import actors
 from jsafe.distributions import beta
 from jsafe.feeds import Replay
@@ -51,13 +51,10 @@ OFF_POLICY = {
     "learning_rate": 0.05,
     "tau": 0.1,
     "cost_limit_per_step": 0.05,
+    "rule_warmup": 0,
 }
-TD3 = {
+TRANSITIONS = {
     "num_costs": 2,
-    "cost_limit": 5.0,
-    "cost_limit_per_step": None,
-    "rule_warmup_steps": 0,
-    "smoothing_noise": 0.0,  # what is random is another draw on each device
     "policy_delay": 1,
     "normalize_obs": True,
     "max_grad_norm": 1.0,
@@ -95,9 +92,11 @@ CASES = {
     "cpo, two costs": {"step": "cpo", "num_costs": 2},
     "pcpo": {"step": "pcpo"},
     "seditor": {"name": "seditor", "num_costs": 2},
-    "seditor, l2, two minibatches": {"name": "seditor", "distance": "l2", "updates": 2},
-    "sac_lag": {"name": "sac_lag"},
-    "td3_lag": {"name": "td3_lag", **TD3},
+    "seditor, l2, two minibatches": {"name": "seditor", "actor.distance": "l2", "updates": 2},
+    "sac_lag": {"name": "sac_lag", "preset": "seditor_paper"},
+    "td3_lag": {"name": "td3_lag", **TRANSITIONS, "actor.smoothing_noise": 0.0, "cost_limit": 5.0},
+    "cal, the critics drive the rule": {"name": "cal", **TRANSITIONS, "rule.init": 0.3, "rule.learning_rate": 0.1},
+    "cvpo, dual variables in the actor": {"name": "cvpo", **TRANSITIONS, "actor.mean_most": 1.0},
 }
 
 
@@ -115,11 +114,20 @@ def comparable(monkeypatch):
 
     monkeypatch.setattr(beta, "sample", draw)
     monkeypatch.setattr(jax.random, "bits", lambda key, shape: jnp.arange(shape[0], dtype=jnp.uint32))
+    monkeypatch.setattr(jax.random, "normal", same_in_all_rows)
     monkeypatch.setattr(_off_policy, "scale_by_adam_epsilon_hat", lambda **_: optax.identity())
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", before)
+
+
+def same_in_all_rows(key, shape=(), dtype=jnp.float32):
+    """Noise `[..., R, A]` that does not depend on the row."""
+    del key
+    axes = [n for i, n in enumerate(shape) if i != len(shape) - 2]
+    noise = jnp.sin(3.0 * jnp.arange(float(np.prod(axes)))).reshape(axes)
+    return jnp.broadcast_to(jnp.expand_dims(noise, -2) if len(shape) > 1 else noise, shape).astype(dtype)
 
 
 def make(case, axis_name=None):

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jsafe import spaces
 from jsafe.algos.off_policy.config import OffPolicyConfig
 from jsafe.algos.off_policy.gradient import GradientStep
 from jsafe.algos.off_policy.losses import Parts
@@ -29,7 +30,7 @@ from jsafe.components import memories, normalizers, rules
 from jsafe.components.actors import Actor
 from jsafe.components.critics import Critics
 from jsafe.components.temperature import temperature
-from jsafe.ops import stats
+from jsafe.nets.encoders import as_encoder
 from jsafe.ops.precision import with_precision
 from jsafe.ops.stats import pmean, psum
 from jsafe.options import replace, traced_values
@@ -39,10 +40,10 @@ from jsafe.types import NO_MEMORY, ActOutput, Array, ConstraintRule, EnvSpec, Le
 class OffPolicyState(NamedTuple):
     """Everything that an update changes.
 
-    `params` holds `actor`, `critic` and `log_alpha` (one per policy), `opt_state` Adam's state of each; `target` is the
-    critics' slow copy and `target_actor` the actor's, `()` where nobody wants one; `actor` is what the actor keeps
-    besides (dual variables). `obs_stats` is `()` where it is not used. `limit [M]` and `numbers` may be swept or
-    annealed. `updates` counts gradient updates, `iteration` calls of `update`.
+    `params` holds `actor`, `critic`, `log_alpha` (one per policy) and, where it learns, the `encoder`; `opt_state`
+    Adam's state of each; `target` is the critics' slow copy and `target_actor` the actor's, `()` where nobody wants one;
+    `actor` is what the actor keeps besides (dual variables). `obs_stats` is `()` where it is not used. `limit [M]` and
+    `numbers` may be swept or annealed. `updates` counts gradient updates, `iteration` calls of `update`.
     """
 
     params: dict[str, Params]
@@ -77,18 +78,22 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
       Haarnoja et al. 2018 (arXiv 1812.05905).
     """
     feed, limit, stack = config.feed, config.limit, config.feed.frame_stack
-    seen = spec if stack == 1 else dataclasses.replace(spec, obs=spec.obs_dim * stack)
+    space = spaces.stacked(spec.obs, stack)
+    encoder = as_encoder(config.encoder, dataclasses.replace(spec, obs=space))
+    seen = dataclasses.replace(spec, obs=encoder.width)
     actor, critics, rule, heat, normalizer = (
         getattr(config, name).build(seen, axis_name)
         for name in ("actor", "critics", "rule", "temperature", "normalizer")
     )
-    parts = Parts(actor, critics, heat, spec.action, config.compat == "omnisafe", devices=1)
+    parts = Parts(actor, critics, encoder, heat, spec.action, config.compat == "omnisafe", devices=1)
     gradient_step = GradientStep(config, spec, parts, normalizer, rule, axis_name)
 
     def init(key):
         actor_key, critic_key = jax.random.split(key)
         log_alpha = {name: heat.init() for name in actor.policies}
         params = {"actor": actor.init(actor_key), "critic": critics.init(critic_key), "log_alpha": log_alpha}
+        if encoder.learns:
+            params["encoder"] = encoder.init(jax.random.fold_in(key, 1))
         return OffPolicyState(
             params=params,
             target=jax.tree.map(jnp.copy, params["critic"]),
@@ -96,7 +101,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
             opt_state={name: gradient_step.adam.init(tree) for name, tree in params.items()},
             actor=actor.start(),
             normalizer=normalizer.init(),
-            obs_stats=stats.running_init(seen.obs_dim) if config.normalize_obs else (),
+            obs_stats=normalizers.obs_stats_init(space) if config.normalize_obs else (),
             rule=rule.init(),
             episodes=normalizers.window_init(limit.window, spec.num_costs),
             limit=limit.array(spec.num_costs),
@@ -116,7 +121,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
     def learn(state, steps, weights, key):
         """All gradient steps of an iteration, and the means of their metrics."""
         if config.normalize_obs:
-            state = state._replace(obs_stats=stats.running_update(state.obs_stats, steps.obs, axis_name))
+            state = state._replace(obs_stats=normalizers.obs_stats_update(state.obs_stats, steps.obs, axis_name))
             steps = steps._replace(obs=normalizers.normalize_obs(state.obs_stats, steps.obs))
         if feed.updates == 1:
             state, metrics, actors, due = gradient_step(state, steps, weights, key)
@@ -163,22 +168,26 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         alpha = {f"temperature/{name}": temperature(x) for name, x in state.params["log_alpha"].items()}
         costs = limit.metrics(episodic, rate, state.limit, rules.multiplier(weights))
         counts = {"rule/reward_weight": weights.reward, "train/updates": state.updates.astype(jnp.float32)}
-        return state, metrics | alpha | costs | counts
+        return state, costs | metrics | alpha | counts
 
     def policy(state):
-        return PolicyState(state.params["actor"], state.obs_stats)
+        if not encoder.learns:
+            return PolicyState(state.params["actor"], state.obs_stats)
+        return PolicyState({name: state.params[name] for name in ("actor", "encoder")}, state.obs_stats)
 
     def act(policy_state, memory, obs, key, deterministic=False):
         if stack > 1:
             memory, obs = memories.push(memory, obs)
         if config.normalize_obs:
             obs = normalizers.normalize_obs(policy_state.obs_stats, obs)
-        draw = actor.draw(policy_state.params, obs, key, deterministic)
-        log_prob = sum(draw.log_probs.values(), jnp.zeros(obs.shape[0]))
+        params = policy_state.params
+        params, coder = (params["actor"], params["encoder"]) if encoder.learns else (params, ())
+        draw = actor.draw(params, encoder.apply(coder, obs), key, deterministic)
+        log_prob = sum(draw.log_probs.values(), jnp.zeros(draw.action.shape[0]))
         return ActOutput(draw.action, log_prob, draw.extras or {}, memory)
 
     update, act = (with_precision(function, config.matmul_precision) for function in (update, act))
-    memory = memories.frames(spec.obs_dim, stack) if stack > 1 else NO_MEMORY
+    memory = memories.frames(spec.obs, stack) if stack > 1 else NO_MEMORY
     return Learner(init, update, policy, act, memory, feed, config, spec)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,9 +15,8 @@ from jsafe.components.actors import ActorInputs, Draw
 from jsafe.components.critics import polyak
 from jsafe.components.optim import clip_norm, descend, scale_by_adam_epsilon_hat
 from jsafe.components.reward_normalizer import RewardNormalizer
-from jsafe.ops.cmdp import discounted
 from jsafe.ops.stats import psum
-from jsafe.types import Array, ConstraintRule, EnvSpec, Key, Metrics, Steps, Weights
+from jsafe.types import Array, ConstraintRule, EnvSpec, Key, Metrics, Params, Steps, Weights
 
 POLICY = ("actor", "log_alpha")
 """The parameters that are updated together with the actor."""
@@ -51,7 +51,8 @@ class GradientStep:
         due = (state.updates + 1) % config.policy_delay == 0
         raw = jnp.concatenate([steps.reward[:-1, :, None], steps.cost[:-1]], axis=-1)
         state = state._replace(normalizer=self.normalizer.update(state.normalizer, raw), updates=state.updates + 1)
-        window = losses.read_window(parts, steps, self.normalizer.apply(state.normalizer, raw))
+        obs, pull = losses.encoded_obs(parts, state.params, steps.obs)
+        window = losses.read_window(parts, steps, obs, self.normalizer.apply(state.normalizer, raw))
         aim = self.discounted_aim(state)
         values = losses.replayed_values(parts, state, window)
         metrics = {"q/reward": values.reward.mean(), "q/cost": values.cost.sum() / max(1, values.cost.size)}
@@ -67,31 +68,48 @@ class GradientStep:
             draw = parts.actor.bootstrap(
                 state.params["actor"], state.target_actor, window.obs[window.width :], next_key
             )
-        grads, losses_seen = jax.grad(losses.critic_loss, has_aux=True)(
-            state.params["critic"], parts, state, window, jax.lax.stop_gradient(draw)
-        )
-        clipped = {name: clip_norm(group, config.max_grad_norm) for name, group in self.total(grads).items()}
-        critic, critic_opt = self.descended(state, "critic", clipped, state.numbers.critic_learning_rate)
-
+        fitted, losses_seen = self.fit(state, parts, window, jax.lax.stop_gradient(draw), pull)
         params, opt_state, own = moved
         tau = state.numbers.tau
         if config.rates == "step":
             tau = 1.0 - (1.0 - tau) ** self.steps_per_update
         tau = jnp.where(due, tau, 0.0) if config.policy_delay > 1 else tau
         state = state._replace(
-            params={"critic": critic, **params},
-            opt_state={"critic": critic_opt, **opt_state},
-            target=polyak(state.target, critic, tau),
+            params={**{name: new for name, (new, _) in fitted.items()}, **params},
+            opt_state={**{name: new for name, (_, new) in fitted.items()}, **opt_state},
+            target=polyak(state.target, fitted["critic"][0], tau),
             target_actor=polyak(state.target_actor, params["actor"], tau) if parts.actor.slow else (),
             actor=own,
         )
         return state, metrics | losses_seen, actor_metrics, due
 
+    def fit(
+        self, state: Any, parts: Parts, window: losses.Window, draw: Draw, pull: Callable[[Array], Params] | None
+    ) -> tuple[dict[str, tuple[Params, Any]], Metrics]:
+        """A step of the critics and of the encoder, where it learns: parameters and Adam's states, metrics."""
+        config, rate = self.config, state.numbers.critic_learning_rate
+
+        def loss(params, obs):
+            return losses.critic_loss(params, parts, state, window._replace(obs=obs), draw)
+
+        which = 0 if pull is None else (0, 1)
+        grads, seen = jax.grad(loss, which, has_aux=True)(state.params["critic"], window.obs)
+        grads, latent = (grads, None) if pull is None else grads
+        clipped = {name: clip_norm(group, config.max_grad_norm) for name, group in self.total(grads).items()}
+        fitted = {"critic": self.descended(state, "critic", clipped, rate)}
+        if pull is not None:
+            clipped = clip_norm(self.total(pull(latent)), config.max_grad_norm)
+            fitted["encoder"] = self.descended(state, "encoder", clipped, rate)
+        return fitted, seen
+
     def discounted_aim(self, state: Any) -> Array:
-        """`[M]`: what the rule steers for, as a discounted sum, the unit of the cost critics."""
-        limit, horizon = self.config.limit, self.spec.horizon
-        episodic = limit.aim(state.limit) * (horizon if limit.per == "step" else 1)
-        return discounted(episodic, state.numbers.gamma, horizon)
+        """`[M]`: what the rule steers for as the sum that the cost critics estimate, `limit per step / (1 - gamma)`.
+
+        Episodes that are only cut go on in the critics' eyes, hence no `(1 - gamma^T)`.
+        """
+        limit = self.config.limit
+        per_step = limit.aim(state.limit) / (self.spec.horizon if limit.per == "episode" else 1)
+        return per_step / jnp.maximum(1.0 - state.numbers.gamma, 1e-6)
 
     def estimate(self, state: Any, cost: Array, aim: Array) -> tuple[Any, Weights, Metrics]:
         """The rule driven by the critics: its weights, and a step of it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +12,11 @@ from jsafe import spaces
 from jsafe.components.actors import Actor, ActorInputs, ActorLoss, Draw, FrozenQ, Values
 from jsafe.components.critics import Critics
 from jsafe.components.temperature import Temperature, temperature
+from jsafe.distributions.categorical import one_hot
+from jsafe.nets.encoders import Encoder
 from jsafe.ops.stats import psum
 from jsafe.ops.td_lambda import td_lambda
-from jsafe.types import Array, Key, Metrics, Params, Steps, Weights
+from jsafe.types import Array, Key, Metrics, Obs, Params, Steps, Weights
 
 
 class Parts(NamedTuple):
@@ -24,6 +27,7 @@ class Parts(NamedTuple):
 
     actor: Actor
     critics: Critics
+    encoder: Encoder
     temperature: Temperature
     action: spaces.Space
     released: bool
@@ -31,7 +35,9 @@ class Parts(NamedTuple):
 
     def encoded(self, action: Array) -> Array:
         """An action as the critics take it: choices as one-hot vectors."""
-        return jax.nn.one_hot(action, self.action.n) if isinstance(self.action, spaces.Discrete) else action
+        if not isinstance(self.action, spaces.Discrete):
+            return action
+        return one_hot(action, self.action.sizes, bool(self.action.shape))
 
     @property
     def shared(self) -> bool:
@@ -43,7 +49,7 @@ class Window(NamedTuple):
     """A minibatch in rows, time by time.
 
     Attributes:
-      obs: `[T B, O]`.
+      obs: `[T B, O]`, encoded.
       taken: `[(T - 1) B, A]`, as the critics take it.
       signals: `reward [T - 1, B, 1]` and `cost [T - 1, B, M]`, as the critics learn them.
       terminated: `[T - 1, B]` bool.
@@ -64,12 +70,35 @@ class Window(NamedTuple):
         return self.weight.shape[1]
 
 
-def read_window(parts: Parts, steps: Steps, signals: Array) -> Window:
-    """The rows of a minibatch `[T, B, ...]`; `signals [T - 1, B, 1 + M]` are the reward and the costs to learn."""
+def encoded_obs(parts: Parts, params: Params, obs: Obs) -> tuple[Array, Callable[[Array], Params] | None]:
+    """Observations `[T, B, ...]` as rows `[T B, O]`, once for all losses, and what pulls gradients back.
+
+    Critics alone train the encoder: actors, targets and the rule see its output as a constant. The slow critics read
+    the same latents; there is no slow encoder.
+
+    Source: Yu, Xu & Zhang 2022 (arXiv 2201.12427), released code of the racing tasks; Kostrikov et al. 2021 (DrQ, arXiv
+      2004.13649) stop the actor's gradient likewise, but encode targets with a slow copy.
+    """
+    rows = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), obs)
+    if not parts.encoder.learns:
+        return parts.encoder.apply((), rows), None
+    latent, pull = jax.vjp(lambda p: parts.encoder.apply(p, rows), params["encoder"])
+    return latent, lambda gradient: pull(gradient)[0]
+
+
+def read_window(parts: Parts, steps: Steps, obs: Array, signals: Array) -> Window:
+    """The rows of a minibatch `[T, B, ...]`.
+
+    Args:
+      parts: Built parts.
+      steps: The minibatch.
+      obs: Its observations, encoded.
+      signals: `[T - 1, B, 1 + M]`, the reward and the costs to learn.
+    """
     length, width = steps.weight.shape
     taken = steps.action[:-1].reshape((length - 1) * width, *steps.action.shape[2:])
     return Window(
-        obs=steps.obs.reshape(length * width, -1),
+        obs=obs,
         taken=parts.encoded(taken),
         signals={"reward": signals[..., :1], "cost": signals[..., 1:]},
         terminated=steps.terminated[:-1],
@@ -102,7 +131,7 @@ def critic_loss(params: Params, parts: Parts, state: Any, window: Window, draw: 
       draw: Actions `[(T - 1) B]` from which the rows 1 to T - 1 bootstrap.
     """
     critics, (steps, width) = parts.critics, window.terminated.shape
-    there = window.obs[width:]
+    there = jax.lax.stop_gradient(window.obs[width:])
     action = cost_action = parts.encoded(draw.action)
     if parts.released and critics.costs:
         cost_action = parts.actor.draw(state.params["actor"], there, jax.random.key(0), True).action
@@ -129,10 +158,10 @@ def critic_loss(params: Params, parts: Parts, state: Any, window: Window, draw: 
 def softened(parts: Parts, state: Any, window: Window, draw: Draw) -> dict[str, Array]:
     """The signals with the entropy of the next action."""
     reward, cost = parts.temperature.soft
-    if not (reward and draw.log_probs):
-        return window.signals
     alpha = jax.tree.map(temperature, state.params["log_alpha"])
-    bonus = sum(-alpha[name] * log_prob for name, log_prob in draw.log_probs.items())
+    if not (reward and alpha):
+        return window.signals
+    bonus = sum(-alpha[name] * draw.log_probs[name] for name in alpha)
     discount = state.numbers.gamma * (1.0 - window.terminated)
     bonus = (discount * jax.lax.stop_gradient(bonus).reshape(discount.shape))[..., None]
     signals = window.signals

@@ -33,14 +33,15 @@ import chex
 import jax
 import jax.numpy as jnp
 
-from jsafe import distributions
+from jsafe import distributions, spaces
+from jsafe.algos.on_policy import rows
 from jsafe.algos.on_policy.config import OnPolicyConfig
 from jsafe.components import normalizers as normalize
 from jsafe.components.compat import build
 from jsafe.components.steps import ActorCritic, ConstraintView, CriticFit, Networks, PolicyBatch
 from jsafe.ops import advantages, stats
 from jsafe.options import replace, traced_values
-from jsafe.types import NO_MEMORY, ActOutput, Array, Batch, EnvSpec, Learner, PolicyState
+from jsafe.types import ActOutput, Array, Batch, EnvSpec, Learner, PolicyState
 
 
 class OnPolicyState(NamedTuple):
@@ -89,11 +90,13 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
     warn_of_short_rollouts(config, spec, feed.length)
     seen = spec if transform.data is None else dataclasses.replace(spec, obs=spec.obs_dim + transform.data.extra_obs)
     policy = build(config.policy, seen, axis_name, config.compat)
-    if policy.memory is not NO_MEMORY:
-        raise ValueError("on-policy steps train policies without a memory so far")
-    critics = getattr(config.step, "critics", CriticFit()).networks(seen, 1 + m * config.uses_costs)
+    rows.check_segments(policy, feed.length)
+    fit = getattr(config.step, "critics", CriticFit())
+    critics = fit.networks(seen, 1 + m * config.uses_costs, policy.memory_width)
     networks = Networks(policy, critics)
-    scale_obs = normalize.normalize_obs if config.normalize_obs else (lambda stats, obs: obs)
+    fresh_stats = normalize.obs_stats_init(spec.obs) if config.normalize_obs else ()
+    scales = bool(jax.tree.leaves(fresh_stats))
+    scale_obs = normalize.normalize_obs if scales else (lambda stats, obs: obs)
     window_batches = 1 + math.ceil(limits.window * spec.horizon / config.steps_per_epoch)
     limits.values(m)
 
@@ -109,7 +112,7 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
             rule=rule.init(),
             transform=transform.init(episodic(limits.array(m))),
             estimator=estimator.init(),
-            obs_stats=stats.running_init(spec.obs_dim) if config.normalize_obs else (),
+            obs_stats=jax.tree.map(jnp.copy, fresh_stats),
             signal_stats=stats.running_init(1 + m),
             window=normalize.window_init(window_batches, m),
             limit=limits.array(m),
@@ -137,26 +140,26 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
         penalty = state.numbers.cost_penalty * priced.sum(-1, keepdims=True)
         return jnp.concatenate([learnt[..., :1] - penalty, learnt[..., 1:]], axis=-1)
 
-    def values(params, obs):
-        flat = critics.apply(params.critics, obs.reshape(-1, obs.shape[-1]))
-        return flat.reshape(*obs.shape[:2], -1)
-
-    def prepare(state, steps, weights, signal_stats):
+    def prepare(state, batch, weights, signal_stats):
         """The flattened epoch that the step trains on, and the values of its rows."""
-        obs = scale_obs(state.obs_stats, steps.obs)
-        value, next_value = values(state.params, obs), values(state.params, scale_obs(state.obs_stats, steps.next_obs))
+        steps, length = batch.steps, feed.length
+        obs, next_obs = (scale_obs(state.obs_stats, x) for x in (steps.obs, steps.next_obs))
+        old, *memory, then = rows.recall(policy, state.params.actor, batch, obs, next_obs)
+        value, next_value = (
+            rows.unflatten(policy, critics.apply(state.params.critics, (rows.flatten(policy, x), remembered)), length)
+            for x, remembered in ((obs, memory[-1]), (next_obs, then))
+        )
         learnt = signals(state, steps, signal_stats)[..., : value.shape[-1]]
         ends = steps.terminated, steps.truncated
         advantage, target = estimator.estimate(state.estimator, learnt, value, next_value, *ends)
-        flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (obs, steps.action, advantage, target))
-        mixed = advantages.mix(flat[2], weights.reward, weights.cost, config.standardize, axis_name)
-        old = policy.apply(state.params.actor, (), flat[0])[0]
-        log_prob = steps.extras["log_prob"].reshape(-1)
-        return PolicyBatch(flat[0], flat[1], log_prob, old, *mixed, flat[3]), value
+        given = obs, steps.action, steps.extras["log_prob"], advantage, target
+        obs, action, log_prob, advantage, target = rows.flatten(policy, given)
+        mixed = advantages.mix(advantage, weights.reward, weights.cost, config.standardize, axis_name)
+        return PolicyBatch(obs, action, log_prob, old, *mixed, target, *memory), value
 
     def update(state, batch: Batch, key):
         steps = batch.steps
-        chex.assert_axis_dimension(steps.obs, 2, seen.obs_dim)
+        rows.check_obs(steps.obs, seen.obs)
         chex.assert_shape(steps.cost, (*steps.reward.shape, m))
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
@@ -164,17 +167,19 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
         raw = jnp.concatenate([steps.reward[..., None], steps.cost], axis=-1)
         signal_stats = stats.running_update(state.signal_stats, raw, axis_name)
         rule_state, view = constraints(state, costs, signal_stats)
-        rows, value = prepare(state, steps, view.weights, signal_stats)
-        params, step_state, metrics = step.step(networks, state.params, state.step, rows, view, key)
+        epoch, value = prepare(state, batch, view.weights, signal_stats)
+        params, step_state, metrics = step.step(networks, state.params, state.step, epoch, view, key)
         transform_state = transform.update(state.transform, costs.J_episodic, episodic(view.limit))
         obs_stats = state.obs_stats
-        if config.normalize_obs:  # only now: the batch was acted on, and is trained on, with the old statistics
-            obs_stats = stats.running_update(obs_stats, steps.obs[..., : spec.obs_dim], axis_name)
-            shifted = policy.apply(state.params.actor, (), scale_obs(obs_stats, steps.obs).reshape(rows.obs.shape))[0]
-            moved = jnp.mean(distributions.kl(rows.old, shifted))
+        if scales:  # only now: the batch was acted on, and is trained on, with the old statistics
+            obs_stats = normalize.obs_stats_update(obs_stats, steps.obs, axis_name)
+            shifted = epoch._replace(obs=rows.flatten(policy, scale_obs(obs_stats, steps.obs)))
+            moved = jnp.mean(distributions.kl(epoch.old, networks.distribution(state.params.actor, shifted)))
             metrics["policy/kl_statistics"] = stats.pmean(moved, axis_name)
         metrics |= {
-            "value/explained_reward": stats.explained_variance(value[..., 0].reshape(-1), rows.target[:, 0], axis_name),
+            "value/explained_reward": stats.explained_variance(
+                rows.flatten(policy, value[..., 0]), epoch.target[:, 0], axis_name
+            ),
             "value/mean_reward": stats.pmean(value[..., 0].mean(), axis_name),
             "rule/reward_weight": view.weights.reward,
             **limits.metrics(costs.J_episodic, costs.per_step, state.limit, view.multiplier),
@@ -196,7 +201,10 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
         obs = scale_obs(policy_state.obs_stats, obs)
         dist, memory = policy.apply(policy_state.params, memory, obs)
         action = distributions.mode(dist) if deterministic else distributions.sample(dist, key)
-        return ActOutput(action, distributions.log_prob(dist, action), {}, memory)
+        log_prob = distributions.log_prob(dist, action)
+        if isinstance(spec.action, spaces.Discrete):  # a single choice has no axis of its own
+            action = action.reshape(*log_prob.shape, *spec.action.shape)
+        return ActOutput(action, log_prob, {}, memory)
 
     def policy_state(state):
         budget = transform.params(state.transform, episodic(limits.aim(state.limit)))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jsafe.components.compat import Compat
 from jsafe.components.estimators import GAE, Estimator
 from jsafe.components.limits import CostLimit
-from jsafe.components.policies import GaussianPolicy, PolicyNetwork
+from jsafe.components.policies import AutoPolicy, PolicyNetwork
 from jsafe.components.rules import NoRule
 from jsafe.components.steps import PPO, PolicyStep
 from jsafe.components.transforms import Identity, Transform
@@ -33,7 +33,7 @@ class OnPolicyConfig(Options):
     """How measured costs weight the cost advantages."""
     transform: Part = seam("transform", Identity(), Transform)
     """How the problem is changed before it is learnt."""
-    policy: Part = seam("policy", GaussianPolicy(), PolicyNetwork)
+    policy: Part = seam("policy", AutoPolicy(), PolicyNetwork)
     """The distribution of actions."""
     estimator: Part = seam("estimator", GAE(), Estimator)
     """Advantages and targets, with their discounts."""
@@ -69,6 +69,7 @@ class OnPolicyConfig(Options):
         "cost_limit_per_step": lambda value: {"limit.value": value, "limit.per": "step"},
         "hidden": lambda value: {"policy.hidden": value, "step.critics.hidden": value},
         "activation": lambda value: {"policy.activation": value, "step.critics.activation": value},
+        "encoder": lambda value: {"policy.encoder": value, "step.critics.encoder": value},
         "gamma": "estimator.gamma",
         "learning_rate": "step.learning_rate",
         "critic_learning_rate": "step.critics.learning_rate",

@@ -11,6 +11,8 @@ from jsafe.components.actors.base import FrozenQ as FrozenQ
 from jsafe.components.actors.base import Values as Values
 from jsafe.components.actors.base import mixture as mixture
 from jsafe.components.actors.beta import Beta as Beta
+from jsafe.components.actors.categorical import Categorical as Categorical
 from jsafe.components.actors.deterministic import Deterministic as Deterministic
 from jsafe.components.actors.editor import Editor as Editor
 from jsafe.components.actors.gaussian import Gaussian as Gaussian
+from jsafe.components.actors.variational import Variational as Variational

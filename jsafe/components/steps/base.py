@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
@@ -15,10 +16,11 @@ from jsafe import distributions
 from jsafe.components.compat import Compat, Released
 from jsafe.components.policies import PolicyNetwork
 from jsafe.components.rules import multiplier
-from jsafe.nets.heads import Activation, ValueFunctions, value_functions
+from jsafe.nets.encoders import OWN, Auto, as_encoder
+from jsafe.nets.heads import Activation, value_functions
 from jsafe.ops.stats import pmean
-from jsafe.options import Options, number, traced, traced_values, word
-from jsafe.types import Array, EnvSpec, Key, Metrics, Params, Weights
+from jsafe.options import Options, number, seam, traced, traced_values, word
+from jsafe.types import Array, EnvSpec, Key, Metrics, Obs, Params, Part, Weights
 
 # ---- data --------------------------------------------------------------------------------------------------------
 
@@ -30,11 +32,26 @@ class ActorCritic(NamedTuple):
     critics: Params
 
 
+class Critics(NamedTuple):
+    """`init(key) -> params`, leaves with a leading axis K; `apply(params, (obs [B, ...], remembered)) -> [B, K]`."""
+
+    init: Callable[[Key], Params]
+    apply: Callable[[Params, tuple[Obs, Any]], Array]
+
+
 class Networks(NamedTuple):
     """The functions that `ActorCritic` belongs to."""
 
     policy: PolicyNetwork
-    critics: ValueFunctions
+    critics: Critics
+
+    def distribution(self, params: Params, batch: PolicyBatch) -> Any:
+        """Of the actions of a batch; through its segments, where the policy has a memory."""
+        if self.policy.unroll is None:
+            return self.policy.apply(params, (), batch.obs)[0]
+        length = self.policy.segment
+        obs, started = jax.tree.map(lambda x: x.reshape(-1, length, *x.shape[1:]), (batch.obs, batch.started))
+        return self.policy.unroll(params, batch.memory, obs, started)[0]
 
 
 class PolicyBatch(NamedTuple):
@@ -43,9 +60,13 @@ class PolicyBatch(NamedTuple):
     `obs [B, O]` is normalised, `log_prob [B]` of the behaviour policy, `old` the policy before the step (parameters
     `[B, ...]`, or vectors that all rows share), `advantage [B]` the mix by the rule's weights, `advantage_reward [B]`
     and `advantage_cost [B, M]` its parts, `target [B, K]` what the critics regress on.
+
+    Where the policy has a memory the rows are `B / L` segments of L steps, one after the other: `started [B]` tells
+    where an episode starts, `memory [B / L, ...]` is the policy's before each segment, and `remembered [B, H]` its
+    memory after each row, as numbers for the critics.
     """
 
-    obs: Array
+    obs: Obs
     action: Array
     log_prob: Array
     old: Any
@@ -53,6 +74,14 @@ class PolicyBatch(NamedTuple):
     advantage_reward: Array
     advantage_cost: Array
     target: Array
+    started: Array | tuple[()] = ()
+    memory: Any = ()
+    remembered: Array | tuple[()] = ()
+
+    @property
+    def seen(self) -> tuple[Obs, Array | tuple[()]]:
+        """What the critics take."""
+        return self.obs, self.remembered
 
 
 class ConstraintView(NamedTuple):
@@ -121,17 +150,47 @@ class StepState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class CriticFit(Options):
-    """The value functions (of the reward, then of each cost), and how they are fitted."""
+    """The value functions (of the reward, then of each cost), and how they are fitted.
+
+    Each has an encoder of its own: those of the reward and of the costs have other scales, and each one's gradient is
+    clipped on its own; were it the policy's, fitting the values would move the policy out of its trust region. Where
+    the policy has a memory they see it as it was before the update, besides the observation: they need none of their
+    own, and their rows can be shuffled one by one.
+    """
 
     hidden: tuple[int, ...] = number((64, 64), low=1)
     activation: Activation = "tanh"
+    encoder: Part = seam("encoder", Auto(), OWN)
+    """From an observation to what the perceptrons see; a part, or a flax module of one's own."""
     learning_rate: float = traced(3e-4, above=0)
     l2: float = traced(0.001, low=0)
     """Weight of the squared parameters in each loss."""
 
-    def networks(self, spec: EnvSpec, count: int) -> ValueFunctions:
-        """`count` value functions."""
-        return value_functions(spec.obs_dim, count, hidden=self.hidden, act=self.activation)
+    def networks(self, spec: EnvSpec, count: int, memory_width: int = 0) -> Critics:
+        """`count` value functions of an observation and of the numbers of a memory."""
+        coder = as_encoder(self.encoder, spec)
+        heads = value_functions(coder.width + memory_width, count, hidden=self.hidden, act=self.activation)
+
+        def init(key):
+            if not coder.learns:
+                return heads.init(key)
+            head_key, coder_key = jax.random.split(key)
+            coders = [coder.init(k) for k in jax.random.split(coder_key, count)]
+            return {"heads": heads.init(head_key), "encoder": jax.tree.map(lambda *x: jnp.stack(x), *coders)}
+
+        def apply(params, seen):
+            obs, remembered = seen
+            if not coder.learns:
+                x = coder.apply((), obs)
+                return heads.apply(params, jnp.concatenate([x, remembered], axis=-1) if memory_width else x)
+            # One by one: convolutions in groups, as a vmap makes them, are slow on CPUs.
+            encoders = [jax.tree.map(lambda leaf, k=k: leaf[k], params["encoder"]) for k in range(count)]
+            x = jnp.stack([coder.apply(encoder, obs) for encoder in encoders])
+            if memory_width:
+                x = jnp.concatenate([x, jnp.broadcast_to(remembered, (count, *remembered.shape))], axis=-1)
+            return heads.stacked(params["heads"], x)
+
+        return Critics(init, apply)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,9 +204,9 @@ class Step(Released):
     first_order: ClassVar[bool] = True
     """Whether the actor has an optimiser."""
 
-    passes: int = number(40, low=1)
+    passes: int = number(40, low=1, high=10**6)
     """Most passes over a batch."""
-    minibatch: int = number(64, low=1)
+    minibatch: int = number(64, low=1, high=10**8)
     """Rows per minibatch, over all devices."""
     target_kl: float = traced(0.02, above=0)
     """Largest `KL(old || new)`, summed over action components."""
@@ -230,27 +289,40 @@ def clip_rows(rows: Array, limit: Array) -> Array:
     return rows * jnp.minimum(1.0, limit / (norm + 1e-6))
 
 
-def pack(tree: Any) -> tuple[Array, Callable[[Array], Any]]:
-    """Concatenates the leaves `[B]` and `[B, d]` to rows `[B, D]`, so that shuffling is one gather; and its inverse."""
+Rows = list[Array]
+"""Arrays with the same number of rows: the numbers side by side, then each array of bytes."""
+
+
+def pack(tree: Any, count: int) -> tuple[Rows, Callable[[Rows], Any]]:
+    """Concatenates the leaves `[B, ...]` to `count` rows, so that shuffling is one gather; and its inverse.
+
+    Bytes (pictures) stay bytes, in arrays of their own. A row is B / count rows of a leaf, one after the other.
+    """
     leaves, structure = jax.tree.flatten(tree)
-    columns = [leaf.reshape(leaf.shape[0], -1) for leaf in leaves]
-    stops = np.cumsum([0] + [column.shape[1] for column in columns])
+    columns = [leaf.reshape(count, -1) for leaf in leaves]
+    apart = [leaf.dtype == jnp.uint8 for leaf in leaves]
+    numbers = [column.astype(jnp.float32) for column, alone in zip(columns, apart) if not alone]
+    stops = np.cumsum([0] + [column.shape[1] for column in numbers])
 
     def unpack(rows):
+        slices = iter([rows[0][:, a:b] for a, b in itertools.pairwise(stops)])
+        bytes_ = iter(rows[1:])
         parts = [
-            rows[:, a:b].reshape(-1, *leaf.shape[1:]).astype(leaf.dtype)
-            for a, b, leaf in zip(stops[:-1], stops[1:], leaves)
+            next(bytes_ if alone else slices).reshape(-1, *leaf.shape[1:]).astype(leaf.dtype)
+            for alone, leaf in zip(apart, leaves)
         ]
         return jax.tree.unflatten(structure, parts)
 
-    return jnp.concatenate([column.astype(jnp.float32) for column in columns], axis=1), unpack
+    rows = [jnp.concatenate(numbers, axis=1), *(column for column, alone in zip(columns, apart) if alone)]
+    return rows, unpack
 
 
-def pack_batch(batch: PolicyBatch) -> tuple[Array, Callable[[Array], PolicyBatch]]:
-    """`pack`; parameters of `old` that all rows share stay where they are."""
+def pack_batch(batch: PolicyBatch, segment: int = 1) -> tuple[Rows, Callable[[Rows], PolicyBatch]]:
+    """`pack` to whole segments; parameters of `old` that all rows share stay where they are."""
     leaves, structure = jax.tree.flatten(batch.old)
     own = [leaf.ndim > 1 for leaf in leaves]
-    rows, unpack = pack(batch._replace(old=[leaf for leaf, o in zip(leaves, own) if o]))
+    count = batch.log_prob.shape[0] // segment
+    rows, unpack = pack(batch._replace(old=[leaf for leaf, o in zip(leaves, own) if o]), count)
 
     def unpack_batch(rows):
         part = unpack(rows)
@@ -262,14 +334,14 @@ def pack_batch(batch: PolicyBatch) -> tuple[Array, Callable[[Array], PolicyBatch
 
 
 def minibatch_pass(
-    update: Callable[[Any, Array], Any], carry: Any, rows: Array, key: Key, minibatch: int, axis_name: str | None
+    update: Callable[[Any, Rows], Any], carry: Any, rows: Rows, key: Key, minibatch: int, axis_name: str | None
 ) -> Any:
     """One pass over all rows in a fresh random order; the last minibatch may be smaller.
 
     Args:
       update: `(carry, rows [b, D]) -> carry`.
       carry: Anything.
-      rows: `[B, D]`, of this device.
+      rows: `[B, D]` each, of this device.
       key: Of this device.
       minibatch: Rows per update over all devices.
       axis_name: Mapped axis.
@@ -277,17 +349,17 @@ def minibatch_pass(
     Raises:
       ValueError: If the devices cannot share a minibatch equally.
     """
-    count = rows.shape[0]
+    count = jax.tree.leaves(rows)[0].shape[0]
     devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     if minibatch % devices:
         raise ValueError(f"minibatch must be a multiple of the number of devices, {devices}, got {minibatch}")
     size = min(minibatch // devices, count)
     order = jnp.argsort(jax.random.bits(key, (count,)))  # one sort; where two draws tie, two rows keep their order
-    rows = rows.at[order].get(mode="promise_in_bounds", unique_indices=True)
+    rows = jax.tree.map(lambda x: x.at[order].get(mode="promise_in_bounds", unique_indices=True), rows)
     whole = count // size
-    body = rows[: whole * size].reshape(whole, size, -1)
+    body = jax.tree.map(lambda x: x[: whole * size].reshape(whole, size, -1), rows)
     carry, _ = jax.lax.scan(lambda c, x: (update(c, x), None), carry, body)
-    return carry if whole * size == count else update(carry, rows[whole * size :])
+    return carry if whole * size == count else update(carry, jax.tree.map(lambda x: x[whole * size :], rows))
 
 
 # ---- descent -----------------------------------------------------------------------------------------------------
@@ -314,18 +386,23 @@ class Descent(NamedTuple):
         """Average over rows and devices."""
         return pmean(jnp.mean(x), self.axis_name)
 
-    def policy(self, params: Params, obs: Array) -> Any:
+    @property
+    def segments(self) -> int:
+        """Segments per minibatch; rows, where the policy has no memory."""
+        return max(1, self.minibatch // self.networks.policy.segment)
+
+    def policy(self, params: Params, batch: PolicyBatch) -> Any:
         """The distribution of actions."""
-        return self.networks.policy.apply(params, (), obs)[0]
+        return self.networks.distribution(params, batch)
 
     def evaluate(self, params: Params, batch: PolicyBatch) -> Outputs:
         """The policy with `params` on the rows of `batch`."""
-        dist = self.policy(params, batch.obs)
+        dist = self.policy(params, batch)
         return Outputs(dist, jnp.exp(distributions.log_prob(dist, batch.action) - batch.log_prob))
 
-    def critic_loss(self, critics: Params, obs: Array, target: Array) -> Array:
+    def critic_loss(self, critics: Params, seen: tuple[Obs, Any], target: Array) -> Array:
         """`[K]`: squared error plus `l2` times the squared norm of all parameters, each value function."""
-        error = self.networks.critics.apply(critics, obs) - target
+        error = self.networks.critics.apply(critics, seen) - target
         norms = [jnp.sum(leaf * leaf, axis=tuple(range(1, leaf.ndim))) for leaf in jax.tree.leaves(critics)]
         return jnp.mean(error * error, axis=0) + self.fit.l2 * sum(norms)
 
@@ -343,12 +420,12 @@ class Descent(NamedTuple):
         self, params: ActorCritic, state: StepState, batch: PolicyBatch, key: Key, passes: int
     ) -> tuple[ActorCritic, StepState]:
         """Passes of minibatch regression for the critics alone (after a second-order actor step)."""
-        rows, unpack = pack((batch.obs, batch.target))
+        rows, unpack = pack((batch.seen, batch.target), batch.target.shape[0])
 
         def update(carry, minibatch_rows):
             critics, opt_state = carry
-            obs, target = unpack(minibatch_rows)
-            grads = jax.grad(lambda p: self.critic_loss(p, obs, target).sum())(critics)
+            seen, target = unpack(minibatch_rows)
+            grads = jax.grad(lambda p: self.critic_loss(p, seen, target).sum())(critics)
             return self.descend(critics, grads, opt_state, self.fit.learning_rate, batch.target.shape[1])
 
         def one_pass(i, carry):
@@ -360,7 +437,7 @@ class Descent(NamedTuple):
     def metrics(self, params: ActorCritic, batch: PolicyBatch) -> Metrics:
         """Figures of the whole batch after a step."""
         out = self.evaluate(params.actor, batch)
-        error = self.networks.critics.apply(params.critics, batch.obs) - batch.target
+        error = self.networks.critics.apply(params.critics, batch.seen) - batch.target
         squared = pmean(jnp.mean(error * error, axis=0), self.axis_name)
         figures = distributions.figures(out.dist)
         return {

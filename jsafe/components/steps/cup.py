@@ -53,7 +53,7 @@ class CUP(Clipped):
         def update(descent, params, state, batch, view, key):
             keys = [jax.random.fold_in(key, i) for i in range(2)]
             params, state, first = improve(descent, params, state, batch, view, keys[0])
-            middle = batch._replace(old=descent.policy(params.actor, batch.obs))
+            middle = batch._replace(old=descent.policy(params.actor, batch))
             params, state, second = project(descent, params, state, middle, view, keys[1])
             metrics = {**second, **descent.metrics(params, batch)}
             passes = [metrics["update/passes"] for metrics in (first, second)]

@@ -83,7 +83,7 @@ class FirstOrder(Step):
 
         def update(descent, params, state, batch, view, key):
             numbers, fit = descent.numbers, descent.fit
-            rows, unpack = pack_batch(batch)
+            rows, unpack = pack_batch(batch, descent.networks.policy.segment)
             rate = numbers.learning_rate * view.remaining if self.decay == "linear" else numbers.learning_rate
 
             def minibatch_update(carry, minibatch_rows, whole):
@@ -96,7 +96,7 @@ class FirstOrder(Step):
                     value = value - numbers.entropy_coef * descent.mean(distributions.entropy(out.dist))
                     if not train_critics:
                         return value
-                    return value + descent.critic_loss(params.critics, minibatch.obs, minibatch.target).sum()
+                    return value + descent.critic_loss(params.critics, minibatch.seen, minibatch.target).sum()
 
                 grads = jax.grad(loss)(params)
                 actor, actor_state = descent.descend(params.actor, grads.actor, state.actor, rate, 1)
@@ -118,7 +118,7 @@ class FirstOrder(Step):
                     carry,
                     rows,
                     jax.random.fold_in(key, i),
-                    descent.minibatch,
+                    descent.segments,
                     descent.axis_name,
                 )
 
@@ -130,7 +130,7 @@ class FirstOrder(Step):
                 i, kl, inner = carry
                 inner = one_pass(i, inner)
                 if self.early_stop:
-                    kl = descent.mean(distributions.kl(batch.old, descent.policy(inner[0].actor, batch.obs)))
+                    kl = descent.mean(distributions.kl(batch.old, descent.policy(inner[0].actor, batch)))
                 return i + 1, kl, inner
 
             first = jnp.where(wanted(view), 0, self.passes)

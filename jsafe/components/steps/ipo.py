@@ -22,7 +22,7 @@ class IPO(WithMargin, Clipped):
     """
 
     constrained: ClassVar[bool] = True
-    passes: int = number(10, low=1)
+    passes: int = number(10, low=1, high=10**6)
     kappa: float = traced(0.01, low=0)
     """Strength of the barrier, `1 / t` in the paper; in units of reward times cost per step."""
     slope: float = traced(10.0, above=0)

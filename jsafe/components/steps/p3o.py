@@ -23,7 +23,7 @@ class P3O(WithMargin, Clipped):
     """
 
     constrained: ClassVar[bool] = True
-    passes: int = number(10, low=1)
+    passes: int = number(10, low=1, high=10**6)
     kappa: float = traced(20.0, low=0)
     """Weight of the penalty; exact above the optimal multiplier."""
 

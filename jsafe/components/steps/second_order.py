@@ -71,9 +71,9 @@ class SecondOrder(Step):
     tries: ClassVar[int] = 15
     """Of the line search; 0 takes the step as it is."""
 
-    passes: int = number(10, low=1)
+    passes: int = number(10, low=1, high=10**6)
     """Of the critics' regression."""
-    minibatch: int = number(128, low=1)
+    minibatch: int = number(128, low=1, high=10**8)
     """Rows per minibatch of the critics, over all devices."""
     target_kl: float = traced(0.01, above=0)
     """Radius of the trust region: `KL(old || new)`, summed over action components."""
@@ -101,7 +101,7 @@ class SecondOrder(Step):
             share = 1.0 / spec.act_dim if released and isinstance(spec.action, spaces.Box) else 1.0
 
             def policy(theta):
-                return distributions.expand(descent.policy(unravel(theta), batch.obs))
+                return distributions.expand(descent.policy(unravel(theta), batch))
 
             def surrogates(dist):
                 """`[1 + M]`: the mixed objective, then each cost."""

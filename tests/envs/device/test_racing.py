@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import racing_recordings as recordings
-from jsafe.collect.collector import make_collector
 
 import jsafe
 from jsafe.data import make_collector
 from jsafe.envs.device import HostedEnv, hosted, racing
 from jsafe.envs.device.racing import car, contacts, observe, picture, track, world
 from jsafe.envs.device.racing.pool import TILES, pack, pool, road
+from jsafe.spaces import Box, Tree
 
 LANE = 10 / 3
 EPISODES = recordings.load()
@@ -299,9 +299,9 @@ def test_states_keep_their_types(small):
 
 def test_pixels():
     env = racing.make("SafeRacing-v0", **SMALL)
-    assert env.spec.obs_dim is None
-    assert env.spec.obs["picture"] == jax.ShapeDtypeStruct((96, 96, 1), jnp.uint8)
-    assert env.spec.obs["car"] == jax.ShapeDtypeStruct((11,), jnp.float32)
+    assert env.spec.obs == Tree({"picture": Box((96, 96, 1), 0, 255, "uint8"), "car": Box(11)})
+    shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), jax.eval_shape(env.reset, jax.random.key(0))[1])
+    assert shapes == {"picture": ((96, 96, 1), "uint8"), "car": ((11,), "float32")}
     state, obs = jax.jit(env.reset)(jax.random.key(0))
     np.testing.assert_array_equal(obs["car"][:8], [0] * 4 + [float(state.car.joint[0])] * 4)
     grey = dict(zip(picture.palette(grey=True).tolist(), range(8)))
@@ -466,6 +466,6 @@ def test_a_host_collector_takes_it(small):
     learner = jsafe.make("ppo", jsafe.EnvSpec(small.spec.obs_dim, 3), num_envs=3, steps_per_epoch=780, hidden=(4,))
     collector = make_collector(hosted(small, 3), learner, seed=0)
     batch = collector.collect(learner.policy(learner.init(jax.random.key(0))), jax.random.key(1))
-    assert batch.obs.shape == (260, 3, small.spec.obs_dim)
-    np.testing.assert_array_equal(batch.truncated[:, 0], np.arange(260) == 249)
-    assert batch.episodes.count == 3
+    assert batch.steps.obs.shape == (260, 3, small.spec.obs_dim)
+    np.testing.assert_array_equal(batch.steps.truncated[:, 0], np.arange(260) == 249)
+    assert batch.measured.episodes.count == 3

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe.envs import checks
-from jsafe.envs.device.api import DeviceEnv, Step
-from jsafe.envs.device.vectorise import autoreset, select
+from jsafe.envs.api import Step
+from jsafe.envs.device.api import DeviceEnv
+from jsafe.envs.device.batch import autoreset, select
 
 
 class _Programs(NamedTuple):
