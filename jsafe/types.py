@@ -160,7 +160,7 @@ class CostStats(NamedTuple):
     """Sums and a count, never means: exact to add over devices. `total` is `[M]`, `count` (of steps) a scalar."""
 
     total: AnyArray
-    count: AnyArray  # type: ignore[assignment]
+    count: AnyArray
 
 
 class EpisodeStats(NamedTuple):
@@ -169,7 +169,7 @@ class EpisodeStats(NamedTuple):
     total_return: AnyArray
     cost: AnyArray
     length: AnyArray
-    count: AnyArray  # type: ignore[assignment]
+    count: AnyArray
 
 
 class Measured(NamedTuple):
