@@ -167,11 +167,11 @@ def stacked(of: Space, count: int) -> Space:
         raise ValueError(f"values of {of} have no axis along which {count} of them could be joined")
     if isinstance(of, Discrete):
         return Discrete(of.sizes * count)
-    bounds = (
+    low, high = (
         tuple(np.tile(np.reshape(bound, of.shape), count).ravel()) if isinstance(bound, tuple) else bound
         for bound in (of.low, of.high)
     )
-    return Box((*of.shape[:-1], of.shape[-1] * count), *bounds, of.dtype)
+    return Box((*of.shape[:-1], of.shape[-1] * count), low, high, of.dtype)
 
 
 def sample(of: Space, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> Any:

@@ -74,6 +74,17 @@ class EnvSpec:
             raise ValueError(f"actions are {self.action}, not continuous")
         return self.action.width
 
+    @property
+    def action_width(self) -> int:
+        """Width of an action as critics take it: its components, or the columns of one-hot choices.
+
+        Raises:
+          ValueError: If actions are structured.
+        """
+        if isinstance(self.action, spaces.Tree):
+            raise ValueError(f"actions must be a Box or a Discrete, got {self.action}")
+        return self.action.width
+
 
 def env_spec(env: Any) -> EnvSpec:
     """The part of an environment's `spec` that a learner is built from."""
@@ -120,7 +131,7 @@ class Memory(NamedTuple):
     """
 
     init: Callable[[int], Any]
-    reset: Callable[[Any, Array], Any]
+    reset: Callable[[Any, AnyArray], Any]
 
 
 NO_MEMORY = Memory(init=lambda num_envs: (), reset=lambda memory, started: memory)
@@ -160,7 +171,7 @@ class CostStats(NamedTuple):
     """Sums and a count, never means: exact to add over devices. `total` is `[M]`, `count` (of steps) a scalar."""
 
     total: AnyArray
-    count: AnyArray  # type: ignore[assignment]
+    count: AnyArray
 
 
 class EpisodeStats(NamedTuple):
@@ -169,7 +180,7 @@ class EpisodeStats(NamedTuple):
     total_return: AnyArray
     cost: AnyArray
     length: AnyArray
-    count: AnyArray  # type: ignore[assignment]
+    count: AnyArray
 
 
 class Measured(NamedTuple):

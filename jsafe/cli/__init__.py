@@ -96,7 +96,7 @@ class _Warnings:
     def __init__(self):
         self._shown: set[str] = set()
 
-    def __call__(self, message: Warning | str, *_: Any) -> None:
+    def __call__(self, message: Warning | str, *_: Any, **__: Any) -> None:
         if str(message) not in self._shown:
             self._shown.add(str(message))
             print(f"warning: {message}", file=sys.stderr)

@@ -91,7 +91,7 @@ class Restart(NamedTuple):
     mask: np.ndarray | None = None
 
 
-def serve(work: Generator, env: Any, act: Callable[[Act], Any]) -> Any:
+def serve(work: Generator[Any, Any, Any], env: Any, act: Callable[[Act], Any]) -> Any:
     """Does what a generator asks for (`Act`, `Advance`, `Restart`) until it returns; returns what it returned."""
     try:
         request = next(work)
@@ -125,16 +125,17 @@ class Actions:
     """
 
     def __init__(self, env: Any):
-        self.space = env_spec(env).action
-        if isinstance(self.space, spaces.Tree):
-            raise ValueError(f"actions must be a Box or a Discrete, got {self.space}")
+        space = env_spec(env).action
+        if isinstance(space, spaces.Tree):
+            raise ValueError(f"actions must be a Box or a Discrete, got {space}")
+        self.space = space
         self._num_envs = env.num_envs
         self._box = isinstance(self.space, spaces.Box)
         self.shape = (self.space.width,) if self._box else self.space.shape
         """Of one action, as the policy gives it."""
         self.dtype = np.dtype(np.float32 if self._box else np.int32)
         """Of stored actions."""
-        if self._box:
+        if isinstance(self.space, spaces.Box):
             low, high = spaces.bounds(self.space)
             if not (np.isfinite(low).all() and np.isfinite(high).all()):
                 raise ValueError(f"the bounds of actions must be finite, got {low.tolist()} and {high.tolist()}")

@@ -14,6 +14,9 @@ from jsafe.spaces import Box, Space
 Obs = Any
 """Arrays with the leading axis N, one for each leaf of the observation space (a single array unless it is a `Tree`)."""
 
+AnyArray = Any
+"""A numpy array in a batch of environments, a jax array in the program of one that runs on the device."""
+
 DIVERGED_REWARD = -10.0
 """Reward of a step in which a simulation broke down, as the official exception path gives."""
 
@@ -87,12 +90,12 @@ class Step(NamedTuple):
     """
 
     obs: Obs
-    reward: np.ndarray
-    cost: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
+    reward: AnyArray
+    cost: AnyArray
+    terminated: AnyArray
+    truncated: AnyArray
     final_obs: Obs
-    info: dict[str, np.ndarray]
+    info: dict[str, AnyArray]
 
 
 @runtime_checkable

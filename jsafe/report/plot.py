@@ -255,7 +255,7 @@ def _draw(axis: Axes, panel: Panel, lines: dict[str, list[Run]], colors_of: dict
     limits: dict[float, set[str]] = {}
     for label in sorted(lines):
         color = colors_of[label]
-        for limit in {panel.limit(run) for run in lines[label]} - {None}:
+        for limit in {limit for run in lines[label] if (limit := panel.limit(run)) is not None}:
             limits.setdefault(limit, set()).add(color)
         if (drawn := curve(lines[label], panel)) is None:
             continue
@@ -274,7 +274,7 @@ def _draw(axis: Axes, panel: Panel, lines: dict[str, list[Run]], colors_of: dict
     elif panel.cost is not None:
         top = axis.get_ylim()[1]
         axis.set_ylim(-0.03 * top, 1.05 * top)
-    if dashed := [line for line in axis.lines if line.get_label().startswith("limit")]:
+    if dashed := [line for line in axis.lines if str(line.get_label()).startswith("limit")]:
         axis.legend(handles=dashed, fontsize="small")
 
 
@@ -283,7 +283,8 @@ def _colors(count: int) -> list[str]:
     if count <= 10:
         return [f"C{k}" for k in range(count)]
     shades = ((0.9, 0.8), (0.6, 0.95), (1.0, 0.5))
-    return [to_hex(hsv_to_rgb((k / count, *shades[k % len(shades)]))) for k in range(count)]
+    colors = hsv_to_rgb([(k / count, *shades[k % len(shades)]) for k in range(count)])
+    return [to_hex((red, green, blue)) for red, green, blue in colors]
 
 
 def save(folders: Sequence[str | os.PathLike], output: str | os.PathLike) -> Path:

@@ -84,7 +84,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
     limit.values(spec.num_costs)
     space = spaces.stacked(spec.obs, stack)
     encoder = as_encoder(config.encoder, dataclasses.replace(spec, obs=space))
-    seen = dataclasses.replace(spec, obs=encoder.width)
+    seen = dataclasses.replace(spec, obs=spaces.space(encoder.width))
     actor, critics, rule, heat, normalizer = (
         getattr(config, name).build(seen, axis_name)
         for name in ("actor", "critics", "rule", "temperature", "normalizer")

@@ -66,9 +66,9 @@ class ReplayStore:
             raise ValueError(f"frame_stack must be 1 for observations without an axis, got {frame_stack}")
         self.num_envs, self.capacity, self.frame_stack = num_envs, capacity, frame_stack
         self._discrete = isinstance(spec.action, spaces.Discrete)
-        if self._discrete and max(spec.action.sizes) > 1 << 24:
+        if isinstance(spec.action, spaces.Discrete) and max(spec.action.sizes) > 1 << 24:
             raise ValueError(f"a replay holds fewer than 2**24 choices, got {spec.action}")
-        self._act_shape = spec.action.shape if self._discrete else (spec.action.width,)
+        self._act_shape = spec.action.shape if isinstance(spec.action, spaces.Discrete) else (spec.act_dim,)
         width = math.prod(self._act_shape)
         # Columns: action, reward, costs, discount, kind, frames back to the FIRST row.
         self._columns = width, spec.num_costs
@@ -270,7 +270,7 @@ class ReplayStore:
         frame = np.arange(stack - 1, stack - 1 + length)[:, None, None] - back  # [..., T, B, S], 0 is the oldest
         base = env * self.capacity
 
-        rows = None  # [..., T, B, S]
+        rows: Any = None  # [..., T, B, S]
         if self._rings or any(ring.dtype != np.float16 for ring in self._obs):
             rows = base[..., None, :, None] + (begin[..., None, :, None] + frame) % self.capacity
 
@@ -285,7 +285,7 @@ class ReplayStore:
             inside = frame * lanes + lane[..., None, :, None]
             return side_by_side(window.take(inside, axis=0, mode="clip"), ring.ndim - 1)
 
-        leaves = [copy.take(rows) for copy in self._rings] or [gathered(ring) for ring in self._obs]
+        leaves: list[Any] = [copy.take(rows) for copy in self._rings] or [gathered(ring) for ring in self._obs]
         return jax.tree.unflatten(self._structure, leaves)
 
     def _chunk(self, start: np.ndarray) -> dict[str, np.ndarray]:

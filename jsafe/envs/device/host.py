@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -54,19 +54,23 @@ class HostedEnv:
       num_envs: N.
     """
 
+    _seeds: np.ndarray
+    _counts: np.ndarray
+
     def __init__(self, env: DeviceEnv, num_envs: int = 1, seed: int = 0):
         self.num_envs = checks.integer("num_envs", num_envs)
         self.spec = env.spec
         self._programs = _programs(env.reset, env.step, env.paint)
-        self._current: tuple[Any, Any] | None = None  # state and observation
+        self._current: Any = None  # state and observation, once there are some
         self._closed = False
         self._seed(seed)
 
-    def reset(self, seed: int | None = None, *, mask: np.ndarray | None = None) -> Any:
+    def reset(self, seed: int | Sequence[int] | None = None, *, mask: np.ndarray | None = None) -> Any:
         """Starts new episodes and returns the observations, every leaf with a leading axis N.
 
         Args:
-          seed: Stream of environment 0; environment i has that of `seed + i`. Without one the streams continue.
+          seed: Stream of environment 0; environment i has that of `seed + i`, or of the i-th of N seeds. Without one
+            the streams continue.
           mask: `[N]` booleans: which environments start anew; the others stay as they are. All by default.
 
         Raises:
@@ -142,9 +146,8 @@ class HostedEnv:
         """Lets go of the state; the environments cannot be used any more."""
         self._current, self._closed = None, True
 
-    def _seed(self, seed: int) -> None:
-        seed = checks.integer("seed", seed, 0, 2**32 - self.num_envs)
-        self._seeds = np.uint32(seed) + np.arange(self.num_envs, dtype=np.uint32)
+    def _seed(self, seed: int | Sequence[int]) -> None:
+        self._seeds = np.array(checks.seeds(seed, self.num_envs), np.uint32)
         self._counts = np.zeros(self.num_envs, np.uint32)
 
     def _usable(self, started: bool = True) -> None:
