@@ -68,15 +68,9 @@ def word(default: str, or_a: type) -> Any:
     return dataclasses.field(default=default, metadata={"or_a": or_a})
 
 
-def seam(name: str, default: Any, built: type | tuple[type, ...] = ()) -> Any:
-    """A field that holds a part: one of `kinds(name)`, or any object with `build`.
-
-    Args:
-      name: Of the seam.
-      default: A part.
-      built: Type of what parts of this seam build; such an object is taken, too, and wrapped as a part (`Built`).
-    """
-    return dataclasses.field(default=default, metadata={"seam": name, "built": built})
+def seam(name: str, default: Any) -> Any:
+    """A field that holds a part: one of `kinds(name)`, any object with `build`, or what parts build (see `Ready`)."""
+    return dataclasses.field(default=default, metadata={"seam": name})
 
 
 def part(seam: str, kind: str) -> Callable[[type], type]:
@@ -128,8 +122,8 @@ def check(options: Any) -> None:
     for field in dataclasses.fields(options):
         value = getattr(options, field.name)
         if "seam" in field.metadata:
-            if isinstance(value, field.metadata.get("built", ())):
-                object.__setattr__(options, field.name, Built(value))
+            if _ready(value):
+                object.__setattr__(options, field.name, Ready(value))
             elif not hasattr(value, "build"):
                 raise ValueError(f"{field.name} must be a {field.metadata['seam']} (with `build`), got {value!r}")
             continue
@@ -138,18 +132,6 @@ def check(options: Any) -> None:
         value = _typed(field.name, value, hints[field.name])
         object.__setattr__(options, field.name, value)
         _in_range(field.name, value, field.metadata.get("range", {}))
-
-
-@dataclasses.dataclass(frozen=True)
-class Built:
-    """A part that somebody has built already; it cannot be saved."""
-
-    value: Any
-
-    def build(self, spec: Any, axis_name: str | None = None) -> Any:
-        """The object itself."""
-        del spec, axis_name
-        return self.value
 
 
 def check_fields(config: type, owner: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,7 +205,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ready:
-    """A part that is built already: functions of one's own in the place of options. It cannot be saved in a run folder."""
+    """A part that is built already: functions of one's own in the place of options. It cannot be saved in a run."""
 
     built: Any
 
@@ -231,6 +213,11 @@ class Ready:
         """What it holds."""
         del spec, axis_name
         return self.built
+
+
+def _ready(value: Any) -> bool:
+    """Whether it is a NamedTuple (of functions), as parts build them."""
+    return isinstance(value, tuple) and hasattr(value, "_fields")
 
 
 # ---- numbers in the state ----------------------------------------------------------------------------------------
@@ -281,10 +268,7 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
         old = getattr(options, name)
         nested = {key: value for key, value in inner.items() if key}
         if "seam" in fields[name].metadata:
-            given = inner.get("", old)
-            if isinstance(given, fields[name].metadata.get("built", ())):
-                given = Built(given)
-            values[name] = _part(name, fields[name].metadata["seam"], old, given, nested)
+            values[name] = _part(name, fields[name].metadata["seam"], old, inner.get("", old), nested)
         elif nested or (dataclasses.is_dataclass(old) and isinstance(inner.get(""), Mapping)):
             if not dataclasses.is_dataclass(old):
                 raise ValueError(f"option {name!r}{f' of {owner}' if owner else ''} has no parts, got {nested!r}")
@@ -307,7 +291,7 @@ def _part(name: str, seam_name: str, old: Any, given: Any, nested: Mapping[str, 
         rest = {key: value for key, value in given.items() if key != "kind"}
         base = _part(name, seam_name, old, given["kind"], {}) if "kind" in given else old
         given = replace(base, rest, name)
-    elif isinstance(given, tuple) and hasattr(given, "_fields"):
+    elif _ready(given):
         given = Ready(given)
     elif not hasattr(given, "build"):
         raise ValueError(f"{name} must be a {seam_name} (with `build`), the name of one, or a mapping, got {given!r}")
@@ -383,10 +367,8 @@ def to_json(config: Any) -> Any:
     if dataclasses.is_dataclass(config) and not isinstance(config, type):
         data = {field.name: to_json(getattr(config, field.name)) for field in dataclasses.fields(config)}
         for field in dataclasses.fields(config):
-            value = getattr(config, field.name)
-            if "seam" in field.metadata and kinds(field.metadata["seam"]).get(getattr(value, "kind", "")) is not type(
-                value
-            ):
+            value, known = getattr(config, field.name), kinds(field.metadata.get("seam", ""))
+            if "seam" in field.metadata and known.get(getattr(value, "kind", "")) is not type(value):
                 raise ValueError(_not_saved(value))
         kind = getattr(type(config), "kind", "")
         return {"kind": kind, **data} if kind else data

@@ -92,7 +92,10 @@ class Learned(Options):
             return jnp.maximum(log_alpha, math.log(self.floor)) if self.floor else log_alpha
 
         return Temperature(
-            _start(self.init), lambda value, log_prob: temperature_loss(value, log_prob, target), project, _weights(self.soft)
+            _start(self.init),
+            lambda value, log_prob: temperature_loss(value, log_prob, target),
+            project,
+            _weights(self.soft),
         )
 
 
@@ -110,7 +113,10 @@ class Fixed(Options):
         """A `Temperature`."""
         del spec, axis_name
         return Temperature(
-            _start(self.value), lambda value, log_prob: jnp.zeros_like(log_prob), lambda value: value, _weights(self.soft)
+            _start(self.value),
+            lambda value, log_prob: jnp.zeros_like(log_prob),
+            lambda value: value,
+            _weights(self.soft),
         )
 
 
@@ -122,4 +128,6 @@ class NoTemperature(Options):
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Temperature:
         """A `Temperature` that no policy has."""
         del spec, axis_name
-        return Temperature(_start(1.0), lambda value, log_prob: jnp.zeros_like(log_prob), lambda value: value, (0.0, 0.0))
+        return Temperature(
+            _start(1.0), lambda value, log_prob: jnp.zeros_like(log_prob), lambda value: value, (0.0, 0.0)
+        )

@@ -15,7 +15,7 @@ import optax
 import pytest
 
 import jsafe
-from jsafe.algos.off_policy import assembly as _off_policy
+from jsafe.algos.off_policy import gradient as _off_policy
 from jsafe.components import actors
 from jsafe.distributions import beta
 from jsafe.feeds import Replay
@@ -33,13 +33,11 @@ ON_POLICY = {
     "steps_per_epoch": 64,
     "passes": 2,
     "minibatch": 16,
-    "optimizer": "sgd",
-    "actor_lr": 0.05,
-    "critic_lr": 0.05,
+    "step.optimizer": "sgd",
+    "critic_learning_rate": 0.05,
     "cost_limit": 1.0,
-    "multiplier_init": 0.5,
-    "cg_iterations": 3,
 }
+SECOND_ORDER = ("natural_pg", "trpo", "cpo", "pcpo")
 OFF_POLICY = {
     "hidden": (4,),
     "num_envs": 4,
@@ -84,11 +82,12 @@ CASES = {
         "cost_limit": 14.7,
     },
     "ipo, saute": {"step": "ipo", "transform": "saute", "early_stop": False, "cost_limit": 14.0},
+    "appo, augmented": {"step": "appo", "rule": "augmented", "early_stop": False, "cost_limit": 14.0},
     "cup, lagrange": {"step": "cup", "rule": "lagrange", "early_stop": True},
     "natural gradient, crpo, early termination": {
         "step": "natural_pg",
         "rule": "crpo",
-        "cost_limit": 10.0,
+        "cost_limit": 12.0,
         "transform": "early_termination",
     },
     "trpo, ipo": {"step": "trpo", "rule": "ipo"},
@@ -127,7 +126,9 @@ def make(case, axis_name=None):
     spec = jsafe.EnvSpec(3, 2, num_costs=options.pop("num_costs", 1), horizon=10)
     if "name" in options:
         return jsafe.make(options.pop("name"), spec, axis_name=axis_name, **{**OFF_POLICY, **options})
-    return jsafe.on_policy(spec, axis_name=axis_name, **{**ON_POLICY, **options})
+    own = {"cg_iterations": 3} if options["step"] in SECOND_ORDER else {"learning_rate": 0.05}
+    own |= {"rule.init": 0.5} if options.get("rule") in ("lagrange", "pid", "augmented") else {}
+    return jsafe.on_policy(spec, axis_name=axis_name, **{**ON_POLICY, **own, **options})
 
 
 def start(learner):
@@ -192,25 +193,29 @@ def difference(before, expected, found, floor=1e-6):
 
 
 TOLERANCE = 2e-3
+RADIUS = {"trpo, ipo": 0.1}
+"""Trust regions in which the line search has to shorten the step."""
 REDUNDANT = (
     # Averages that enter the loss linearly: the gradient is averaged again.
     "return -mean(ratio * advantage)",
     "return -mean(jnp.minimum(ratio * advantage, bounded * advantage))",
     "return mean(scale * ratio * (advantage_cost @ multiplier) + kl)",
+    "appo: pmean, policy_losses.py: return jnp.stack([mean(surrogate[:, i])",
     # The natural gradient alone has no line search that looks at the surrogates; its gradient is averaged again.
-    "natural gradient: pmean, second_order_steps.py: return pmean(jnp.mean(ratio[:, None] * signals",
+    "natural gradient: pmean, second_order.py: return pmean(jnp.mean(ratio[:, None] * signals",
     # The same on all devices, because the deviation of the policy does not depend on the observation.
-    "hyper.entropy_coef * trainer.mean",
+    "numbers.entropy_coef * descent.mean",
     '"policy/entropy"',
-    '"policy/std"',
+    "**{name: self.mean(value) for name, value in figures.items()}",
 )
 """Collectives whose absence changes nothing."""
 
 
 def tighten(state, radius):
-    return (
-        state._replace(hyper=state.hyper._replace(target_kl=jnp.float32(radius))) if hasattr(state, "window") else state
-    )
+    if not hasattr(state, "signal_stats"):
+        return state
+    numbers = state.step.numbers._replace(target_kl=jnp.float32(radius))
+    return state._replace(step=state.step._replace(numbers=numbers))
 
 
 class Reference:
@@ -222,10 +227,11 @@ class Reference:
         self.parts = [parts(self.learner, state, seed, DEVICES) for seed in SEEDS]
         update = jax.jit(self.learner.update)
         batches = [whole(pieces) for pieces in self.parts]
-        if hasattr(state, "window"):
+        if hasattr(state, "signal_stats"):
             # A trust region, or an early stop, that one device alone would judge differently.
             _, metrics = update(tighten(state, 1e-9), batches[0], jax.random.key(3))
-            radius = metrics["policy/kl"] if "update/step_scale" not in metrics else 0.02
+            radius = metrics.get("policy/kl_improvement", metrics["policy/kl"])
+            radius = RADIUS.get(case, 0.02) if "update/step_scale" in metrics else radius
             state = tighten(state, radius * 1.02)
         self.states, self.metrics = [state], []
         for batch in batches:

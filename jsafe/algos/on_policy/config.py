@@ -8,15 +8,15 @@ from typing import Any, ClassVar, Literal
 import jax.numpy as jnp
 
 from jsafe.components.compat import Compat
-from jsafe.components.estimators import GAE, Estimator
+from jsafe.components.estimators import GAE
 from jsafe.components.limits import CostLimit
-from jsafe.components.policies import GaussianPolicy, PolicyNetwork
+from jsafe.components.policies import GaussianPolicy
 from jsafe.components.rules import NoRule
-from jsafe.components.steps import PPO, PolicyStep
-from jsafe.components.transforms import Identity, Transform
+from jsafe.components.steps import PPO
+from jsafe.components.transforms import Identity
 from jsafe.feeds import Rollouts
 from jsafe.options import Options, number, seam, traced
-from jsafe.types import Array, CMDPTransform, ConstraintRule, Part
+from jsafe.types import Array, CMDPTransform, Part
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,15 +27,15 @@ class OnPolicyConfig(Options):
       ValueError: For a number out of its range, naming the field.
     """
 
-    step: Part = seam("step", PPO(), PolicyStep)
+    step: Part = seam("step", PPO())
     """What is done with a batch of advantages."""
-    rule: Part = seam("rule", NoRule(), ConstraintRule)
+    rule: Part = seam("rule", NoRule())
     """How measured costs weight the cost advantages."""
-    transform: Part = seam("transform", Identity(), Transform)
+    transform: Part = seam("transform", Identity())
     """How the problem is changed before it is learnt."""
-    policy: Part = seam("policy", GaussianPolicy(), PolicyNetwork)
+    policy: Part = seam("policy", GaussianPolicy())
     """The distribution of actions."""
-    estimator: Part = seam("estimator", GAE(), Estimator)
+    estimator: Part = seam("estimator", GAE())
     """Advantages and targets, with their discounts."""
     limit: CostLimit = CostLimit()
     """What the costs may be; also the budget of Saute and Simmer."""

@@ -32,9 +32,7 @@ class Gaussian(Layers):
 
         def draw(params, obs, key, deterministic=False):
             dist = squashed_gaussian.head(net.apply(params, obs))
-            action, log_prob = (
-                squashed_gaussian.median(dist) if deterministic else squashed_gaussian.sample(dist, key)
-            )
+            action, log_prob = squashed_gaussian.median(dist) if deterministic else squashed_gaussian.sample(dist, key)
             return Draw(action, {"actor": log_prob})
 
         def loss(params, key, inputs):
