@@ -21,7 +21,7 @@ class RewardNormalizerState(NamedTuple):
 
     mean: Array
     second: Array
-    count: Array
+    count: Array  # type: ignore[assignment]
 
 
 class RewardNormalizer(NamedTuple):
