@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import base64
 import dataclasses
+import functools
 import inspect
 import io
 import json
@@ -28,13 +29,10 @@ import rooms
 
 import jsafe
 from jsafe import registry
-from jsafe.algos.off_policy.config import OffPolicyConfig, TextbookConfig
-from jsafe.algos.on_policy.config import OnPolicyConfig, SecondOrderConfig
+from jsafe.options import paths
 from jsafe.report import plot
 
 ROOT = Path(__file__).parents[1]
-SHARED = (OnPolicyConfig, SecondOrderConfig, OffPolicyConfig, TextbookConfig)
-"""Option types that several algorithms share: pages show where an algorithm departs from the nearest of them."""
 FAMILIES = {"on_policy": "On-policy", "off_policy": "Off-policy", "model_based": "Model-based", "offline": "Offline"}
 THEORY = {
     "rule": ("theory/multipliers.md", "multipliers and other constraint rules"),
@@ -49,7 +47,7 @@ THEORY = {
 
 def names() -> list[str]:
     """The algorithms of jsafe itself; others may be registered beside them."""
-    return [name for name in registry.names() if registry.get(name).config.__module__.startswith("jsafe.")]
+    return [name for name in registry.names() if registry.get(name).module.startswith("jsafe.")]
 
 
 def algorithm_pages() -> dict[str, str]:
@@ -69,11 +67,9 @@ def algorithm_pages() -> dict[str, str]:
 
 def algorithm_page(algorithm: registry.Algorithm) -> str:
     """One algorithm: paper, equations, differences, options, commands, results."""
-    module = sys.modules[algorithm.config.__module__]
+    module = sys.modules[algorithm.module]
     parts = [f"# {algorithm.name}\n\n{algorithm.summary}\n\nPaper: {linked(algorithm.paper)}\n\n## The algorithm"]
     parts.append(prose(module.__doc__ or ""))
-    if algorithm.build.__module__ == module.__name__:
-        parts.append(prose(algorithm.build.__doc__ or ""))
     links = [f"[{text}](../{page})" for page, text in theory(algorithm)]
     parts.append(f"Background: {', '.join(links)}. Code: [`{module.__name__}`](../{reference_path(module.__name__)}).")
     parts.append(options(algorithm))
@@ -87,7 +83,8 @@ def theory(algorithm: registry.Algorithm) -> list[tuple[str, str]]:
     if algorithm.name == "seditor":
         return [("theory/seditor.md", "SEditor"), THEORY["actor"], THEORY["rule"]]
     idle = ("none", "identity")
-    pages = [page for field, page in THEORY.items() if getattr(algorithm.config, field, "none") not in idle]
+    parts = {field: getattr(getattr(algorithm.config, field, None), "kind", "none") for field in THEORY}
+    pages = [page for field, page in THEORY.items() if parts[field] not in idle]
     return pages or [("theory/problem.md", "the problem")]
 
 
@@ -127,40 +124,38 @@ def option_docs(config: type) -> dict[str, str]:
 
 
 def options(algorithm: registry.Algorithm) -> str:
-    """What sets the defaults apart, the presets, and a table of all options."""
-    config, docs = algorithm.config, option_docs(algorithm.config)
-    fields = {field.name: field for field in dataclasses.fields(config)}
-    defaults = {name: default(field) for name, field in fields.items()}
-    base = next((b for b in config.__mro__ if b in SHARED and b is not config), None)
-    shared = {f.name: default(f) for f in dataclasses.fields(base)} if base else {}
-    own = [name for name, value in defaults.items() if name not in shared or shared[name] != value]
-    lines = ["## Options", ""]
-    if own:
-        shared_name = f"`{base.__name__}`" if base else "other algorithms"
-        lines += [f"What this name adds to {shared_name} or sets differently:", "", *table(own, defaults, docs), ""]
-    for name, changes in algorithm.presets.items():
-        text = ", ".join(f"`{key}={value!r}`" for key, value in changes.items()) or "the defaults"
-        lines.append(f"- preset `{name}`: {text}")
-    rows = table(list(defaults), defaults, docs)
-    lines += ["", '??? note "All options"', "", *[f"    {row}" for row in rows]]
+    """Its parts, its presets, and a table of its options, part by part."""
+    config, lines = algorithm.config, ["## Options", ""]
+    presets = [
+        f"- preset `{name}`{' (start with this one)' if name == algorithm.recommended else ''}: {preset.summary} "
+        + (", ".join(f"`{key}={value!r}`" for key, value in preset.changes.items()) or "The defaults.")
+        for name, preset in algorithm.presets.items()
+    ]
+    lines += [*presets, "", "| option | default | |", "| --- | --- | --- |"]
+    docs: dict[type, dict[str, str]] = {}
+    for path in paths(config):
+        *heads, name = path.split(".")
+        owner = functools.reduce(getattr, heads, config)
+        value = getattr(owner, name)
+        docs.setdefault(type(owner), option_docs(type(owner)))
+        text = docs[type(owner)].get(name, "")
+        if dataclasses.is_dataclass(value):
+            kind = getattr(value, "kind", "")
+            lines.append(f"| **`{path}`** | {f'`{kind}`' if kind else ''} | {text or summary(value)} |")
+        else:
+            lines.append(f"| `{path}` | `{value!r}` | {text.replace('|', chr(92) + '|')} |")
     return "\n".join(lines)
 
 
-def default(field: dataclasses.Field):
-    """Default of a dataclass field."""
-    return field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
-
-
-def table(names: list[str], defaults: dict, docs: dict[str, str]) -> list[str]:
-    """Rows of a Markdown table of options."""
-    head = ["| option | default | |", "| --- | --- | --- |"]
-    return head + [f"| `{n}` | `{defaults[n]!r}` | {docs.get(n, '').replace('|', chr(92) + '|')} |" for n in names]
+def summary(value: object) -> str:
+    """First line of the docstring of a part."""
+    return (inspect.getdoc(type(value)) or "").split("\n")[0].replace("|", "\\|")
 
 
 def commands(algorithm: registry.Algorithm) -> str:
     """How to run it."""
     env = "SafetyPointGoal1-v0" if algorithm.family == "on_policy" else "Safexp-PointGoal1-v0"
-    preset = next((p for p in ("laptop",) if p in algorithm.presets), None)
+    preset = algorithm.recommended
     flag, argument = (f" --preset {preset}", f', preset="{preset}"') if preset else ("", "")
     return f"""## Run it
 
@@ -170,7 +165,7 @@ jsafe evaluate runs/{algorithm.name} --episodes 100
 ```
 
 ```python
-env_spec = jsafe.EnvSpec(obs_dim=60, act_dim=2)
+env_spec = jsafe.EnvSpec(60, 2)
 learner = jsafe.make("{algorithm.name}", env_spec{argument})
 state = learner.init(jax.random.key(0))
 batch = jsafe.testing.random_batch(learner, jax.random.key(1))

@@ -14,5 +14,5 @@ def closest(value: object, allowed: Iterable[object], cutoff: float = 0.4) -> st
 
 def unknown(what: str, value: object, allowed: Iterable[object]) -> str:
     """The message for an unknown name: the value, the closest match, and what is allowed."""
-    allowed = [str(name) for name in allowed]
-    return f"unknown {what} {value!r}{closest(value, allowed)} Allowed: {', '.join(allowed)}"
+    names = [str(name) for name in allowed]
+    return f"unknown {what} {value!r}{closest(value, names) or '.'} Allowed: {', '.join(names)}"

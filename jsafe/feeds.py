@@ -137,7 +137,7 @@ class Replay(Options):
             math.prod(leaf.shape) * (floats if leaf.dtype.startswith("float") else np.dtype(leaf.dtype).itemsize)
             for leaf in jax.tree.leaves(spaces.tree_map(lambda leaf: leaf, spec.obs))
         )
-        action = spec.action.width if isinstance(spec.action, spaces.Box) else math.prod(spec.action.shape)
+        action = sum(jax.tree.leaves(spaces.tree_map(lambda leaf: math.prod(leaf.shape), spec.action)))
         return rows * (observation + 4 * (action + spec.num_costs + 4))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,28 +26,38 @@ class Box:
     """
 
     shape: tuple[int, ...]
-    low: float | tuple[float, ...] = -math.inf
-    high: float | tuple[float, ...] = math.inf
-    dtype: str = "float32"
+    low: float | tuple[float, ...]
+    high: float | tuple[float, ...]
+    dtype: str
 
-    def __post_init__(self):
-        shape = (self.shape,) if isinstance(self.shape, int) else tuple(self.shape)
-        if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
-            raise ValueError(f"Box.shape must be positive integers, got {self.shape!r}")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"Box.dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
-        object.__setattr__(self, "shape", shape)
-        for name in ("low", "high"):
-            bound = getattr(self, name)
-            if isinstance(bound, (tuple, list, np.ndarray)):
-                bound = tuple(float(x) for x in np.asarray(bound, float).ravel())
-                if len(bound) != math.prod(shape):
-                    raise ValueError(f"Box.{name} must have {math.prod(shape)} numbers, got {len(bound)}")
-            if np.isnan(bound).any():
-                raise ValueError(f"Box.{name} must not be NaN, got {bound!r}")
-            object.__setattr__(self, name, bound if isinstance(bound, tuple) else float(bound))
-        if np.any(np.asarray(self.low) > np.asarray(self.high)):
-            raise ValueError(f"Box.low must not exceed Box.high, got {self.low!r} and {self.high!r}")
+    def __init__(
+        self,
+        shape: int | Sequence[int],
+        low: float | Sequence[float] | np.ndarray = -math.inf,
+        high: float | Sequence[float] | np.ndarray = math.inf,
+        dtype: str = "float32",
+    ):
+        sizes = (shape,) if isinstance(shape, int) else tuple(shape)
+        if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in sizes):
+            raise ValueError(f"Box.shape must be positive integers, got {shape!r}")
+        if dtype not in DTYPES:
+            raise ValueError(f"Box.dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        ends = [self._end(name, bound, sizes) for name, bound in (("low", low), ("high", high))]
+        if np.any(np.asarray(ends[0]) > np.asarray(ends[1])):
+            raise ValueError(f"Box.low must not exceed Box.high, got {ends[0]!r} and {ends[1]!r}")
+        for name, value in (("shape", sizes), ("low", ends[0]), ("high", ends[1]), ("dtype", dtype)):
+            object.__setattr__(self, name, value)
+
+    @staticmethod
+    def _end(name: str, bound: Any, sizes: tuple[int, ...]) -> float | tuple[float, ...]:
+        """A bound as a number, or as one number for each component."""
+        many = isinstance(bound, (tuple, list, np.ndarray))
+        numbers = np.asarray(bound, float).ravel()
+        if many and len(numbers) != math.prod(sizes):
+            raise ValueError(f"Box.{name} must have {math.prod(sizes)} numbers, got {len(numbers)}")
+        if np.isnan(numbers).any():
+            raise ValueError(f"Box.{name} must not be NaN, got {bound!r}")
+        return tuple(numbers.tolist()) if many else float(bound)
 
     @property
     def width(self) -> int:
@@ -157,11 +167,11 @@ def stacked(of: Space, count: int) -> Space:
         raise ValueError(f"values of {of} have no axis along which {count} of them could be joined")
     if isinstance(of, Discrete):
         return Discrete(of.sizes * count)
-    bounds = (
+    low, high = (
         tuple(np.tile(np.reshape(bound, of.shape), count).ravel()) if isinstance(bound, tuple) else bound
         for bound in (of.low, of.high)
     )
-    return Box((*of.shape[:-1], of.shape[-1] * count), *bounds, of.dtype)
+    return Box((*of.shape[:-1], of.shape[-1] * count), low, high, of.dtype)
 
 
 def sample(of: Space, rng: np.random.Generator, batch: tuple[int, ...] = ()) -> Any:
@@ -202,15 +212,15 @@ def nbytes(of: Space) -> int:
 
 def difference(have: Space, want: Space) -> str | None:
     """What keeps values of one space from being used where another is wanted; None if nothing does (bounds aside)."""
-    if type(have) is not type(want):
-        return f"it is a {type(have).__name__}, not a {type(want).__name__}"
-    if isinstance(have, Tree):
+    if isinstance(have, Tree) and isinstance(want, Tree):
         if [name for name, _ in have.items] != [name for name, _ in want.items]:
             return f"it has {[name for name, _ in have.items]}, not {[name for name, _ in want.items]}"
         lines = [(name, difference(inner, want[name])) for name, inner in have.items]
         return next((f"{name}: {line}" for name, line in lines if line), None)
-    if isinstance(have, Discrete):
+    if isinstance(have, Discrete) and isinstance(want, Discrete):
         return None if have.sizes == want.sizes else f"it has {have.n} choices, not {want.n}"
+    if not (isinstance(have, Box) and isinstance(want, Box)):
+        return f"it is a {type(have).__name__}, not a {type(want).__name__}"
     if have.shape != want.shape:
         return f"its shape is {have.shape}, not {want.shape}"
     floats = have.dtype.startswith("float") and want.dtype.startswith("float")
@@ -239,8 +249,7 @@ def from_json(data: Mapping[str, Any]) -> Space:
         if data["kind"] == "discrete":
             return Discrete(data["n"] if isinstance(data["n"], int) else tuple(data["n"]))
         if data["kind"] == "box":
-            low, high = (_bound(data[name]) for name in ("low", "high"))
-            return Box(tuple(data["shape"]), low, high, data["dtype"])
+            return Box(tuple(data["shape"]), _bound(data["low"]), _bound(data["high"]), data["dtype"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not the description of a space: {data!r} ({error})") from None
     raise ValueError(f"the kind of a space must be box, discrete or tree, got {data['kind']!r}")

@@ -29,8 +29,8 @@ def random_batch(learner: Learner, key: jax.Array) -> Batch:
     steps, memory = random_rows(learner.feed, learner, rng, (init_key, act_key))
     rows, num_costs = learner.feed.steps_per_batch, learner.spec.num_costs
     fresh = CostStats(rng.binomial(rows, 0.1, num_costs).astype(np.float32), np.float32(rows))
-    count = np.float32(max((steps.terminated | steps.truncated).sum(), 1))
-    length = np.float32(min(rows / count, learner.spec.horizon)) * count
+    count = np.float32(max(int((steps.terminated | steps.truncated).sum()), 1))
+    length = np.float32(min(float(rows / count), learner.spec.horizon)) * count
     episodes = EpisodeStats(steps.reward.sum(dtype=np.float32), fresh.total, length, count)
     return Batch(steps, Measured(fresh, episodes), np.bool_(True), memory)
 
@@ -75,7 +75,9 @@ def _(feed: Replay, learner: Learner, rng: np.random.Generator, keys: Any) -> tu
 
 
 @random_rows.register
-def _(feed: Rollouts, learner: Learner, rng: np.random.Generator, keys: Any) -> tuple[Steps, Any]:
+def _(
+    feed: Rollouts, learner: Learner, rng: np.random.Generator, keys: tuple[jax.Array, jax.Array]
+) -> tuple[Steps, Any]:
     shape = feed.shape
     ended = rng.random(shape) < 0.1
     terminated = ended & (rng.random(shape) < 0.5)
@@ -120,7 +122,7 @@ def _actions(learner: Learner, rng: np.random.Generator, shape: tuple[int, ...])
     action = learner.spec.action
     if isinstance(action, spaces.Discrete):
         return spaces.sample(action, rng, shape)
-    return rng.uniform(-1, 1, (*shape, action.width)).astype(np.float32)
+    return rng.uniform(-1, 1, (*shape, learner.spec.act_dim)).astype(np.float32)
 
 
 def _acted(
@@ -164,7 +166,7 @@ def check_learner(learner: Learner, key: jax.Array, *, updates: int = 2) -> tupl
     init_key, *keys = jax.random.split(key, 1 + 2 * updates)
     state = jax.jit(learner.init)(init_key)
     shapes = _shapes(state)
-    traces = []
+    traces: list[None] = []
 
     def update(state, batch, key):
         traces.append(None)

@@ -15,6 +15,8 @@ Array = jax.Array
 Key = jax.Array
 Params = Any
 Metrics = dict[str, jax.Array]
+AnyArray = Any
+"""A numpy array on the host, a jax array in the program."""
 Obs = Any
 """Arrays with leading batch axes, one for each leaf of the observation space (a single array for a `Box`)."""
 
@@ -34,21 +36,21 @@ class EnvSpec:
       ValueError: If a field is not a space or a positive integer.
     """
 
-    obs: Space | int
-    action: Space | int
-    num_costs: int = 1
-    horizon: int = 1000
+    obs: Space
+    action: Space
+    num_costs: int
+    horizon: int
 
-    def __post_init__(self):
-        for name in ("obs", "action"):
+    def __init__(self, obs: Space | int, action: Space | int, num_costs: int = 1, horizon: int = 1000):
+        for name, given in (("obs", obs), ("action", action)):
             try:
-                object.__setattr__(self, name, spaces.space(getattr(self, name)))
+                object.__setattr__(self, name, spaces.space(given))
             except ValueError as error:
                 raise ValueError(f"EnvSpec.{name}: {error}") from None
-        for name in ("num_costs", "horizon"):
-            value = getattr(self, name)
+        for name, value in (("num_costs", num_costs), ("horizon", horizon)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"EnvSpec.{name} must be an integer of at least 1, got {value!r}")
+            object.__setattr__(self, name, value)
 
     @property
     def obs_dim(self) -> int:
@@ -70,6 +72,17 @@ class EnvSpec:
         """
         if not isinstance(self.action, spaces.Box):
             raise ValueError(f"actions are {self.action}, not continuous")
+        return self.action.width
+
+    @property
+    def action_width(self) -> int:
+        """Width of an action as critics take it: its components, or the columns of one-hot choices.
+
+        Raises:
+          ValueError: If actions are structured.
+        """
+        if isinstance(self.action, spaces.Tree):
+            raise ValueError(f"actions must be a Box or a Discrete, got {self.action}")
         return self.action.width
 
 
@@ -118,7 +131,7 @@ class Memory(NamedTuple):
     """
 
     init: Callable[[int], Any]
-    reset: Callable[[Any, Array], Any]
+    reset: Callable[[Any, AnyArray], Any]
 
 
 NO_MEMORY = Memory(init=lambda num_envs: (), reset=lambda memory, started: memory)
@@ -144,30 +157,30 @@ class Steps(NamedTuple):
     """
 
     obs: Obs
-    action: Array
-    reward: Array
-    cost: Array
-    terminated: Array
-    truncated: Array
+    action: AnyArray
+    reward: AnyArray
+    cost: AnyArray
+    terminated: AnyArray
+    truncated: AnyArray
     next_obs: Obs | None
-    weight: Array | None
-    extras: dict[str, Array]
+    weight: AnyArray | None
+    extras: dict[str, AnyArray]
 
 
 class CostStats(NamedTuple):
     """Sums and a count, never means: exact to add over devices. `total` is `[M]`, `count` (of steps) a scalar."""
 
-    total: Array
-    count: Array
+    total: AnyArray
+    count: AnyArray
 
 
 class EpisodeStats(NamedTuple):
     """Sums over the episodes that ended in a batch, undiscounted, in environment units; `cost` is `[M]`."""
 
-    total_return: Array
-    cost: Array
-    length: Array
-    count: Array
+    total_return: AnyArray
+    cost: AnyArray
+    length: AnyArray
+    count: AnyArray
 
 
 class Measured(NamedTuple):
@@ -189,7 +202,7 @@ class Batch(NamedTuple):
 
     steps: Steps
     measured: Measured
-    ready: Array
+    ready: AnyArray
     memory: Any = ()
 
 
@@ -197,10 +210,13 @@ class Batch(NamedTuple):
 class Feed(Protocol):
     """What a collector has to produce; see `jsafe.feeds`."""
 
-    num_envs: int
-    """Environments that are stepped."""
-    batch_option: str
-    """Name of the option that sets the last of the leading axes, for messages."""
+    @property
+    def num_envs(self) -> int:
+        """Environments that are stepped."""
+
+    @property
+    def batch_option(self) -> str:
+        """Name of the option that sets the last of the leading axes, for messages."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -320,4 +320,4 @@ def test_check_rejects_broken_learners():
 
 
 def test_env_spec():
-    assert env_spec(ToyEnv(1, act_dim=2, horizon=9)) == EnvSpec(5, 2, num_costs=1, horizon=9)
+    assert env_spec(ToyEnv(1, act_dim=2, horizon=9)) == EnvSpec(5, Box(2, -1.0, 3.0), num_costs=1, horizon=9)

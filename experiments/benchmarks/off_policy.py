@@ -50,9 +50,8 @@ class Timed:
 def make(name: str, env_id: str, ratio: float):
     """Environment, learner and collector; the replay is filled with random actions."""
     env = jsafe.envs.make(env_id, num_envs=SIZES["num_envs"], seed=0)
-    preset = "textbook" if name.startswith("sac") else None
     options = {**SIZES, "replay_rows": 10_000, "initial_rows": 2_000, "random_steps": 2_000}
-    learner = jsafe.make(name, env_spec(env), preset=preset, **options, updates=max(1, round(ratio * STEPS)))
+    learner = jsafe.make(name, env_spec(env), **options, updates=max(1, round(ratio * STEPS)))
     return env, learner, make_collector(env, learner, seed=0)
 
 
@@ -75,7 +74,7 @@ def parts(name: str, env_id: str, ratio: float, seconds: float) -> dict[str, flo
         clocks["transfer"].seconds -= copied.seconds  # host copies only keep the device from sharing the host's memory
         state, _ = clocks["update"](state, clocks["transfer"](batch), jax.random.fold_in(key, iterations))
         iterations += 1
-        if start is None and batch.learn and int(state.updates) > learner.config.updates:
+        if start is None and batch.ready and int(state.updates) > learner.feed.updates:
             start, iterations = time.perf_counter(), 0
             for clock in (*clocks.values(), collect):
                 clock.seconds = 0.0
@@ -91,7 +90,7 @@ def loop(name: str, env_id: str, ratio: float, seconds: float, depth: int) -> tu
     collector = PrefetchCollector(collector, depth)
     steps = jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=10**9)
     for step in steps:  # until the first updates are compiled and done
-        if int(step.state.updates) > learner.config.updates:
+        if int(step.state.updates) > learner.feed.updates:
             break
     start, before = time.perf_counter(), collector.env_steps
     while time.perf_counter() - start < seconds:
@@ -101,7 +100,7 @@ def loop(name: str, env_id: str, ratio: float, seconds: float, depth: int) -> tu
     steps.close()
     collector.close()
     env.close()
-    return rate * learner.config.updates / STEPS, rate
+    return rate * learner.feed.updates / STEPS, rate
 
 
 def main():

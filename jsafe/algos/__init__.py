@@ -1,10 +1,13 @@
 """Named algorithms. Importing this package registers them all."""
 
+from jsafe.algos.off_policy import cal as cal
+from jsafe.algos.off_policy import cvpo as cvpo
 from jsafe.algos.off_policy import ddpg as ddpg
 from jsafe.algos.off_policy import sac as sac
 from jsafe.algos.off_policy import sac_discrete as sac_discrete
 from jsafe.algos.off_policy import seditor as seditor
 from jsafe.algos.off_policy import td3 as td3
+from jsafe.algos.off_policy import wcsac as wcsac
 from jsafe.algos.on_policy import appo as appo
 from jsafe.algos.on_policy import cpo as cpo
 from jsafe.algos.on_policy import cppo_pid as cppo_pid

@@ -6,7 +6,9 @@ import importlib
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 from jsafe import errors
 from jsafe.curves import screen
@@ -35,8 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     _fill_standard_descriptors()
-    before = sys.stdout, sys.stderr
+    before, show = (sys.stdout, sys.stderr), warnings.showwarning
     sys.stdout, sys.stderr = map(screen.steady, before)
+    warnings.showwarning = _Warnings()
     try:
         status = _run(arguments)
         sys.stdout.flush()
@@ -47,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for stream in (sys.stdout, sys.stderr):
             stream.finish()
         sys.stdout, sys.stderr = before
+        warnings.showwarning = show
 
 
 def _run(arguments: list[str]) -> int:
@@ -84,6 +88,18 @@ def _run(arguments: list[str]) -> int:
 def _fail(message: str, status: int = 2) -> int:
     print(f"error: {message}", file=sys.stderr)
     return status
+
+
+class _Warnings:
+    """Prints a warning as a line, and none twice."""
+
+    def __init__(self):
+        self._shown: set[str] = set()
+
+    def __call__(self, message: Warning | str, *_: Any, **__: Any) -> None:
+        if str(message) not in self._shown:
+            self._shown.add(str(message))
+            print(f"warning: {message}", file=sys.stderr)
 
 
 def _fill_standard_descriptors() -> None:

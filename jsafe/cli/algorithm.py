@@ -11,7 +11,7 @@ import shutil
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -135,7 +135,8 @@ def read(algorithm: registry.Algorithm, arguments: Sequence[str]) -> Given:
     if env_options or imports:
         groups[RunConfig] |= {"env_options": env_options, "imports": imports}
     options = registry.make_config(algorithm, preset, **chosen, **_specific_last(config, changes))
-    return Given(RunConfig(**groups[RunConfig]), options, *(kind(**groups[kind]) for kind in (Place, JobConfig, Many)))
+    place, job, many = Place(**groups[Place]), JobConfig(**groups[JobConfig]), Many(**groups[Many])
+    return Given(RunConfig(**groups[RunConfig]), options, place, job, many)
 
 
 _SHARED = (RunConfig, Place, JobConfig, Many)
@@ -208,8 +209,8 @@ def _of(config: Any) -> list[Option]:
         if not _is_readable(hint):
             continue
         group, _, word = path.rpartition(".")
-        names = [other_name.get(path), word if spelled.get(word) == (path,) else None, path]
-        names = tuple(dict.fromkeys(filter(None, names)))
+        spellings = (other_name.get(path), word if spelled.get(word) == (path,) else None, path)
+        names = tuple(dict.fromkeys(filter(None, spellings)))
         found.append(Option(path, names, hint, value, _text(config, path), group, path not in covered))
     return found
 
@@ -231,7 +232,8 @@ def _about_short(config: Any, name: str, changes: Mapping[str, Any]) -> tuple[st
 
 def _text(config: Any, path: str) -> str:
     head, _, last = path.rpartition(".")
-    return parse.field_docs(type(_value(config, head) if head else config)).get(last, "")
+    kind: type = type(_value(config, head) if head else config)
+    return parse.field_docs(kind).get(last, "")
 
 
 def _is_readable(hint: Any) -> bool:
@@ -242,7 +244,7 @@ def _is_readable(hint: Any) -> bool:
     return origin is typing.Literal or hint in (bool, int, float, str, Path, type(None))
 
 
-def _check_names(algorithm: str, found: Sequence[Option]) -> None:
+def _check_names(algorithm: str, found: list[Option]) -> None:
     """The short name of a part's option gives way to an option of every run; a name of the algorithm's own does not."""
     shared = {flag for option in found if option.group in _SHARED for flag in option.flags}
     for i, option in enumerate(found):
@@ -260,7 +262,8 @@ def _check_words(algorithm: str, config: Any, found: Sequence[Option], words: Se
         if not flag.startswith("--") or flag in known:
             continue
         name = flag[2:].replace("-", "_").rpartition(".")[2]
-        if hits := [option.flags[0] for option in found if option.key.endswith(f".{flag[2:].replace('-', '_')}")]:
+        hits = [option.flags[0] for option in found if option.key.endswith(f".{flag[2:].replace('-', '_')}")]
+        if len(hits) > 1:
             raise ValueError(f"option {flag} of {algorithm} is one of {', '.join(hits)}: say which")
         if told := made_of.elsewhere(config, name) or made_of.elsewhere(config, name.removeprefix("no_")):
             raise ValueError(f"option {flag} of {algorithm} {told}")
@@ -287,7 +290,7 @@ def _parse(found: Sequence[Option], words: Sequence[str], prog: str) -> dict[str
     fields = []
     for i, option in enumerate(found):
         main, *others = (name.replace("_", "-") for name in option.names)
-        marked = Annotated[option.hint, tyro.conf.arg(name=main, aliases=[f"--{name}" for name in others])]
+        marked: Any = Annotated[option.hint, tyro.conf.arg(name=main, aliases=[f"--{name}" for name in others])]
         fields.append(
             (f"option_{i}", marked)
             if option.default is dataclasses.MISSING
@@ -305,8 +308,8 @@ def _help(algorithm: registry.Algorithm, config: Any, found: Sequence[Option]) -
     """Everything about an algorithm on one page: presets, then options by part with a line each."""
     width = min(shutil.get_terminal_size((120, 24)).columns, 120)
 
-    def rows(wanted: Callable[[Option], bool]) -> str:
-        chosen = [option for option in found if option.shown and wanted(option)]
+    def rows(*groups: Any) -> str:
+        chosen = [option for option in found if option.shown and option.group in groups]
         return parse.columns(map(_row, chosen), width)
 
     sections = [
@@ -319,18 +322,16 @@ def _help(algorithm: registry.Algorithm, config: Any, found: Sequence[Option]) -
             for name, preset in algorithm.presets.items()
         ]
         sections.append(f"Presets (--preset NAME)\n{parse.columns(presets, width, 18)}")
-    sections.append(f"Options of {algorithm.name}\n{rows(lambda option: option.group == '')}")
+    sections.append(f"Options of {algorithm.name}\n{rows('')}")
     seams = _seams(config)
     groups = {option.group for option in found if option.shown} | {*seams}
     for path in filter(groups.__contains__, made_of.paths(config)):
-        sections.append(
-            f"{_heading(config, path, seams.get(path), width)}\n{rows(lambda o, path=path: o.group == path)}"
-        )
+        sections.append(f"{_heading(config, path, seams.get(path), width)}\n{rows(path)}")
     env = [
         ("--env.KEY VALUE", "An option of the environment's constructor: --env.horizon 200."),
         ("--import MODULE", "Import a module first, of the current folder say: it may register tasks and algorithms."),
     ]
-    sections.append(f"Options of every run\n{rows(lambda o: o.group in _SHARED)}\n{parse.columns(env, width)}")
+    sections.append(f"Options of every run\n{rows(*_SHARED)}\n{parse.columns(env, width)}")
     return "\n\n".join(section.rstrip() for section in sections)
 
 

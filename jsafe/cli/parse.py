@@ -9,6 +9,7 @@ import difflib
 import functools
 import inspect
 import io
+import itertools
 import json
 import math
 import re
@@ -62,10 +63,10 @@ def flags(kind: type) -> list[str]:
     for field in dataclasses.fields(kind):
         hint, names = hints[field.name], [field.name]
         for mark in getattr(hint, "__metadata__", ()):
-            names = [mark.name or field.name] if getattr(mark, "name", None) is not None else names
+            names = [mark.name] if getattr(mark, "name", None) is not None else names
             names += [alias.lstrip("-") for alias in getattr(mark, "aliases", None) or ()]
         plain = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
-        if dataclasses.is_dataclass(plain):
+        if isinstance(plain, type) and dataclasses.is_dataclass(plain):
             found += flags(plain) if names == [""] else [f"--{names[0]}.{flag[2:]}" for flag in flags(plain)]
             continue
         for name in names:
@@ -241,8 +242,11 @@ def field_docs(kind: type) -> dict[str, str]:
             (tree,) = ast.parse(textwrap.dedent(inspect.getsource(each))).body
         except (OSError, TypeError, ValueError, SyntaxError):  # made at run time
             continue
-        for field, text in zip(tree.body, tree.body[1:]):
-            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
+        lines = tree.body if isinstance(tree, ast.ClassDef) else []
+        for field, text in itertools.pairwise(lines):
+            if not (isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)):
+                continue
+            if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
                 found[field.target.id] = " ".join(str(text.value.value).split())
     return found
 

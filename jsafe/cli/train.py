@@ -101,7 +101,8 @@ def _several(algorithm: registry.Algorithm, given: words_of.Given) -> int:
     from jsafe.runs.many import train_many
 
     planned = []
-    for limit in given.many.limits() or [None]:
+    limits: list[float | None] = [*given.many.limits()]
+    for limit in limits or [None]:
         options = given.options if limit is None else _with_limit(algorithm, given.options, limit)
         for seed in range(given.run.seed, given.run.seed + given.many.seeds):
             name = f"s{seed}" if limit is None else f"c{limit:g}-s{seed}"

@@ -84,7 +84,7 @@ class EpisodeWindow(NamedTuple):
 
     cost: Array
     length: Array
-    count: Array
+    count: Array  # type: ignore[assignment]
 
 
 def window_init(batches: int, num_costs: int) -> EpisodeWindow:

@@ -14,7 +14,7 @@ from jsafe.types import Array
 class EpsilonHatState(NamedTuple):
     """Moments of `scale_by_adam_epsilon_hat`; `count` is a scalar int32."""
 
-    count: Array
+    count: Array  # type: ignore[assignment]
     mu: Any
     nu: Any
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -21,15 +21,15 @@ class RewardNormalizerState(NamedTuple):
 
     mean: Array
     second: Array
-    count: Array
+    count: Array  # type: ignore[assignment]
 
 
 class RewardNormalizer(NamedTuple):
     """`init: () -> state`; `update: (state, signals [..., K]) -> state`; `apply: (state, signals) -> signals`."""
 
-    init: Callable[[], RewardNormalizerState]
-    update: Callable[[RewardNormalizerState, Array], RewardNormalizerState]
-    apply: Callable[[RewardNormalizerState, Array], Array]
+    init: Callable[[], Any]
+    update: Callable[[Any, Array], Any]
+    apply: Callable[[Any, Array], Array]
 
 
 @part("normalizer", "none")

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jsafe.options import Options, number, part
+from jsafe.spaces import Discrete
 from jsafe.types import Array, EnvSpec
 
 Soft = Literal["none", "reward", "all"]
@@ -67,8 +68,8 @@ class Learned(Options):
     init: float = number(1.0, above=0)
     """Initial temperature."""
     target: float = number(-1.0)
-    """Target entropy in nats per component of the action; SEditor's is `log 2 + log 0.1`. Of choices: the share of the
-    largest entropy that is wanted, with the same sign (`-0.98`)."""
+    """Target entropy in nats per component of the action; SEditor's is `log 2 + log 0.1`. Where actions are choices: a
+    share of the largest entropy instead, above 0 and below 1."""
     floor: float = number(0.0, low=0)
     """Smallest temperature; 0: none."""
     soft: Soft = "reward"
@@ -83,8 +84,13 @@ class Learned(Options):
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Temperature:
         """A `Temperature`."""
         del axis_name
-        if hasattr(spec.action, "sizes"):
-            target = -self.target * sum(map(math.log, spec.action.sizes))
+        if isinstance(spec.action, Discrete):
+            if not 0 < self.target < 1:
+                raise ValueError(
+                    "where actions are choices, temperature.target must be a share of the largest entropy, above 0 and "
+                    f"below 1, got {self.target!r}"
+                )
+            target = self.target * sum(map(math.log, spec.action.sizes))
         else:
             target = spec.act_dim * self.target
 

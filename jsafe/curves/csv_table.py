@@ -48,7 +48,7 @@ class CsvTable:
         kept = [row for row in rows if float(row["iteration"]) <= iteration]
         if kept:
             self._columns = list(kept[0])
-            self._replace(kept)
+            self._replace(kept, self._columns)
         else:
             self.path.unlink()
         return damaged
@@ -74,7 +74,7 @@ class CsvTable:
             self._replace([*kept, *self._rows], columns)
             self._columns = columns
         else:
-            self._write(self._rows)
+            self._write(self._rows, self._columns)
         self._rows = []
 
     def sync(self) -> None:
@@ -91,18 +91,17 @@ class CsvTable:
         """Restores what `state_dict` returned."""
         self._rows = list(state["rows"])
 
-    def _write(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def _write(self, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
         size = self.path.stat().st_size
         try:
             with open(self.path, "a", newline="") as file:
-                file.write(_lines(self._columns, rows))
+                file.write(_lines(columns, rows))
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(self.path, size)
             raise
 
-    def _replace(self, rows: list[Mapping[str, Any]], columns: list[str] | None = None) -> None:
-        columns = columns or self._columns
+    def _replace(self, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
         temporary = self.path.with_name(f".{self.path.name}.new")
         with open(temporary, "w", newline="") as file:
             file.write(",".join(columns) + "\n" + _lines(columns, rows))
@@ -130,7 +129,7 @@ def _sound_rows(path: Path) -> tuple[list[dict[str, str]], int]:
     return sound, len(rows) - len(sound)
 
 
-def _is_cell(text: str | None) -> bool:
+def _is_cell(text: Any) -> bool:
     try:
         return text == "" or float(text) is not None
     except (TypeError, ValueError):  # a missing cell, a surplus one, or no number

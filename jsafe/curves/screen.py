@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console
 from rich.live import Live
@@ -44,18 +44,18 @@ class Steady(io.TextIOBase):
         """Whether a line was dropped."""
 
     @property
-    def encoding(self) -> str:
+    def encoding(self) -> str:  # type: ignore[override]
         """That of the stream."""
         return getattr(self._stream, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
         """Writes, or drops what cannot be written."""
-        self._attempt(lambda: self._stream.write(text))
+        self._attempt(lambda stream: stream.write(text))
         return len(text)
 
     def flush(self) -> None:
         """Flushes, if that can be done."""
-        self._attempt(lambda: self._stream.flush())
+        self._attempt(lambda stream: stream.flush())
 
     def isatty(self) -> bool:
         """Whether the stream is a terminal."""
@@ -75,13 +75,13 @@ class Steady(io.TextIOBase):
 
     def finish(self) -> None:
         """Flushes for the last time: what cannot be written by now goes nowhere."""
-        self._attempt(lambda: self._stream.flush(), last=True)
+        self._attempt(lambda stream: stream.flush(), last=True)
 
-    def _attempt(self, action: Callable[[], Any], last: bool = False) -> None:
+    def _attempt(self, action: Callable[[TextIO], Any], last: bool = False) -> None:
         if self._stream is None:
             return
         try:
-            action()
+            action(self._stream)
         except (OSError, ValueError) as error:  # a full disk may have room again later, a reader never comes back
             self.lost = True
             if last or isinstance(error, BrokenPipeError):
@@ -116,7 +116,7 @@ def console(stderr: bool = True, quiet: bool = False) -> Console:
       stderr: Standard error rather than standard output.
       quiet: Say nothing.
     """
-    stream = steady(sys.stderr if stderr else sys.stdout)
+    stream = cast(IO[str], steady(sys.stderr if stderr else sys.stdout))
     return Console(file=stream, quiet=quiet, markup=False, emoji=False, highlight=False)
 
 

@@ -46,7 +46,8 @@ class Collector(Protocol):
 class BadValueError(ValueError):
     """An environment gave a reward, cost or observation that no learner can use.
 
-    It is raised before the step has reached a replay, a batch or a statistic.
+    It is raised before the step has reached a replay, a batch or a statistic. The environments have gone on: the
+    collector cannot, but another one can from the last checkpoint.
 
     Attributes:
       what: `reward`, `cost 0 (cost_hazards)`, `observation 12` ...

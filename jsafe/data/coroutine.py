@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jsafe import spaces
@@ -50,7 +51,23 @@ def act(
       deterministic: Take the most likely action.
     """
     out = function(policy_state, reset(memory, started), obs, jax.random.fold_in(key, step), deterministic)
-    return out.action, out.log_prob, out.memory
+    return out.action, out.log_prob, after(out.action, out.memory)
+
+
+def after(action: jax.Array, memory: Any) -> Any:
+    """The memory as it is, but computed after the action.
+
+    XLA's runtime on the CPU hands outputs that do not depend on each other to several threads, which for the small
+    programs of a policy takes longer than all their arithmetic. A condition that is always true, which the compiler
+    cannot know, makes them depend.
+    """
+    if not jax.tree.leaves(memory):
+        return memory
+    first = action.reshape(-1)[0]
+    if jnp.issubdtype(first.dtype, jnp.floating):
+        first = jax.lax.bitcast_convert_type(first.astype(jnp.float32), jnp.int32)
+    always = (first | 1) != 0
+    return jax.tree.map(lambda x: jnp.where(always, x, ~x if x.dtype == bool else x + 1), memory)
 
 
 class Act(NamedTuple):
@@ -74,7 +91,7 @@ class Restart(NamedTuple):
     mask: np.ndarray | None = None
 
 
-def serve(work: Generator, env: Any, act: Callable[[Act], Any]) -> Any:
+def serve(work: Generator[Any, Any, Any], env: Any, act: Callable[[Act], Any]) -> Any:
     """Does what a generator asks for (`Act`, `Advance`, `Restart`) until it returns; returns what it returned."""
     try:
         request = next(work)
@@ -102,20 +119,26 @@ class Actions:
 
     Args:
       env: Batched environment.
+
+    Raises:
+      ValueError: If actions are structured, or a box has no bounds.
     """
 
     def __init__(self, env: Any):
-        self.space = env_spec(env).action
+        space = env_spec(env).action
+        if isinstance(space, spaces.Tree):
+            raise ValueError(f"actions must be a Box or a Discrete, got {space}")
+        self.space = space
         self._num_envs = env.num_envs
         self._box = isinstance(self.space, spaces.Box)
         self.shape = (self.space.width,) if self._box else self.space.shape
         """Of one action, as the policy gives it."""
         self.dtype = np.dtype(np.float32 if self._box else np.int32)
         """Of stored actions."""
-        if self._box:
-            low, high = getattr(env.spec, "action_low", None), getattr(env.spec, "action_high", None)
-            bounds = spaces.bounds(self.space) if low is None else (low, high)
-            low, high = (np.array(bound, np.float64) for bound in bounds)
+        if isinstance(self.space, spaces.Box):
+            low, high = spaces.bounds(self.space)
+            if not (np.isfinite(low).all() and np.isfinite(high).all()):
+                raise ValueError(f"the bounds of actions must be finite, got {low.tolist()} and {high.tolist()}")
             self._middle, self._half = (low + high) / 2, (high - low) / 2
 
     def to_env(self, action: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ class Door:
           ValueError: If rewards or costs are missing, or of another shape.
         """
         reward, cost = step.reward, step.cost
-        if (np.shape(reward), np.shape(cost)) != self._shapes:
+        if getattr(reward, "shape", None) != self._shapes[0] or getattr(cost, "shape", None) != self._shapes[1]:
             self._wrong_shape(reward, cost)
         if (
             _small(reward, self._largest)
@@ -132,7 +132,7 @@ class Door:
 
     def _wrong_shape(self, reward: Any, cost: Any) -> None:
         for name, value, shape in (("rewards", reward, self._shapes[0]), ("costs", cost, self._shapes[1])):
-            if np.shape(value) != shape:
+            if getattr(value, "shape", None) != shape:
                 got = "none" if value is None else f"shape {np.shape(value)}"
                 raise ValueError(f"the {name} of a step must have shape {shape}, got {got}")
 
@@ -144,12 +144,12 @@ def _named_leaves(obs: Any) -> dict[str, np.ndarray]:
 
 def _small(x: np.ndarray, bound: float) -> bool:
     """Whether the sum of squares shows that all is within the bound; False says nothing but for NaN."""
-    x = np.asarray(x)
-    if x.dtype.kind != "f":
-        return x.dtype.kind in "bui"
-    if x.dtype == np.float16:
+    kind = x.dtype.char
+    if kind == "e":
         x = x.astype(np.float32)
-    return bool(np.vdot(x, x) <= bound * bound)
+    elif kind not in "fd":
+        return x.dtype.kind in "bui"
+    return np.vdot(x, x) <= bound * bound
 
 
 def _any(found: dict[str, np.ndarray]) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +13,7 @@ import numpy as np
 from jsafe.data import coroutine as acting
 from jsafe.data import partition
 from jsafe.data.api import make_collector
+from jsafe.data.stepping import SteppingCollector
 from jsafe.types import ActFn, Batch, Key, Learner, Memory
 
 
@@ -73,7 +74,7 @@ class ManyCollector:
         """
         transforms = acting.transform_params(policy_states)
         runs = [
-            collector.collecting(jax.tree.map(lambda x, r=r: x[r], transforms), keys[r])
+            cast(SteppingCollector, collector).collecting(jax.tree.map(lambda x, r=r: x[r], transforms), keys[r])
             for r, collector in enumerate(self.collectors)
         ]
         requests: list[Any] = [next(run) for run in runs]
@@ -167,6 +168,7 @@ def _act(
 
     carried = jax.tree.map(lambda *leaves: jnp.stack(leaves), *memories)
     action, log_prob, carried = jax.vmap(act)(policy_states, carried, started, obs, keys)
+    carried = acting.after(action, carried)
     return action, log_prob, [jax.tree.map(lambda x, r=r: x[r], carried) for r in range(len(memories))]
 
 
@@ -181,6 +183,6 @@ def _rows(tree: Any, rows: slice) -> Any:
 def _equal(a: Any, b: Any) -> bool:
     leaves, structure = jax.tree.flatten(a)
     others, other = jax.tree.flatten(b)
-    return structure == other and all(
+    return structure == other and all(  # type: ignore[operator]
         np.asarray(x).tobytes() == np.asarray(y).tobytes() for x, y in zip(leaves, others)
     )

@@ -79,11 +79,12 @@ def split(state: Tree, index: int, count: int) -> Tree:
 
 def merge_chunks(chunks: Sequence[Tree | None]) -> Tree | None:
     """One journal chunk of all environments from those of the processes; None if none of them has rows."""
-    if all(chunk is None for chunk in chunks):
+    given = [chunk for chunk in chunks if chunk is not None]
+    if not given:
         return None
-    if any(chunk is None for chunk in chunks):
+    if len(given) < len(chunks):
         raise ValueError("some processes have new rows in their replay, and others have none")
-    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
+    return {name: np.concatenate([chunk[name] for chunk in given]) for name in given[0]}
 
 
 def split_chunk(chunk: Tree, index: int, count: int) -> Tree:

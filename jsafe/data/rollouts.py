@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -42,7 +42,7 @@ class RolloutCollector(SteppingCollector):
     """
 
     def __init__(self, env: Any, learner: Learner, seed: int | None = None, **options: Any):
-        feed = learner.feed
+        feed = cast(Rollouts, learner.feed)
         if feed.length < 1:
             raise ValueError(f"length must be at least 1, got {feed.length}")
         flat = isinstance(learner.spec.obs, spaces.Box) and learner.spec.obs.flat
@@ -155,10 +155,10 @@ class RolloutCollector(SteppingCollector):
 
     def _slabs(self, shape: tuple[int, int]) -> list[np.ndarray]:
         """Room for the observations of a batch, one array for each leaf."""
-        space, extra = self._learner.spec.obs, self._transform.extra_obs
+        spec, extra = self._learner.spec, self._transform.extra_obs
         if extra:
-            return [np.empty((*shape, space.width + extra), np.float32)]
-        made = spaces.tree_map(lambda leaf: np.empty((*shape, *leaf.shape), acting.received_dtype(leaf)), space)
+            return [np.empty((*shape, spec.obs_dim + extra), np.float32)]
+        made = spaces.tree_map(lambda leaf: np.empty((*shape, *leaf.shape), acting.received_dtype(leaf)), spec.obs)
         return jax.tree.leaves(made)
 
 

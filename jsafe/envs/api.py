@@ -14,6 +14,9 @@ from jsafe.spaces import Box, Space
 Obs = Any
 """Arrays with the leading axis N, one for each leaf of the observation space (a single array unless it is a `Tree`)."""
 
+AnyArray = Any
+"""A numpy array in a batch of environments, a jax array in the program of one that runs on the device."""
+
 DIVERGED_REWARD = -10.0
 """Reward of a step in which a simulation broke down, as the official exception path gives."""
 
@@ -24,7 +27,7 @@ class Spec:
 
     Attributes:
       id: Name it was made by.
-      obs: Space of one observation; boxes of floats come as float64 arrays.
+      obs: Space of one observation; vectors of numbers come as float64 arrays.
       action: Space of one action; continuous ones are vectors.
       num_costs: Number of cost columns M.
       horizon: Steps after which an episode is truncated.
@@ -87,12 +90,12 @@ class Step(NamedTuple):
     """
 
     obs: Obs
-    reward: np.ndarray
-    cost: np.ndarray
-    terminated: np.ndarray
-    truncated: np.ndarray
+    reward: AnyArray
+    cost: AnyArray
+    terminated: AnyArray
+    truncated: AnyArray
     final_obs: Obs
-    info: dict[str, np.ndarray]
+    info: dict[str, AnyArray]
 
 
 @runtime_checkable

@@ -46,9 +46,9 @@ def actions(value: Any, num_envs: int, act_dim: int) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ValueError(f"actions must have shape {(num_envs, act_dim)}, got rows of different lengths") from None
+        raise ValueError(f"actions must be of shape {(num_envs, act_dim)}, got rows of different lengths") from None
     if array.shape != (num_envs, act_dim):
-        raise ValueError(f"actions must have shape {(num_envs, act_dim)}, got {array.shape}")
+        raise ValueError(f"actions must be of shape {(num_envs, act_dim)}, got {array.shape}")
     if array.dtype.kind not in "fiu":
         raise ValueError(f"actions must be real numbers, got dtype {array.dtype}")
     if not math.isfinite(array.sum()) and not np.isfinite(array).all():
@@ -63,7 +63,7 @@ def choices(value: Any, num_envs: int, sizes: int | tuple[int, ...]) -> np.ndarr
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ValueError(f"actions must have shape {shape}, got rows of different lengths") from None
+        raise ValueError(f"actions must be of shape {shape}, got rows of different lengths") from None
     if array.shape != shape or array.dtype.kind not in "iu":
         raise ValueError(f"actions must be integers of shape {shape}, got {array.dtype} of shape {array.shape}")
     wrong = (array < 0) | (array >= np.asarray(sizes))

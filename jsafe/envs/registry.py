@@ -8,6 +8,7 @@ from typing import Any
 
 from jsafe.envs import checks
 from jsafe.envs.api import VectorEnv
+from jsafe.envs.device import catalogue
 from jsafe.envs.safety_gym.robots import ROBOTS, Robot
 from jsafe.envs.safety_gym.tasks import SAFEXP, TASKS, Task
 from jsafe.envs.safety_gym.tasks.validate import validate
@@ -52,7 +53,7 @@ def register(id: str, task: Callable[..., Task], robot: Robot | str, **options: 
 
 def list_ids() -> list[str]:
     """All ids that `make` knows, sorted."""
-    return sorted([*_IDS, *VELOCITY_IDS, *TOYS])
+    return sorted([*_IDS, *VELOCITY_IDS, *TOYS, *catalogue.IDS, *catalogue.ALIASES])
 
 
 def make(
@@ -96,9 +97,15 @@ def make(
         raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
     if not isinstance(id, str) or id not in list_ids():
         raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
+    racing = id in catalogue.IDS or id in catalogue.ALIASES
+    if (racing or id in TOYS) and costs != "sum":
+        raise ValueError(f"costs must be 'sum' on {id}, which has a single cost: {costs!r}")
+    if racing:
+        from jsafe.envs.device import hosted
+        from jsafe.envs.device.racing import make as make_racing
+
+        return hosted(make_racing(id, **options), num_envs, seed)
     if id in TOYS:
-        if costs != "sum":
-            raise ValueError(f"costs must be 'sum' on {id}, which has a single cost: {costs!r}")
         _bind(id, TOYS[id], num_envs, seed, **options)
         return TOYS[id](num_envs, seed, **options)
     if id in VELOCITY_IDS:

@@ -6,7 +6,8 @@ import os
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 CHUNKS_PER_THREAD = 8
 
@@ -16,7 +17,7 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def split(count: int, threads: int) -> list[range]:
+def split(count: int, threads: int) -> list[Sequence[int]]:
     """Rows 0 ... count - 1 in chunks, a few for each thread."""
     size = max(1, count // (CHUNKS_PER_THREAD * threads))
     return [range(start, min(start + size, count)) for start in range(0, count, size)]
@@ -27,8 +28,8 @@ class Workers:
 
     def __init__(self, count: int):
         self.count = count
-        self._inbox = [queue.SimpleQueue() for _ in range(count - 1)]
-        self._outbox = queue.SimpleQueue()
+        self._inbox: list[queue.SimpleQueue] = [queue.SimpleQueue() for _ in range(count - 1)]
+        self._outbox: queue.SimpleQueue = queue.SimpleQueue()
         for k, inbox in enumerate(self._inbox, 1):
             args = (k, inbox, self._outbox)
             threading.Thread(target=self._serve, args=args, daemon=True, name=f"jsafe-envs-{k}").start()
@@ -47,7 +48,7 @@ class Workers:
             del work, chunks, job  # a waiting thread must not keep the engine alive
             outbox.put(error)
 
-    def run(self, work: Callable[[int, Iterable[int]], None], chunks: Iterable) -> None:
+    def run(self, work: Callable[[int, Any], None], chunks: Iterable[Sequence[int]]) -> None:
         """Calls `work(thread, chunk)` once for every chunk, in any order, on all threads; raises what a call raised."""
         shared = iter(chunks)  # next() of a list iterator is atomic
         for inbox in self._inbox:

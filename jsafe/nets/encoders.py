@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import flax.linen as nn
 import jax
@@ -69,7 +69,8 @@ def encoder(module: nn.Module, spec: EnvSpec) -> Encoder:
         batch = _batch_shape(obs, spec.obs)
         flat = jax.tree.map(lambda x, like: x.reshape(-1, *like.shape[1:]), obs, example)
         variables = {"params": params} if params != () else {}
-        return module.apply(variables, flat).reshape(*batch, out.shape[1])
+        latent: Any = module.apply(variables, flat)
+        return latent.reshape(*batch, out.shape[1])
 
     return Encoder(init, apply, out.shape[1])
 
@@ -150,7 +151,7 @@ class Branches(nn.Module):
         return self.picture(self.space)(obs) if is_picture(self.space) else Flat(self.space)(obs)
 
 
-def is_picture(space: spaces.Space) -> bool:
+def is_picture(space: spaces.Space) -> TypeGuard[spaces.Box]:
     """Whether a space is `[H, W, C]`."""
     return isinstance(space, spaces.Box) and len(space.shape) == 3
 

@@ -50,7 +50,7 @@ def explained_variance(prediction: Array, target: Array, axis_name: str | None =
 class RunningStats(NamedTuple):
     """Count (scalar), mean `[D]` and sum of squared deviations `[D]` of everything seen so far."""
 
-    count: Array
+    count: Array  # type: ignore[assignment]
     mean: Array
     m2: Array
 

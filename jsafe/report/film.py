@@ -63,7 +63,7 @@ def play(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     video.check_output(output)
-    view = {"width": width, "height": height} | ({} if camera is None else {"camera": camera})
+    view: dict[str, Any] = {"width": width, "height": height} | ({} if camera is None else {"camera": camera})
     config = RunConfig(env) if policy == "random" else read(policy).config
     outside = {"render_mode": "rgb_array"} if ":" in env else {}  # those have to know in advance
     config = evaluation.elsewhere(config, env, outside | dict(env_options or {}))
@@ -73,7 +73,7 @@ def play(
     made = build_env(config, 1, seed)
 
     def rollout(filmed):
-        if learner is None:
+        if learner is None or loaded is None:
             video.random_policy(filmed, episodes, seed)
         else:
             evaluation.rollout(filmed, learner, loaded.state, episodes, seed, deterministic)

@@ -198,6 +198,15 @@ def _cost_names(run: Run) -> list[str]:
     return [vocabulary.cost_name(i, run.cost_names, count) for i in range(count)]
 
 
+def _named(runs: Sequence[Run]) -> list[Run]:
+    """The runs of jsafe 0.1, which did not write down what their costs are called, with the names that others give."""
+    known = {(run.env, len(run.cost_names)): run.cost_names for run in runs}
+    return [
+        run if run.cost_names else run._replace(cost_names=known.get((run.env, len(_cost_names(run))), ()))
+        for run in runs
+    ]
+
+
 def _axis_label(column: str) -> str:
     about = vocabulary.describe(column)
     return f"{about.label} {_arrow(about.better)}".rstrip()
@@ -218,22 +227,25 @@ def figure(folders: Sequence[str | os.PathLike]) -> Figure:
     runs = [load(folder) for folder in folders]
     if not runs:
         raise ValueError("name at least one run folder")
-    grouped = group(runs)
+    grouped = group(_named(runs))
     labels = sorted({label for lines in grouped.values() for label in lines})
     colors_of = dict(zip(labels, _colors(len(labels))))
-    shown = panels(runs)
-    width, height = 4.2 * len(shown), 3.3 * len(grouped)
+    shown = {env: panels([run for line in lines.values() for run in line]) for env, lines in grouped.items()}
+    across = max(map(len, shown.values()))
+    width, height = 4.2 * across, 3.3 * len(grouped)
     fig = Figure(figsize=(width, height), layout="constrained")
-    axes = fig.subplots(len(grouped), len(shown), squeeze=False)
+    axes = fig.subplots(len(grouped), across, squeeze=False)
     for row, (env, lines) in zip(axes, sorted(grouped.items())):
-        for axis, panel in zip(row, shown):
+        for axis, panel in zip(row, shown[env]):
             _draw(axis, panel, lines, colors_of)
             axis.set_title(env)
+        for axis in row[len(shown[env]) :]:
+            axis.remove()
     named = {
         line.get_label(): line for row in axes for line in row[0].lines if not line.get_label().startswith("limit")
     }
     if named:
-        columns = max(1, min(len(named), 4, 40 * len(shown) // max(map(len, named))))
+        columns = max(1, min(len(named), 4, 40 * across // max(map(len, named))))
         fig.legend(handles=list(named.values()), loc="outside lower center", ncols=columns, fontsize="small")
         fig.set_size_inches(width, height + 0.2 * -(-len(named) // columns))  # the panels keep their size
     return fig
@@ -243,7 +255,7 @@ def _draw(axis: Axes, panel: Panel, lines: dict[str, list[Run]], colors_of: dict
     limits: dict[float, set[str]] = {}
     for label in sorted(lines):
         color = colors_of[label]
-        for limit in {panel.limit(run) for run in lines[label]} - {None}:
+        for limit in {limit for run in lines[label] if (limit := panel.limit(run)) is not None}:
             limits.setdefault(limit, set()).add(color)
         if (drawn := curve(lines[label], panel)) is None:
             continue
@@ -262,7 +274,7 @@ def _draw(axis: Axes, panel: Panel, lines: dict[str, list[Run]], colors_of: dict
     elif panel.cost is not None:
         top = axis.get_ylim()[1]
         axis.set_ylim(-0.03 * top, 1.05 * top)
-    if dashed := [line for line in axis.lines if line.get_label().startswith("limit")]:
+    if dashed := [line for line in axis.lines if str(line.get_label()).startswith("limit")]:
         axis.legend(handles=dashed, fontsize="small")
 
 
@@ -271,7 +283,8 @@ def _colors(count: int) -> list[str]:
     if count <= 10:
         return [f"C{k}" for k in range(count)]
     shades = ((0.9, 0.8), (0.6, 0.95), (1.0, 0.5))
-    return [to_hex(hsv_to_rgb((k / count, *shades[k % len(shades)]))) for k in range(count)]
+    colors = hsv_to_rgb([(k / count, *shades[k % len(shades)]) for k in range(count)])
+    return [to_hex((red, green, blue)) for red, green, blue in colors]
 
 
 def save(folders: Sequence[str | os.PathLike], output: str | os.PathLike) -> Path:

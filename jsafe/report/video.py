@@ -56,6 +56,8 @@ class Filmed:
       on_step: Called after every step with the number of steps so far.
     """
 
+    _cost: np.ndarray
+
     def __init__(
         self,
         env: Any,
@@ -70,7 +72,8 @@ class Filmed:
         self._env, self._write, self._view, self._steps = env, write, view, steps
         self._captions = captions and "caption" in inspect.signature(env.render).parameters
         self.num_envs, self.spec = env.num_envs, env.spec
-        self.frames, self.episodes, self._goals = 0, [], 0
+        self.frames, self._goals = 0, 0
+        self.episodes: list[dict[str, Any]] = []
         self._on_step, self._taken = on_step, 0
         self._fresh()
 
@@ -102,7 +105,8 @@ class Filmed:
         return result
 
     def _fresh(self) -> None:
-        self._length, self._return, self._cost = 0, 0.0, np.zeros(self.spec.num_costs)
+        self._length, self._return = 0, 0.0
+        self._cost = np.zeros(self.spec.num_costs)
 
     def _costs(self) -> dict[str, float]:
         names = (cost_name(i, self.spec.cost_names, len(self._cost)) for i in range(len(self._cost)))

@@ -61,7 +61,7 @@ def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | No
     """
     load_modules(config.imports)
     threads = num_threads or config.num_threads
-    options = dict(config.env_options)
+    options: dict[str, Any] = dict(config.env_options)
     return envs.make(config.env, num_envs, seed, threads, config.costs, **options)
 
 

@@ -446,7 +446,7 @@ def _canonical(body: dict[str, Any]) -> bytes:
 
 def _npz(arrays: list[np.ndarray], **named: np.ndarray) -> memoryview:
     buffer = io.BytesIO()  # not straight into the file: a zip writer that meets a full disk leaves a mess of errors
-    np.savez(buffer, *arrays, **named)
+    np.savez(buffer, *arrays, **named)  # type: ignore[arg-type]
     return buffer.getbuffer()
 
 

@@ -10,7 +10,7 @@ import jax
 
 def keep_programs() -> None:
     """Keeps compiled programs in JAX_COMPILATION_CACHE_DIR or the user's cache folder; nowhere, if there is none."""
-    if not jax.config.jax_compilation_cache_dir:
+    if not jax.config.jax_compilation_cache_dir:  # type: ignore[attr-defined]
         try:
             cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         except RuntimeError:  # a user without a home folder

@@ -111,7 +111,8 @@ def elsewhere(config: RunConfig, env: str | None, env_options: Mapping[str, Any]
         config = dataclasses.replace(config, env=env, env_options=())
     if not env_options:
         return config
-    return dataclasses.replace(config, env_options=dict(config.env_options) | dict(env_options))
+    options = dict(config.env_options) | dict(env_options)
+    return dataclasses.replace(config, env_options=tuple(options.items()))
 
 
 def check_fit(made: VectorEnv, learner: Learner) -> None:

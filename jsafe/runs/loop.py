@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -76,17 +76,19 @@ def run(
         return _strong(state), metrics
 
     state = jax.jit(_strong)(state)
+    advance: Callable[..., tuple[Any, Any]]
     if update is None:
-        update, local = jax.jit(step, donate_argnums=0), lambda tree: tree
+        advance, local = jax.jit(step, donate_argnums=0), lambda tree: tree
     else:
-        state, local = update.place_state(state), devices.local
+        advance, local = update, devices.local
+        state = update.place_state(state)
     # The collector's own copy: the buffers of the state are given away in the next update.
     policy = jax.jit(lambda state: jax.tree.map(jnp.copy, learner.policy(state)))
     split = jax.jit(lambda key, i: tuple(jax.random.split(jax.random.fold_in(key, i))))
     while collector.env_steps < total_steps:
         collect_key, update_key = split(key, np.uint32(iteration))
         batch = collector.collect(policy(local(state)), collect_key)
-        state, metrics = update(state, batch, update_key)
+        state, metrics = advance(state, batch, update_key)
         iteration += 1
         yield TrainStep(iteration, collector.env_steps, local(state), local(metrics), collector.episodes())
 

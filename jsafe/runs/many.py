@@ -84,7 +84,7 @@ def run_many(
     states = [inits[id(learner)](jax.random.fold_in(key, INIT_FOLD)) for learner, key in zip(learners, keys)]
     _check_shapes(learners, states)
     state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    learner, keys = learners[0], jnp.stack(list(keys))
+    learner, roots = learners[0], jnp.stack(list(keys))
 
     def step(state, batch, keys):
         state, metrics = jax.vmap(learner.update)(state, batch, keys)
@@ -95,7 +95,7 @@ def run_many(
     split = jax.jit(lambda keys, i: jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys))
     iteration, checked = 0, False
     while collector.env_steps < total_steps:
-        pairs = split(keys, np.uint32(iteration))
+        pairs = split(roots, np.uint32(iteration))
         batch = collector.collect(policy(state), pairs[:, 0])
         if not checked:
             _check_programs(learners, states, batch)
@@ -125,20 +125,20 @@ def train_many(
       RunError: If a folder cannot be written or holds a checkpoint, or the runs differ in more than they may.
     """
 
-    folders = [Path(folder) for folder in folders]
-    described = [read(folder) for folder in folders]
+    paths = [Path(folder) for folder in folders]
+    described = [read(folder) for folder in paths]
     config, algorithm = described[0].config, described[0].algorithm
     if config.depth:
         raise RunError("depth must be 0 in runs that share a program, got 1")
-    for folder, run in zip(folders, described):
+    for folder, run in zip(paths, described):
         lines = difference(to_json(config), to_json(run.config) | {"seed": config.seed})
         if run.algorithm != algorithm:
             lines.append(f"algorithm: {algorithm!r} there, {run.algorithm!r} here")
         if lines:
-            raise RunError(f"{folder} cannot share a program with {folders[0]}:\n  " + "\n  ".join(lines))
+            raise RunError(f"{folder} cannot share a program with {paths[0]}:\n  " + "\n  ".join(lines))
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Signals())
-        for folder in folders:
+        for folder in paths:
             stack.enter_context(held(folder))
         quiet = Console(file=stack.enter_context(open(os.devnull, "w")))
         built = {run.options: build_learner(run) for run in described}
@@ -151,14 +151,14 @@ def train_many(
         collector = ManyCollector(make_env, learners, seeds, on_bad=config.on_bad)
         stack.callback(collector.close)
         sessions = [
-            Session(*each, quiet, Team.alone()) for each in zip(folders, described, learners, collector.collectors)
+            Session(*each, quiet, Team.alone()) for each in zip(paths, described, learners, collector.collectors)
         ]
-        for folder, session in zip(folders, sessions):
+        for folder, session in zip(paths, sessions):
             stack.callback(session.close)
             if session.iteration:
                 raise RunError(f"{folder} was trained already; continue it by itself: jsafe train --resume {folder}")
         console = console or screen.console()
-        title = f"{algorithm} on {config.env}: {len(folders)} runs side by side"
+        title = f"{algorithm} on {config.env}: {len(paths)} runs side by side"
         console.print(title, markup=False, highlight=False, soft_wrap=True)
         progress = Progress(console, config.total_steps, cost_names=described[0].cost_names)
         stack.callback(progress.close)
@@ -237,7 +237,7 @@ class _Shared:
 def _check_shapes(learners: Sequence[Learner], states: Sequence[Any]) -> None:
     shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) for state in states]
     for learner, shape in zip(learners, shapes):
-        if jax.tree.structure(shape) != jax.tree.structure(shapes[0]) or shape != shapes[0]:
+        if jax.tree.structure(shape) != jax.tree.structure(shapes[0]) or shape != shapes[0]:  # type: ignore[operator]
             raise _differ(learners[0], learner)
 
 

@@ -55,7 +55,7 @@ class DeviceUpdate:
       mesh: The devices that this process places data on and, with `shard_map_update`, those of the other processes.
     """
 
-    def __init__(self, learner: Learner, mesh: Mesh, axes: Batch, call: Callable):
+    def __init__(self, learner: Learner, mesh: Mesh, axes: Batch, call: jax.stages.Wrapped):
         self.mesh = mesh
         self._learner, self._axes, self._call = learner, axes, call
         self._replicated = NamedSharding(mesh, PartitionSpec())
@@ -268,7 +268,9 @@ def assert_replicated(tree: Any) -> None:
 
 def _batch_axes(learner: Learner) -> Batch:
     """Where the parts of a placed batch of this learner count the devices."""
-    return Batch(steps=len(learner.feed.shape) - 1, measured=0, ready=0, memory=0)
+    rows: Any = len(learner.feed.shape) - 1  # a number in the place of each part
+    first: Any = 0
+    return Batch(steps=rows, measured=first, ready=first, memory=first)
 
 
 def _each(function: Callable[[Any, int], Any], axes: Batch, batch: Batch) -> Batch:

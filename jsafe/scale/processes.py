@@ -16,7 +16,7 @@ import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, cast
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jsafe.data import partition
 from jsafe.data.api import Collector
-from jsafe.data.episodes import statistics
+from jsafe.data.episodes import EpisodeTracker, statistics
 from jsafe.scale import devices as parallel
 from jsafe.types import Batch, Key, Learner, PolicyState
 
@@ -148,8 +148,9 @@ def _last_words(message: str) -> Iterator[None]:
             yield
         finally:
             with contextlib.suppress(OSError):
-                watcher.stdin.write(b".")
-                watcher.stdin.flush()
+                if watcher.stdin is not None:
+                    watcher.stdin.write(b".")
+                    watcher.stdin.flush()
 
 
 _WATCH = "import sys; sys.stdin.buffer.read() or sys.stderr.write(sys.argv[1] + chr(10))"
@@ -176,7 +177,8 @@ class Team:
         self.index, self.count = jax.process_index(), jax.process_count()
         self.mesh: Mesh | None = parallel.make_mesh()
         self.axis_name: str | None = self.mesh.axis_names[0]
-        self._wishes: jax.Array | None = None
+        self._own_devices = self.mesh.local_mesh.size
+        self._wishes: jax.Array | np.ndarray | None = None
         self._sharding = NamedSharding(self.mesh, PartitionSpec(self.axis_name))
         total = jax.shard_map(
             lambda x: jax.lax.psum(x[0], self.axis_name),
@@ -212,10 +214,10 @@ class Team:
         """Forgets the wishes of the last call of `agreed`, which have been fulfilled."""
         self._wishes = None
 
-    def votes(self, values: Iterable[int]) -> jax.Array:
+    def votes(self, values: Iterable[int]) -> jax.Array | np.ndarray:
         """The sums of some numbers over all processes, not waited for: reading them waits."""
         row = np.array(list(values), np.int32)
-        rows = np.zeros((self.mesh.local_mesh.size, len(row)), np.int32)
+        rows = np.zeros((self._own_devices, len(row)), np.int32)
         rows[0] = row
         return parallel.local(self._total(jax.make_array_from_process_local_data(self._sharding, rows)))
 
@@ -318,6 +320,13 @@ def local_learner(learner: Learner, team: Team) -> Learner:
     return learner._replace(feed=feed.divided(team.count))
 
 
+class _Tracked(Protocol):
+    """A collector that steps environments."""
+
+    @property
+    def tracker(self) -> EpisodeTracker: ...
+
+
 class TeamCollector:
     """The collector of this process, with the counters and the state of the whole job; made by `Team.collector`.
 
@@ -353,7 +362,7 @@ class TeamCollector:
         All processes have to call it. `finished` is the number of new episodes of this one. A process alone has said
         everything in `episodes`.
         """
-        tracker = self._collector.tracker
+        tracker = cast(_Tracked, self._collector).tracker
         envs = tracker.finished
         sums = self._team.gather((*tracker.sums(), finished, int(envs.sum()), len(envs), tracker.bad))
         return statistics(*(sum(each) for each in zip(*sums)))

@@ -128,6 +128,12 @@ def _alive(process: int) -> bool:
     return True
 
 
+def _close_input(process: subprocess.Popen) -> None:
+    """Tells a worker that nobody waits for it any more."""
+    if process.stdin is not None:
+        process.stdin.close()
+
+
 class _Session:
     """The processes of one session."""
 
@@ -160,7 +166,7 @@ class _Session:
             if code is not None:
                 del self._running[slot]
                 self._free.append(slot)
-                process.stdin.close()
+                _close_input(process)
                 self._end(cell, code)
         self._screen.update()
         return bool(self._running or self._waiting)
@@ -172,7 +178,7 @@ class _Session:
 
     def _ask_to_end(self) -> None:
         for _, process in self._running.values():
-            process.stdin.close()
+            _close_input(process)
 
     def _start(self, cell: Cell) -> None:
         path, slot = self.store.path(cell), self._free.pop(0)
@@ -189,7 +195,7 @@ class _Session:
                     stdout=log,
                     stderr=subprocess.STDOUT,
                     env=environment,
-                    **({"pass_fds": (self._lock,)} if os.name == "posix" else {}),
+                    pass_fds=(self._lock,) if os.name == "posix" else (),
                     start_new_session=True,  # Ctrl-C is for this process, which then asks them all to end
                 )
         except OSError as error:

@@ -27,16 +27,22 @@ def critic_values(critic, obs, action):
     )
 
 
-def lambda_targets(reward, discount, value, last, gamma=0.99, lam=0.95):
-    """The recursion of the definition, row by row."""
-    length, width, _ = reward.shape
-    advantage = np.zeros_like(value)
-    for t in reversed(range(length - 1)):
+def group_values(critic, obs, action):
+    """`reward [replicas, R, 1]` and `cost [replicas, R, M]` of a learner's critics."""
+    return {name: critic_values(critic[name], obs, action) for name in critic}
+
+
+def lambda_targets(signal, terminated, following, goes_on, gamma=0.99, lam=0.95):
+    """The recursion of the definition, row by row, backwards: `[T - 1, B, K]`, `following` of the rows 1 to T - 1."""
+    length, width, _ = signal.shape
+    goal = np.zeros_like(following)
+    for t in reversed(range(length)):
         for b in range(width):
-            d = gamma * discount[t + 1, b]
-            delta = reward[t + 1, b] + d * value[t + 1, b] - value[t, b]
-            advantage[t, b] = 0 if last[t, b] else delta + d * lam * advantage[t + 1, b]
-    return (value + advantage)[:-1]
+            later = following[t, b]
+            if t + 1 < length and goes_on[t, b]:
+                later = (1 - lam) * following[t, b] + lam * goal[t + 1, b]
+            goal[t, b] = signal[t, b] + gamma * (not terminated[t, b]) * later
+    return goal
 
 
 def numeric_gradient(function, tree, step=1e-5):
@@ -64,11 +70,11 @@ def assert_close(actual, expected):
 
 
 def average(rows, keep):
-    """Last rows count as zero, but in the denominator."""
+    """Rows that are no steps count as zero, but in the denominator."""
     return (rows.reshape(keep.shape) * keep).sum() / keep.size
 
 
 def first_gradients(state):
     """From Adam's first moments after one step."""
-    moments = {"critic": state.opt_state.critic.mu, **state.opt_state.policy.mu}
+    moments = {name: state.opt_state[name].mu for name in ("actor", "critic", "log_alpha")}
     return jax.tree.map(lambda m: np.asarray(m, np.float64) / 0.1, moments)

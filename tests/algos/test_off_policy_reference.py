@@ -5,9 +5,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plain import assert_close, average, critic_values, first_gradients, forward, lambda_targets, numeric_gradient
+from plain import assert_close, average, first_gradients, forward, group_values, lambda_targets, numeric_gradient
 
 import jsafe
+from jsafe.spaces import Discrete
 from jsafe.testing import random_batch
 
 SPEC = jsafe.EnvSpec(3, 2, num_costs=2, horizon=20)
@@ -17,14 +18,14 @@ SIZES = {
     "sequences": 8,
     "num_envs": 4,
     "updates": 1,
-    "initial_multiplier": 0.5,
-    "rule_warmup_steps": 0,
+    "rule.init": 0.5,
+    "rule_warmup": 0,
     "max_grad_norm": None,
-    "learning_rate": 0.01,
+    "critic_learning_rate": 0.01,
     "actor_learning_rate": 0.003,
 }
 GAMMA = 0.99
-WEIGHTS = np.array([1.0, 0.5, 0.5]) / 2  # multipliers of 0.5, normalised by 1 + their sum
+WEIGHTS = np.array([1.0, -0.5, -0.5]) / 2  # multipliers of 0.5, normalised by 1 + their sum
 
 
 @pytest.fixture(autouse=True)
@@ -45,13 +46,11 @@ def start(learner):
     return state._replace(params=params, target=target, target_actor=target_actor)
 
 
-def q_values(critic, obs, action):
-    """`[replicas, R, K]` with NaN where one of them has fewer critics than another."""
-    if "reward" not in critic:
-        return critic_values(critic, obs, action)
-    parts = [critic_values(critic[name], obs, action) for name in ("reward", "cost")]
-    most = max(map(len, parts))
-    return np.concatenate([np.pad(x, ((0, most - len(x)), (0, 0), (0, 0)), constant_values=np.nan) for x in parts], -1)
+def pessimistic(critic, obs, action, cost_action=None):
+    """`[R, 1 + M]`: the smaller reward, the largest costs."""
+    reward = group_values(critic, obs, action)["reward"].min(0)
+    cost = group_values(critic, obs, action if cost_action is None else cost_action)["cost"].max(0)
+    return np.concatenate([reward, cost], -1)
 
 
 class Gaussian:
@@ -70,14 +69,14 @@ class Gaussian:
 
 CASES = {
     "ddpg": ("ddpg_lag", {}),
-    "ddpg, as released": ("ddpg_lag", {"compat": "omnisafe"}),
-    "td3, three rows, normalised": (
+    "ddpg, as released": ("ddpg_lag", {"compat": "omnisafe", "actor.slow": False}),
+    "td3, three rows, normalised, two critics per cost": (
         "td3_lag",
-        {"sequence_length": 3, "td_lambda": 0.5, "normalize_cost": True, "normalize_reward": True},
+        {"sequence_length": 3, "td_lambda": 0.5, "normalizer": "moving", "critics.cost_replicas": 2},
     ),
     "td3, as released": ("td3_lag", {"compat": "omnisafe"}),
-    "sac": ("sac_lag", {"preset": "textbook", "cost_replicas": 3}),
-    "sac, as released": ("sac_lag", {"preset": "omnisafe", "normalize_cost": False, "policy_delay": 1}),
+    "sac": ("sac_lag", {"critics.cost_replicas": 3}),
+    "sac, as released": ("sac_lag", {"preset": "omnisafe", "normalizer": "none", "policy_delay": 1}),
 }
 
 
@@ -87,26 +86,30 @@ def test_gradients(case):
     learner = jsafe.make(name, SPEC, **{**SIZES, "policy_delay": 1, **options})
     before = start(learner)
     batch = random_batch(learner, jax.random.key(2))
-    key = jax.random.key(3)
+    steps = batch.steps
+    costly = np.random.default_rng(0).random(steps.cost.shape) < 0.4
+    steps = steps._replace(cost=costly * steps.weight[..., None].astype(np.float32))
+    batch, key = batch._replace(steps=steps), jax.random.key(3)
     after, metrics = jax.jit(learner.update)(before, batch, key)
     grads = first_gradients(after)
     params, target, slow = jax.tree.map(
         lambda x: np.asarray(x, np.float64), (before.params, before.target, before.target_actor)
     )
     released = learner.config.compat == "omnisafe"
-    length, width = batch.last.shape
-    keep = ~batch.last[:-1]
-    raw = np.concatenate([batch.reward[..., None], -batch.cost], -1).astype(np.float64)
+    length, width = steps.weight.shape
+    keep = steps.weight[:-1] > 0
+    raw = np.concatenate([steps.reward[..., None], steps.cost], -1)[:-1].astype(np.float64)
     flat = raw.reshape(-1, 3)
-    reward = np.clip((raw - flat.mean(0)) / flat.std(0), -10, 10) if learner.config.normalize_reward else raw
-    obs, replayed = (np.asarray(x, np.float64) for x in (batch.obs, batch.action))
+    normal = learner.config.normalizer.kind == "moving"
+    signals = np.clip((raw - flat.mean(0)) / flat.std(0), -10, 10) if normal else raw
+    obs, replayed = (np.asarray(x, np.float64) for x in (steps.obs, steps.action))
     here, there = obs[:-1].reshape(-1, 3), obs[1:].reshape(-1, 3)
     actor_key, next_key = jax.random.split(key)
 
     def noise(k, count=(length - 1) * width):
         return np.asarray(jax.random.normal(k, (count, 2)), np.float64)
 
-    entropy = 0.0
+    entropy = np.zeros(keep.shape)
     if name == "sac_lag":
         policy = Gaussian(noise(actor_key))
         action, log_prob = Gaussian(noise(next_key))(params["actor"], there)
@@ -125,34 +128,31 @@ def test_gradients(case):
             action = np.clip(action + np.clip(0.2 * noise(next_key), -0.5, 0.5), -1, 1)
         best = np.tanh(forward(params["actor"], there))
 
-    value = np.nanmin(q_values(target, there, action), 0)
-    if released:
-        value[:, 1:] = np.nanmin(q_values(target, there, best), 0)[:, 1:]
-    value = value.reshape(length - 1, width, 3)
-    reward = reward.copy()
-    reward[1:, :, 0] += GAMMA * batch.discount[1:] * entropy
-    first = np.zeros_like(value[:1])  # cancels
-    goal = lambda_targets(
-        reward, batch.discount, np.concatenate([first, value]), batch.last, GAMMA, learner.config.td_lambda
-    )
+    following = pessimistic(target, there, action, best if released else action).reshape(signals.shape)
+    signals[..., 0] += GAMMA * ~steps.terminated[:-1] * entropy
+    goal = lambda_targets(signals, steps.terminated[:-1], following, steps.weight[1:], GAMMA, learner.config.td_lambda)
 
     def critic_loss(critic):
-        values = q_values(critic, here, replayed[:-1].reshape(-1, 2)).reshape(-1, length - 1, width, 3)
-        return average(np.nansum((goal - values) ** 2, 0).mean(-1), keep)
+        values = group_values(critic, here, replayed[:-1].reshape(-1, 2))
+        goals = {"reward": goal[..., :1], "cost": goal[..., 1:]}
+        errors = [((goals[n] - values[n].reshape(-1, *goals[n].shape)) ** 2).sum((0, -1)) for n in goals]
+        return average(sum(errors), keep)
 
     def actor_loss(net):
         action, log_prob = policy(net, here)
-        values = q_values(params["critic"], here, action)
-        climbed = values[0] if name == "td3_lag" else np.nanmin(values, 0)
-        return average(alpha * log_prob - climbed @ WEIGHTS, keep)
+        values = pessimistic(params["critic"], here, action)
+        if name == "td3_lag":  # the first critic of the reward, the largest of each cost
+            values[:, :1] = group_values(params["critic"], here, action)["reward"][0]
+        return average(alpha * log_prob - values @ WEIGHTS, keep)
 
     assert_close(grads["critic"], numeric_gradient(critic_loss, params["critic"]))
     assert_close(grads["actor"], numeric_gradient(actor_loss, params["actor"]))
     if name == "sac_lag":
         rows = -policy(params["actor"], here)[1] - 2 * -1.0
-        learned = learner.config.temperature == "learned"
+        learned = learner.config.temperature.kind == "learned"
         np.testing.assert_allclose(grads["log_alpha"]["actor"], average(rows, keep) if learned else 0, rtol=1e-3)
-    np.testing.assert_allclose(metrics["rule/multiplier"], 1.0, rtol=1e-6)
+    for i in range(2):
+        np.testing.assert_allclose(metrics[f"cost/{i}/multiplier"], 0.5, rtol=1e-6)
 
     # Separate rates, and targets that follow by tau.
     for part, rate in (("critic", 0.01), ("actor", 0.003)):
@@ -168,7 +168,7 @@ def test_gradients(case):
 
 def test_the_delay_holds_actor_temperature_and_targets_back():
     """With `policy_delay=2` the first update moves the critics alone; the second equals one without delay."""
-    options = {**SIZES, "smoothing_noise": 0.0, "tau": 0.5}
+    options = {**SIZES, "actor.smoothing_noise": 0.0, "tau": 0.5}
     delayed, prompt = (jsafe.make("td3_lag", SPEC, **options, policy_delay=n) for n in (2, 1))
     state = start(delayed)
     batch = random_batch(delayed, jax.random.key(2))
@@ -180,7 +180,7 @@ def test_the_delay_holds_actor_temperature_and_targets_back():
     assert_equal((first.target, first.target_actor), (state.target, state.target_actor))
     assert float(metrics["loss/actor"]) == 0
     assert_near(first.params["critic"], direct.params["critic"])
-    assert int(first.opt_state.policy.count) == 0
+    assert int(first.opt_state["actor"].count) == 0
 
     second, metrics = update(first, batch, key)
     direct, wanted = jax.jit(prompt.update)(first, batch, key)
@@ -197,38 +197,86 @@ def assert_near(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), a, b)
 
 
-def test_the_norm_of_critics_and_actor_is_clipped_apart():
+def test_the_norms_of_actor_and_of_each_kind_of_critics_are_clipped_apart():
     free, bound = (jsafe.make("ddpg_lag", SPEC, **{**SIZES, "max_grad_norm": norm}) for norm in (None, 0.05))
     state = start(free)
     batch = random_batch(free, jax.random.key(2))
     grads = [first_gradients(jax.jit(each.update)(state, batch, jax.random.key(3))[0]) for each in (free, bound)]
-    for part in ("critic", "actor"):
-        norms = [np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(each[part]))) for each in grads]
+    for part in (lambda g: g["critic"]["reward"], lambda g: g["critic"]["cost"], lambda g: g["actor"]):
+        norms = [np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(part(each)))) for each in grads]
         assert norms[0] > 0.05
         assert norms[1] == pytest.approx(0.05, rel=1e-4)
         assert_close(
-            jax.tree.map(lambda g, n=norms[1]: g / n, grads[1][part]),
-            jax.tree.map(lambda g, n=norms[0]: g / n, grads[0][part]),
+            jax.tree.map(lambda g, n=norms[1]: g / n, part(grads[1])),
+            jax.tree.map(lambda g, n=norms[0]: g / n, part(grads[0])),
         )
 
 
 def test_observations_are_normalised_by_what_was_replayed():
-    learner = jsafe.make("sac_lag", SPEC, preset="textbook", **SIZES, normalize_obs=True)
+    learner = jsafe.make("sac_lag", SPEC, **SIZES, normalize_obs=True)
     state = jax.jit(learner.init)(jax.random.key(0))
     batch = random_batch(learner, jax.random.key(2))
-    shifted = batch._replace(obs=batch.obs * np.float32([1, 10, 0.2]) + np.float32([3, -5, 0]))
+    moved = np.float32(batch.steps.obs * np.float32([1, 10, 0.2]) + np.float32([3, -5, 0]))
+    shifted = batch._replace(steps=batch.steps._replace(obs=moved))
     update = jax.jit(learner.update)
     after, _ = update(state, shifted, jax.random.key(3))
-    rows = shifted.obs.reshape(-1, 3).astype(np.float64)
+    rows = moved.reshape(-1, 3).astype(np.float64)
     np.testing.assert_allclose(after.obs_stats.mean, rows.mean(0), rtol=1e-4)
-    scaled = np.clip((rows - rows.mean(0)) / rows.std(0, ddof=1), -5, 5).reshape(shifted.obs.shape)
-    plain = jsafe.make("sac_lag", SPEC, preset="textbook", **SIZES)
+    scaled = np.clip((rows - rows.mean(0)) / rows.std(0, ddof=1), -5, 5).reshape(moved.shape)
+    plain = jsafe.make("sac_lag", SPEC, **SIZES)
     direct, _ = jax.jit(plain.update)(
-        state._replace(obs_stats=()), batch._replace(obs=np.float32(scaled)), jax.random.key(3)
+        state._replace(obs_stats=()),
+        batch._replace(steps=batch.steps._replace(obs=np.float32(scaled))),
+        jax.random.key(3),
     )
     assert_near(after.params, direct.params)
-    acted = learner.act(learner.policy(after), shifted.obs[0], jax.random.key(4), True).action
-    wanted = plain.act(plain.policy(direct), jnp.float32(scaled[0]), jax.random.key(4), True).action
+    acted = learner.act(learner.policy(after), (), moved[0], jax.random.key(4), True).action
+    wanted = plain.act(plain.policy(direct), (), jnp.float32(scaled[0]), jax.random.key(4), True).action
     np.testing.assert_allclose(acted, wanted, atol=1e-5)
-    waiting, _ = update(state, shifted._replace(learn=np.bool_(False)), jax.random.key(3))
+    waiting, _ = update(state, shifted._replace(ready=np.bool_(False)), jax.random.key(3))
     assert float(waiting.obs_stats.count) == 0
+
+
+def test_expectations_over_choices():
+    """Soft actor-critic over three choices: targets, losses and temperature as sums over the choices."""
+    spec = jsafe.EnvSpec(3, Discrete(3), num_costs=2, horizon=20)
+    learner = jsafe.make("sac_discrete_lag", spec, **SIZES, **{"temperature.target": 0.5})
+    before = start(learner)
+    batch = random_batch(learner, jax.random.key(2))
+    after, _ = jax.jit(learner.update)(before, batch, jax.random.key(3))
+    grads, steps = first_gradients(after), batch.steps
+    params, target = jax.tree.map(lambda x: np.asarray(x, np.float64), (before.params, before.target))
+    here, there = (np.asarray(x, np.float64) for x in steps.obs)
+    keep, alpha, every = steps.weight[:-1] > 0, np.exp(params["log_alpha"]["actor"]), np.eye(3)
+
+    def policy(net, obs):
+        logits = forward(net, obs)
+        pi = np.exp(logits - logits.max(-1, keepdims=True))
+        pi = pi / pi.sum(-1, keepdims=True)
+        return pi, np.log(pi)
+
+    def values(critic, obs):
+        """`[R, 3, 1 + M]` of all choices."""
+        return np.stack([pessimistic(critic, obs, np.tile(choice, (len(obs), 1))) for choice in every], axis=1)
+
+    pi, log_pi = policy(params["actor"], there)
+    following = (pi[..., None] * values(target, there)).sum(1)
+    following[:, 0] -= alpha * (pi * log_pi).sum(-1)
+    signals = np.concatenate([steps.reward[0][:, None], steps.cost[0]], -1).astype(np.float64)
+    goal = signals + GAMMA * ~steps.terminated[0][:, None] * following
+    taken = every[steps.action[0]]
+
+    def critic_loss(critic):
+        seen = group_values(critic, here, taken)
+        errors = (goal[:, :1] - seen["reward"]) ** 2, (goal[:, 1:] - seen["cost"]) ** 2
+        return average(sum(e.sum((0, -1)) for e in errors), keep)
+
+    def actor_loss(net):
+        pi, log_pi = policy(net, here)
+        return average((pi * (alpha * log_pi - values(params["critic"], here) @ WEIGHTS)).sum(-1), keep)
+
+    assert_close(grads["critic"], numeric_gradient(critic_loss, params["critic"]))
+    assert_close(grads["actor"], numeric_gradient(actor_loss, params["actor"]))
+    pi, log_pi = policy(params["actor"], here)
+    wanted = average(-(pi * log_pi).sum(-1) - 0.5 * np.log(3), keep)
+    np.testing.assert_allclose(grads["log_alpha"]["actor"], wanted, rtol=1e-3)

@@ -18,10 +18,9 @@ COMMON = {
     "passes": 10,
     "gamma": 0.9,
     "cost_gamma": 0.9,
-    "decay_iterations": 0,
-    "critic_lr": 3e-3,
+    "critic_learning_rate": 3e-3,
 }
-FAST = {"actor_lr": 2e-3}
+FAST = {"learning_rate": 2e-3}
 
 
 def train(name, iterations, limit, num_costs=1, **options):
@@ -35,8 +34,8 @@ def train(name, iterations, limit, num_costs=1, **options):
         collect_key, update_key = jax.random.split(jax.random.fold_in(key, i))
         batch = collector.collect(learner.policy(state), collect_key)
         state, metrics = update(state, batch, update_key)
-        episodes = batch.episodes
-        multiplier = [float(metrics[f"rule/multiplier_{m}"]) for m in range(num_costs)]
+        episodes = batch.measured.episodes
+        multiplier = [float(metrics[f"cost/{m}/multiplier"]) for m in range(num_costs)]
         rows.append([episodes.total_return / episodes.length, *episodes.cost / episodes.count, *multiplier])
     assert update._cache_size() == 1
     mean = np.mean(rows[-10:], axis=0)
@@ -52,19 +51,29 @@ def test_cpo_finds_the_optimum_under_two_constraints():
 
 def test_pid_finds_the_optimum_and_the_dual_variable():
     """With the mix scaled as a whole, the multiplier is dReward/dLimit: 1 for this limit."""
-    options = {**FAST, "multiplier_init": 1.0, "pid_kp": 0.2, "pid_ki": 0.02, "standardize": "mix"}
+    options = {**FAST, "rule.init": 1.0, "kp": 0.2, "ki": 0.02, "standardize": "mix"}
     reward, cost, multiplier, best = train("cppo_pid", 60, 2.5, **options)
     np.testing.assert_allclose(cost, [2.5], rtol=0.2)
     np.testing.assert_allclose(multiplier, best.multiplier, rtol=0.2)
     assert reward > 0.85 * best.reward
 
 
+def test_appo_finds_the_optimum_and_the_dual_variable():
+    """Advantages in their own units: the multiplier is dReward/dLimit without scaling the mix."""
+    options = {"learning_rate": 4e-3, "rule.learning_rate": 0.05, "penalty": 0.5}
+    reward, cost, multiplier, best = train("appo", 60, 2.5, **options)
+    np.testing.assert_allclose(cost, [2.5], rtol=0.08)
+    np.testing.assert_allclose(multiplier, best.multiplier, rtol=0.15)
+    assert reward > 0.93 * best.reward
+
+
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("p3o", {"actor_lr": 4e-3}),
+        ("p3o", {"learning_rate": 4e-3}),
+        ("ipo", {"learning_rate": 4e-3, "kappa": 0.03}),
         ("pcpo", {"target_kl": 0.03}),
-        ("ppo_saute", {**FAST, "unsafe_reward": -0.5, "saute_gamma": 1.0}),
+        ("ppo_saute", {**FAST, "unsafe_reward": -0.5, "transform.gamma": 1.0}),
         ("ppo_early_terminated", FAST),
     ],
 )

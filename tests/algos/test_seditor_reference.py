@@ -1,27 +1,36 @@
 """SEditor's and SAC-Lag's losses a second time, in plain numpy: values by hand-written forward passes in float64,
 gradients by finite differences. Only the random draws are taken from the library."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from plain import assert_close, average, critic_values, first_gradients, forward, lambda_targets, numeric_gradient
+from plain import assert_close, average, first_gradients, forward, group_values, lambda_targets, numeric_gradient
 from scipy import special, stats
 
 import jsafe
 from jsafe.algos.off_policy.assembly import assemble
-from jsafe.algos.off_policy.config import OffPolicyConfig
-from jsafe.components.actors import FrozenQ, beta_actor, beta_network, editor_actor
-from jsafe.components.rules import lagrange
+from jsafe.algos.off_policy.seditor import PAPER
+from jsafe.components.actors import ActorInputs, FrozenQ, Values
+from jsafe.components.actors.beta import beta_actor, beta_network
+from jsafe.components.actors.editor import editor_actor
 from jsafe.distributions import beta
 from jsafe.ops.editing import edit_action
+from jsafe.options import replace
 from jsafe.testing import random_batch
 
 OBS, ACT, COSTS = 3, 2, 2
-CONFIG = OffPolicyConfig(
-    hidden=(5, 4), sequences=4, num_envs=4, sequence_length=5, frame_stack=2, cost_limit_per_step=0.1
+HIDDEN = (5, 4)
+CONFIG = replace(
+    PAPER,
+    {
+        "hidden": HIDDEN,
+        "sequences": 4,
+        "num_envs": 4,
+        "sequence_length": 5,
+        "frame_stack": 2,
+        "cost_limit_per_step": 0.1,
+    },
 )
 SPEC = jsafe.EnvSpec(OBS, ACT, num_costs=COSTS, horizon=20)
 
@@ -58,45 +67,61 @@ def scattered(state, key):
     return state._replace(params=params, target=target)
 
 
-def one_update(actor, entropy_reward):
+def one_update(actor, soft="none"):
     """The library's gradients (from Adam's first moment after one step) and all inputs, as float64 numpy."""
-    rule = lagrange(COSTS, init=1.0, learning_rate=0.01)
-    learner = assemble(dataclasses.replace(CONFIG, entropy_reward=entropy_reward), SPEC, actor, rule)
+    learner = assemble(replace(CONFIG, {"actor": actor, "temperature.soft": soft}), SPEC)
     before = scattered(learner.init(jax.random.key(0)), jax.random.key(1))
     batch = random_batch(learner, jax.random.key(2))
-    costly = np.random.default_rng(0).random(batch.cost.shape) < 0.4
-    batch = batch._replace(cost=np.where(batch.first[..., None], 0, costly).astype(np.float32))
+    steps = batch.steps
+    costly = np.random.default_rng(0).random(steps.cost.shape) < 0.4
+    batch = batch._replace(steps=steps._replace(cost=costly * steps.weight[..., None].astype(np.float32)))
     key = jax.random.key(3)
     after, _ = jax.jit(learner.update)(before, batch, key)
     grads = first_gradients(after)
     as_numpy = jax.tree.map(lambda x: np.asarray(x, np.float64), (before.params, before.target))
-    return grads, *as_numpy, batch, key, after
+    return grads, *as_numpy, batch.steps, key, after
 
 
-def rows_of(batch):
-    """Flattened rows, normalised rewards (first update: the batch's own mean and deviation), masks."""
-    obs = batch.obs.reshape(-1, batch.obs.shape[-1]).astype(np.float64)
-    action = batch.action.reshape(-1, ACT).astype(np.float64)
-    raw = np.concatenate([batch.reward[..., None], -batch.cost], -1).astype(np.float64)
+def rows_of(steps):
+    """Flattened rows, normalised signals (first update: the batch's own mean and deviation), masks."""
+    obs = steps.obs.reshape(-1, steps.obs.shape[-1]).astype(np.float64)
+    action = steps.action[:-1].reshape(-1, ACT).astype(np.float64)
+    raw = np.concatenate([steps.reward[..., None], steps.cost], -1)[:-1].astype(np.float64)
     flat = raw.reshape(-1, raw.shape[-1])
-    reward = np.clip((raw - flat.mean(0)) / flat.std(0), -10, 10)
-    return obs, action, reward, ~batch.last
+    signals = np.clip((raw - flat.mean(0)) / flat.std(0), -10, 10)
+    return obs, action, signals, steps.weight > 0
 
 
 def critic_loss(critic, obs, action, goal, keep):
-    values = critic_values(critic, obs, action).reshape(-1, *keep.shape, goal.shape[-1])
-    errors = ((goal - values[:, :-1]) ** 2).mean(-1).sum(0)
+    """Squared errors averaged over reward and costs, over all rows of the window."""
+    here = obs[: len(action)]
+    values = group_values(critic, here, action)
+    values = np.concatenate([values["reward"], values["cost"]], -1).reshape(-1, *goal.shape)
+    errors = ((goal - values) ** 2).mean(-1).sum(0)
     return average(np.concatenate([errors, np.zeros_like(errors[:1])]), keep)
 
 
-WEIGHTS = np.array([1.0, 1.0, 1.0]) / 3  # two multipliers of 1 beside lam_u = 1
+def pessimistic(critic, obs, action):
+    """`[R, 1 + M]`: the smaller reward, the larger costs."""
+    values = group_values(critic, obs, action)
+    return np.concatenate([values["reward"].min(0), values["cost"].max(0)], -1)
+
+
+def targets(target, obs, action, signals, steps):
+    """Lambda returns `[T - 1, B, 1 + M]`, actions given at all rows."""
+    width = steps.weight.shape[1]
+    following = pessimistic(target, obs[width:], action[width:]).reshape(signals.shape)
+    return lambda_targets(signals, steps.terminated[:-1], following, steps.weight[1:])
+
+
+WEIGHTS = np.array([1.0, -1.0, -1.0]) / 3  # two multipliers of 1 beside lam_u = 1
 
 
 @pytest.mark.parametrize(("distance", "edit"), [("hinge", "add"), ("l2", "soft"), ("none", "overwrite")])
 def test_seditor_gradients(distance, edit):
-    actor = editor_actor(OBS * 2, ACT, hidden=CONFIG.hidden, distance=distance, edit=edit, max_norm=1e9)
-    grads, params, target, batch, key, _ = one_update(actor, entropy_reward=False)
-    obs, replayed, reward, keep = rows_of(batch)
+    actor = editor_actor(OBS * 2, ACT, HIDDEN, "tanh", distance=distance, edit=edit, max_norm=1e9)
+    grads, params, target, steps, key, _ = one_update(actor)
+    obs, replayed, signals, keep = rows_of(steps)
     keys = jax.random.split(key, 4)
     um, se = params["actor"]["maximizer"], params["actor"]["editor"]
     alpha = {name: np.exp(value) for name, value in params["log_alpha"].items()}
@@ -110,7 +135,7 @@ def test_seditor_gradients(distance, edit):
         return total + 0.1 * (np.logaddexp(0, (-1 - total) / 0.1) - np.logaddexp(0, (total - 1) / 0.1))
 
     def q(action):
-        return critic_values(params["critic"], obs, action).min(0)
+        return pessimistic(params["critic"], obs, action)
 
     conc = concentrations(forward(um, obs))
     noise_p, noise_given = Noise(keys[0], conc), Noise(keys[2], conc)
@@ -143,8 +168,7 @@ def test_seditor_gradients(distance, edit):
     assert_close(grads["actor"]["editor"], numeric_gradient(editor_loss, se))
 
     action = edited(noise_p(conc), noise_d(conc_d))
-    value = critic_values(target, obs, action).min(0).reshape(reward.shape)
-    goal = lambda_targets(reward, batch.discount, value, batch.last)
+    goal = targets(target, obs, action, signals, steps)
     assert_close(
         grads["critic"], numeric_gradient(lambda c: critic_loss(c, obs, replayed, goal, keep), params["critic"])
     )
@@ -159,11 +183,11 @@ def test_seditor_gradients(distance, edit):
         np.testing.assert_allclose(grads["log_alpha"][name], average(-rows - wanted, keep), rtol=1e-3)
 
 
-@pytest.mark.parametrize("entropy_reward", [True, False])
-def test_sac_lag_gradients(entropy_reward):
-    actor = beta_actor(OBS * 2, ACT, hidden=CONFIG.hidden, max_norm=1e9)
-    grads, params, target, batch, key, _ = one_update(actor, entropy_reward)
-    obs, replayed, reward, keep = rows_of(batch)
+@pytest.mark.parametrize("soft", ["all", "reward", "none"])
+def test_sac_lag_gradients(soft):
+    actor = beta_actor(OBS * 2, ACT, HIDDEN, "tanh", max_norm=1e9)
+    grads, params, target, steps, key, _ = one_update(actor, soft)
+    obs, replayed, signals, keep = rows_of(steps)
     alpha = np.exp(params["log_alpha"]["actor"])
     conc = concentrations(forward(params["actor"], obs))
     noise = Noise(key, conc)
@@ -171,17 +195,16 @@ def test_sac_lag_gradients(entropy_reward):
     def actor_loss(net):
         conc = concentrations(forward(net, obs))
         action = noise(conc)
-        values = critic_values(params["critic"], obs, action).min(0)
+        values = pessimistic(params["critic"], obs, action)
         return average(alpha * log_prob(action, conc) - values @ WEIGHTS, keep)
 
     assert_close(grads["actor"], numeric_gradient(actor_loss, params["actor"]))
 
     action = noise(conc)
-    value = critic_values(target, obs, action).min(0).reshape(reward.shape)
-    if entropy_reward:
-        entropy = -log_prob(action, conc).reshape(keep.shape)
-        reward = reward + (0.99 * batch.discount * alpha * entropy)[..., None]
-    goal = lambda_targets(reward, batch.discount, value, batch.last)
+    entropy = -log_prob(action, conc).reshape(keep.shape)[1:]
+    bonus = 0.99 * ~steps.terminated[:-1] * alpha * entropy
+    signs = {"all": [1, -1, -1], "reward": [1, 0, 0], "none": [0, 0, 0]}[soft]
+    goal = targets(target, obs, action, signals + bonus[..., None] * signs, steps)
     assert_close(
         grads["critic"], numeric_gradient(lambda c: critic_loss(c, obs, replayed, goal, keep), params["critic"])
     )
@@ -194,17 +217,18 @@ def test_the_editor_path_is_damped_by_the_row_clip():
     weights = jsafe.types.Weights(jnp.float32(0.5), jnp.array([0.5]))
     alpha = {"maximizer": jnp.float32(0), "editor": jnp.float32(0)}
     slope = jnp.array([0.05, -0.03])
-    actor = editor_actor(OBS, ACT, hidden=(5,), edit="soft", max_norm=0.01)
+    actor = editor_actor(OBS, ACT, (5,), "tanh", edit="soft", max_norm=0.01)
     params = jax.tree.map(
         lambda x: x + 0.5 * jax.random.normal(jax.random.key(1), x.shape), actor.init(jax.random.key(2))
     )
-    q = FrozenQ(lambda a: jnp.stack([a @ slope, a @ slope], -1), lambda a: a @ slope)
+    q = FrozenQ(lambda a: Values(a @ slope, -(a @ slope)[..., None]), lambda a: a @ slope)
+    inputs = ActorInputs(obs, obs[:, :ACT], jnp.ones(6), q, q, (), weights, jnp.zeros(1), alpha, ())
     keys = jax.random.split(jax.random.key(3), 4)
     editor = beta_network(OBS, ACT, (5,), "tanh", late_dim=ACT)
     maximizer = beta_network(OBS, ACT, (5,), "tanh")
 
     def library(um):
-        return actor.loss({**params, "maximizer": um}, obs, jax.random.key(3), q, weights, alpha).loss.mean()
+        return actor.loss({**params, "maximizer": um}, jax.random.key(3), inputs).loss.mean()
 
     def reference(um, max_norm):
         proposal = beta.sample(keys[0], *beta.concentrations(maximizer.apply(um, obs)))
@@ -232,33 +256,33 @@ def test_the_editor_path_is_damped_by_the_row_clip():
 
 def test_update_details_of_the_checklist():
     """Adam's epsilon-hat step, soft targets, and the multiplier on raw fresh costs."""
-    actor = editor_actor(OBS * 2, ACT, hidden=CONFIG.hidden)
-    rule = lagrange(COSTS, init=1.0, learning_rate=0.01)
-    learner = assemble(CONFIG, SPEC, actor, rule)
+    learner = assemble(CONFIG, SPEC)
     state = learner.init(jax.random.key(0))
     batch = random_batch(learner, jax.random.key(1))
     update = jax.jit(learner.update)
     after, metrics = update(state, batch, jax.random.key(2))
 
-    grads = first_gradients(after)
     step = np.sqrt(1 - 0.999) / (1 - 0.9)
-    for old, new, g in zip(*map(jax.tree.leaves, (state.params, after.params, grads))):
-        moved = 3e-4 * step * 0.1 * g / (np.sqrt(0.001 * g**2) + 1e-7)
-        np.testing.assert_allclose(new, old - moved, atol=2e-7)
+    grads = first_gradients(after)
+    for part in ("actor", "critic", "log_alpha"):
+        for old, new, g in zip(*map(jax.tree.leaves, (state.params[part], after.params[part], grads[part]))):
+            moved = 3e-4 * step * 0.1 * g / (np.sqrt(0.001 * g**2) + 1e-7)
+            np.testing.assert_allclose(new, old - moved, atol=2e-7)
     for old, new, online in zip(*map(jax.tree.leaves, (state.target, after.target, after.params["critic"]))):
         np.testing.assert_allclose(new, 0.995 * old + 0.005 * online, atol=1e-7)
     assert int(after.updates) == 1
 
     # Adam's first step moves rho by the learning rate, upwards where the cost exceeds its limit.
-    cost = batch.fresh.total / batch.fresh.count
+    fresh = batch.measured.rows
+    cost = fresh.total / fresh.count
     moved = np.asarray(after.rule.parameter - state.rule.parameter)
     np.testing.assert_allclose(moved, 0.01 * np.sign(cost - 0.1), rtol=1e-3)
     np.testing.assert_allclose(state.rule.parameter, np.log(np.e - 1), rtol=1e-6)
-    np.testing.assert_allclose(metrics["rule/cost_per_step"], cost.sum(), rtol=1e-6)
+    np.testing.assert_allclose([metrics["cost/0/per_step"], metrics["cost/1/per_step"]], cost, rtol=1e-6)
 
-    waiting, metrics = update(state, batch._replace(learn=np.bool_(False)), jax.random.key(2))
+    waiting, metrics = update(state, batch._replace(ready=np.bool_(False)), jax.random.key(2))
     for old, new in zip(jax.tree.leaves(state.params), jax.tree.leaves(waiting.params)):
         np.testing.assert_array_equal(old, new)
     assert int(waiting.updates) == 0
     np.testing.assert_allclose(waiting.rule.parameter, after.rule.parameter)  # the multiplier starts at once
-    assert float(metrics["loss/critic"]) == 0
+    assert float(metrics["loss/critic_reward"]) == 0

@@ -111,7 +111,7 @@ OFF_POLICY = {
 def test_expectations_over_choices_find_the_mixture_off_policy():
     env, limit = ToyGrid(16, horizon=20), 0.5
     options = {**OFF_POLICY, "hidden": (32, 32), "updates": 8, "tau": 0.02, "gamma": 0.97, "limit.window": 20}
-    options |= {"rule.init": 0.4, "rule_warmup": 2000, "temperature.target": -0.1}
+    options |= {"rule.init": 0.4, "rule_warmup": 2000, "temperature.target": 0.1}
     reward, cost, multiplier = train(env, "sac_discrete_lag", 360, 160, cost_limit=limit, **options)
     assert cost == pytest.approx(limit, rel=0.25)
     assert reward == pytest.approx(env.optimum(cost).reward, abs=0.04)

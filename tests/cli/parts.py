@@ -79,9 +79,3 @@ PARTS = registry.Algorithm(
     summary="Nothing is learnt.",
     recommended="quick",
 )
-FREE = registry.Algorithm(
-    "parts_free", "on_policy", PartsConfig(rule=NoRule()), PARTS.build, {}, "Nobody 2026", "Costs have no say."
-)
-for _algorithm in (PARTS, FREE):
-    if _algorithm.name not in registry.names():
-        registry.register(_algorithm)

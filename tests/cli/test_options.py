@@ -7,15 +7,14 @@ import sys
 import parts
 import pytest
 
-from jsafe import registry
 from jsafe.cli import algorithm, parse
 from jsafe.components.rules import PID, Lagrange, NoRule
 
 ENV = ["--env", "Toy-SpeedLimit-v0"]
 
 
-def read(words="", name="parts"):
-    return algorithm.read(registry.get(name), [*ENV, *words.split()])
+def read(words=""):
+    return algorithm.read(parts.PARTS, [*ENV, *words.split()])
 
 
 def test_an_option_has_its_full_and_its_short_name():

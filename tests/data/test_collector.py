@@ -275,9 +275,8 @@ def test_transform(make_env, make_learner):
 
 
 def resume_cases(make_env, make_learner):
-    float16 = {"dtype": "float16", "random_steps": 30, "updates": 2}
-    replay = {field.name: getattr(REPLAY, field.name) for field in dataclasses.fields(REPLAY)} | float16
-    for feed in (REPLAY, Replay(**replay), ROLLOUT, Rollouts(3, 12, True), with_z(ROLLOUT)):
+    float16 = dataclasses.replace(REPLAY, dtype="float16", random_steps=30, updates=2)
+    for feed in (REPLAY, float16, ROLLOUT, Rollouts(3, 12, True), with_z(ROLLOUT)):
         yield feed, make_learner(make_env(), feed, noise=0.5)
 
 
@@ -348,6 +347,5 @@ def test_errors(make_env, make_learner):
         make_collector(env, learner, on_bad="ignore")
     bad = {"sequences": 0, "replay_rows": 6, "initial_rows": 121, "dtype": "int8"}
     for name, value in bad.items():
-        fields = {field.name: getattr(REPLAY, field.name) for field in dataclasses.fields(REPLAY)} | {name: value}
         with pytest.raises(ValueError, match=rf"{name}.*{value}"):
-            make_collector(env, make_learner(env, REPLAY)._replace(feed=Replay(**fields)))
+            make_collector(env, make_learner(env, dataclasses.replace(REPLAY, **{name: value})))

@@ -6,10 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jsafe.data import BadValueError, Door, ReplayCollector, evaluate, make_collector
+from jsafe.data import BadValueError, Door, ManyCollector, ReplayCollector, evaluate, make_collector
 from jsafe.data.replay.store import FIRST, LAST
 from jsafe.envs.toy import ToyEnv
 from jsafe.feeds import Replay, Rollouts
+from jsafe.types import CMDPTransform, PolicyState, TransformStep
 
 REPLAY = Replay(num_envs=3, unroll=10, sequences=6, sequence_length=3, replay_rows=200, initial_rows=10)
 ROLLOUT = Rollouts(num_envs=3, length=10)
@@ -162,6 +163,54 @@ def test_a_bad_first_observation_after_a_good_episode(make_learner, feed):
     assert sum(batch.measured.episodes.count for batch in batches) == 12
     assert batches[-1].measured.rows.count == 30
     assert collector.episodes()["episode/bad"] == 1
+
+
+def test_a_transform_starts_anew_with_the_episode(make_learner):
+    """Its state of the next row is that of a first one, although no cost of the bad step was spent."""
+
+    def spend(params, z, reward, cost, terminated, truncated):
+        z_final = z - cost.sum(-1)
+        return TransformStep(np.where(terminated | truncated, params, z_final), z_final, reward, terminated)
+
+    budget = CMDPTransform(1, lambda params, n: np.full(n, params), lambda obs, z: np.column_stack([obs, z]), spend)
+    env = Spoilt("nan cost")
+    learner = make_learner(env, Rollouts(3, 10, transform=budget))
+    collector = make_collector(env, learner, on_bad="end")
+    policy = PolicyState(learner.init(jax.random.key(5))["w"], transform=np.float32(9))
+    steps = [collector.collect(policy, jax.random.key(i)) for i in range(3)][-1].steps
+    t = STEP - 20
+    assert steps.obs[t, ENV, -1] < 9
+    assert steps.next_obs[t, ENV, -1] == steps.obs[t, ENV, -1]
+    np.testing.assert_array_equal(steps.obs[t + 1, ENV, [4, -1]], [0, 9])
+    assert steps.obs[t + 1, 0, -1] < 9
+
+
+@pytest.mark.parametrize("feed", [REPLAY, ROLLOUT])
+def test_other_runs_beside_it_are_left_alone(make_learner, assert_equal, feed):
+    made = []
+
+    class Wide(Spoilt):  # the engine of both runs; the bad value is in the first
+        def __init__(self, num_envs):
+            ToyEnv.__init__(self, num_envs, 0, act_dim=2, num_costs=2, horizon=7)
+            self.change, self.when, self.steps, self.restarts = "nan reward", (STEP,) * (num_envs > 3), 0, []
+            made.append(self)
+
+    learner = make_learner(Wide(3), feed)
+    many = ManyCollector(Wide, [learner, learner], [0, 50], on_bad="end")
+    alone = make_collector(Wide(3), learner, seed=50)
+    policy = learner.policy(learner.init(jax.random.key(5)))
+    policies = jax.tree.map(lambda x: np.stack([x, x]), policy)
+    for i in range(4):
+        keys = jax.random.split(jax.random.key(i), 2)
+        together, single = many.collect(policies, keys), alone.collect(policy, keys[1])
+        for x, y in zip(jax.tree.leaves(together), jax.tree.leaves(single), strict=True):
+            np.testing.assert_allclose(x[1], y, rtol=1e-5, atol=1e-6)
+    assert [each["episode/bad"] for each in many.episodes()] == [1, 0]
+    stops = ManyCollector(Wide, [learner, learner], [0, 50])
+    for i in range(2):
+        stops.collect(policies, jax.random.split(jax.random.key(i), 2))
+    with pytest.raises(BadValueError, match="reward of environment 1 is nan"):
+        stops.collect(policies, jax.random.split(jax.random.key(2), 2))
 
 
 def test_environments_that_are_never_good_raise(make_learner):

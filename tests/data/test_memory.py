@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jsafe.data import Collector, EpisodeTracker, ManyCollector, PrefetchCollector, evaluate, feeds_with, make_collector
+from jsafe.data.coroutine import Actions
 from jsafe.envs.api import Step
 from jsafe.feeds import Replay, Rollouts
 from jsafe.spaces import Box, Discrete, Tree
@@ -247,3 +248,23 @@ def test_deterministic_actions_stay_in_the_box_when_evaluated(make_env, make_lea
     env.step = lambda actions: seen.append(actions) or step(actions)
     evaluate(env, learner._replace(act=act), PolicyState(()), 3, jax.random.key(0))
     np.testing.assert_array_equal(seen[0], [[3, -1]] * 3)  # the box is [-1, 3]
+
+
+def test_actions_that_no_policy_can_give():
+    class Free(NamedTuple):
+        obs: Box = Box(3)
+        action: Box = Box(2)
+        id: str = "Free"
+        num_costs: int = 1
+        horizon: int = 8
+
+    env = Clock()
+    env.spec = Free()
+    with pytest.raises(ValueError, match=r"the bounds of actions must be finite, got -inf and inf"):
+        Actions(env)
+    env.spec = Free(action=Tree({"arm": Box(2, -1, 1)}))
+    with pytest.raises(ValueError, match="actions must be a Box or a Discrete, got Tree"):
+        Actions(env)
+    env.spec = Free(action=Box((2, 2), 0.0, (1.0, 2.0, 3.0, 4.0)))  # whatever the shape
+    np.testing.assert_array_equal(Actions(env).to_env(np.ones((3, 4)))[0], [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(Actions(env).to_env(np.zeros((3, 4)))[0], [[0.5, 1], [1.5, 2]])

@@ -104,8 +104,18 @@ def test_every_cost_has_a_panel_with_its_own_limit(tmp_path):
         "cost/0/episodic": [12.0, 14.0],
         "cost/1/episodic": [6.0, 8.0],
     }
-    fig = plot.figure([write_run(tmp_path / "b", columns=two, names=["cost_hazards", "cost_vases"])])
-    assert [axis.get_ylabel() for axis in fig.axes][2:] == ["cost hazards per episode ↓", "cost vases per episode ↓"]
+    named = write_run(tmp_path / "b", columns=two, names=["cost_hazards", "cost_vases"])
+    unnamed = write_run(tmp_path / "c", columns=two)
+    other = write_run(tmp_path / "d", env="B-v0", columns=columns([1], [2.0]))
+    fig = plot.figure([named, unnamed, other])
+    costs = ["cost hazards per episode ↓", "cost vases per episode ↓"]
+    assert [axis.get_ylabel() for axis in fig.axes][2:4] == costs
+    assert [axis.get_ylabel() for axis in fig.axes][4:] == [
+        "return per episode ↑",
+        "success rate ↑",
+        "cost per step ↓",
+    ]
+    fig = plot.figure([named])
     for axis, limit, cost in ((fig.axes[2], 25, [12, 14]), (fig.axes[3], 10, [6, 8])):
         assert lines(axis)[f"limit {limit}"] == [limit, limit]
         np.testing.assert_array_equal(lines(axis)["of_mine"], cost)

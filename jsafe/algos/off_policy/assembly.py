@@ -40,8 +40,8 @@ from jsafe.types import NO_MEMORY, ActOutput, Array, ConstraintRule, EnvSpec, Le
 class OffPolicyState(NamedTuple):
     """Everything that an update changes.
 
-    `params` holds `actor`, `critic`, `log_alpha` (one per policy) and, where it learns, the `encoder`; `opt_state` Adam's
-    state of each; `target` is the critics' slow copy and `target_actor` the actor's, `()` where nobody wants one;
+    `params` holds `actor`, `critic`, `log_alpha` (one per policy) and, where it learns, the `encoder`; `opt_state`
+    Adam's state of each; `target` is the critics' slow copy and `target_actor` the actor's, `()` where none is wanted;
     `actor` is what the actor keeps besides (dual variables). `obs_stats` is `()` where it is not used. `limit [M]` and
     `numbers` may be swept or annealed. `updates` counts gradient updates, `iteration` calls of `update`.
     """
@@ -69,6 +69,9 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
       spec: What the environment is like.
       axis_name: Mapped axis to reduce over.
 
+    Raises:
+      ValueError: If the number of limits does not fit, or a part does not fit the environment.
+
     Returns:
       A `Learner`. Metrics of the actor are means over its own updates, 0 in a call without one.
 
@@ -78,9 +81,10 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
       Haarnoja et al. 2018 (arXiv 1812.05905).
     """
     feed, limit, stack = config.feed, config.limit, config.feed.frame_stack
+    limit.values(spec.num_costs)
     space = spaces.stacked(spec.obs, stack)
     encoder = as_encoder(config.encoder, dataclasses.replace(spec, obs=space))
-    seen = dataclasses.replace(spec, obs=encoder.width)
+    seen = dataclasses.replace(spec, obs=spaces.space(encoder.width))
     actor, critics, rule, heat, normalizer = (
         getattr(config, name).build(seen, axis_name)
         for name in ("actor", "critics", "rule", "temperature", "normalizer")
@@ -168,7 +172,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         alpha = {f"temperature/{name}": temperature(x) for name, x in state.params["log_alpha"].items()}
         costs = limit.metrics(episodic, rate, state.limit, rules.multiplier(weights))
         counts = {"rule/reward_weight": weights.reward, "train/updates": state.updates.astype(jnp.float32)}
-        return state, metrics | alpha | costs | counts
+        return state, costs | metrics | alpha | counts
 
     def policy(state):
         if not encoder.learns:

@@ -15,7 +15,6 @@ from jsafe.components.actors import ActorInputs, Draw
 from jsafe.components.critics import polyak
 from jsafe.components.optim import clip_norm, descend, scale_by_adam_epsilon_hat
 from jsafe.components.reward_normalizer import RewardNormalizer
-from jsafe.ops.cmdp import discounted
 from jsafe.ops.stats import psum
 from jsafe.types import Array, ConstraintRule, EnvSpec, Key, Metrics, Params, Steps, Weights
 
@@ -63,12 +62,10 @@ class GradientStep:
 
         inputs = losses.actor_inputs(parts, state, window, weights, aim)
         moved, draw, actor_metrics = self.delayed(due, state, parts, inputs, actor_key)
-        if parts.shared:
+        if (bootstrap := parts.actor.bootstrap) is None:
             draw = jax.tree.map(lambda x: x[window.width :], draw)
         else:
-            draw = parts.actor.bootstrap(
-                state.params["actor"], state.target_actor, window.obs[window.width :], next_key
-            )
+            draw = bootstrap(state.params["actor"], state.target_actor, window.obs[window.width :], next_key)
         fitted, losses_seen = self.fit(state, parts, window, jax.lax.stop_gradient(draw), pull)
         params, opt_state, own = moved
         tau = state.numbers.tau
@@ -95,19 +92,24 @@ class GradientStep:
 
         which = 0 if pull is None else (0, 1)
         grads, seen = jax.grad(loss, which, has_aux=True)(state.params["critic"], window.obs)
-        grads, latent = (grads, None) if pull is None else grads
-        clipped = {name: clip_norm(group, config.max_grad_norm) for name, group in self.total(grads).items()}
+        own: Any
+        latent: Any
+        own, latent = (grads, None) if pull is None else grads
+        clipped = {name: clip_norm(group, config.max_grad_norm) for name, group in self.total(own).items()}
         fitted = {"critic": self.descended(state, "critic", clipped, rate)}
         if pull is not None:
-            clipped = clip_norm(self.total(pull(latent)), config.max_grad_norm)
-            fitted["encoder"] = self.descended(state, "encoder", clipped, rate)
+            pulled = clip_norm(self.total(pull(latent)), config.max_grad_norm)
+            fitted["encoder"] = self.descended(state, "encoder", pulled, rate)
         return fitted, seen
 
     def discounted_aim(self, state: Any) -> Array:
-        """`[M]`: what the rule steers for, as a discounted sum, the unit of the cost critics."""
-        limit, horizon = self.config.limit, self.spec.horizon
-        episodic = limit.aim(state.limit) * (horizon if limit.per == "step" else 1)
-        return discounted(episodic, state.numbers.gamma, horizon)
+        """`[M]`: what the rule steers for as the sum that the cost critics estimate, `limit per step / (1 - gamma)`.
+
+        Episodes that are only cut go on in the critics' eyes, hence no `(1 - gamma^T)`.
+        """
+        limit = self.config.limit
+        per_step = limit.aim(state.limit) / (self.spec.horizon if limit.per == "episode" else 1)
+        return per_step / jnp.maximum(1.0 - state.numbers.gamma, 1e-6)
 
     def estimate(self, state: Any, cost: Array, aim: Array) -> tuple[Any, Weights, Metrics]:
         """The rule driven by the critics: its weights, and a step of it."""
@@ -120,7 +122,9 @@ class GradientStep:
         metrics = {f"cost/{i}/{name}": x[i] for i in range(cost.shape[0]) for name, x in columns.items()}
         return state._replace(rule=moved), weights, metrics
 
-    def delayed(self, due: Array, state: Any, parts: Parts, inputs: ActorInputs, key: Key) -> tuple[Any, Draw, Metrics]:
+    def delayed(
+        self, due: Array, state: Any, parts: Parts, inputs: ActorInputs, key: Key
+    ) -> tuple[Any, Draw | None, Metrics]:
         """`improve` where it is due."""
         if self.config.policy_delay == 1:
             return self.improve(state, parts, inputs, key)

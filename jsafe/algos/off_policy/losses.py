@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -95,14 +95,15 @@ def read_window(parts: Parts, steps: Steps, obs: Array, signals: Array) -> Windo
       obs: Its observations, encoded.
       signals: `[T - 1, B, 1 + M]`, the reward and the costs to learn.
     """
-    length, width = steps.weight.shape
+    weight = cast(Array, steps.weight)  # rows of a replay have one
+    length, width = weight.shape
     taken = steps.action[:-1].reshape((length - 1) * width, *steps.action.shape[2:])
     return Window(
         obs=obs,
         taken=parts.encoded(taken),
         signals={"reward": signals[..., :1], "cost": signals[..., 1:]},
         terminated=steps.terminated[:-1],
-        weight=steps.weight,
+        weight=weight,
         rows=(length if parts.shared else length - 1) * width,
     )
 
@@ -152,16 +153,16 @@ def critic_loss(params: Params, parts: Parts, state: Any, window: Window, draw: 
     losses = critics.loss(params, h, window.taken, signals, following, returns)
     by_row = {name: loss.sum(axis=-1) for name, loss in losses.items()}
     metrics = {f"loss/critic_{name}": rows.mean() for name, rows in by_row.items()}
-    return masked_mean(sum(by_row.values()), window.weight, window.rows * parts.devices), metrics
+    return masked_mean(cast(Array, sum(by_row.values())), window.weight, window.rows * parts.devices), metrics
 
 
 def softened(parts: Parts, state: Any, window: Window, draw: Draw) -> dict[str, Array]:
     """The signals with the entropy of the next action."""
     reward, cost = parts.temperature.soft
-    if not (reward and draw.log_probs):
-        return window.signals
     alpha = jax.tree.map(temperature, state.params["log_alpha"])
-    bonus = sum(-alpha[name] * log_prob for name, log_prob in draw.log_probs.items())
+    if not (reward and alpha):
+        return window.signals
+    bonus = sum(-alpha[name] * draw.log_probs[name] for name in alpha)
     discount = state.numbers.gamma * (1.0 - window.terminated)
     bonus = (discount * jax.lax.stop_gradient(bonus).reshape(discount.shape))[..., None]
     signals = window.signals
@@ -205,7 +206,7 @@ def actor_loss(params: Params, parts: Parts, inputs: ActorInputs, key: Key) -> t
 def temperature_loss(log_alpha: Params, parts: Parts, weight: Array, log_probs: dict[str, Array]) -> Array:
     """`mean_t w_t sum_k log alpha_k (H_k - H_target)`."""
     rows = sum(parts.temperature.loss(log_alpha[name], log_prob) for name, log_prob in log_probs.items())
-    return masked_mean(rows, weight, weight.size * parts.devices) if log_probs else jnp.zeros(())
+    return masked_mean(cast(Array, rows), weight, weight.size * parts.devices) if log_probs else jnp.zeros(())
 
 
 def replayed_values(parts: Parts, state: Any, window: Window) -> Values:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 from jsafe.algos.off_policy.config import OffPolicyConfig
@@ -25,7 +24,7 @@ the environment steps of the paper's networks with one update (experiments/sedit
 eight times the updates let the temperature fall eight times as fast, to 4e-10 in 1.4 million steps, and it took half a
 million to come back."""
 
-OMNISAFE = {
+OMNISAFE: dict[str, Any] = {
     "compat": "omnisafe",
     "learning_rate": 3e-4,
     "tau": 0.005,
@@ -43,10 +42,10 @@ of it (`update_cycle`). With N environments there, a minibatch has 256 N rows, a
 `num_envs=N, sequences=256 * N`, and `replay_rows` as it is. Costs are normalised when they are replayed, by moving
 averages; there when they are stored, by the statistics of all before."""
 
-NAVIGATION = {"critic_learning_rate": 1e-3, "actor_learning_rate": 5e-6, "normalizer": NoNormalizer()}
+NAVIGATION: dict[str, Any] = {"critic_learning_rate": 1e-3, "actor_learning_rate": 5e-6, "normalizer": NoNormalizer()}
 """OmniSafe's overrides for PointGoal1, CarGoal1, PointCircle1 and CarCircle1, besides those of the rule."""
 
-JSAFE = {
+JSAFE: dict[str, Any] = {
     "td_lambda": 0.95,
     "learning_rate": 3e-4,
     "hidden": (128, 128),
@@ -66,7 +65,7 @@ actor prefers. Plain dual ascent at the pace at which costs fall, which is the c
 derivative is off, because an average over 50 episodes says nothing of the last iterations. An update per eight
 environment steps, on smaller networks, for the time it takes."""
 
-JSAFE_RULES = {
+JSAFE_RULES: dict[str, dict[str, Any]] = {
     "lagrange": {"rule.optimizer": "sgd", "rule.learning_rate": 1.5e-6},
     "pid": {"rule.kp": 1e-3, "rule.ki": 1.5e-6, "rule.kd": 0.0},
 }
@@ -81,7 +80,7 @@ def leading_to(config: OffPolicyConfig, base: OffPolicyConfig) -> dict[str, Any]
     return {name: getattr(config, name) for name in names if getattr(config, name) != getattr(base, name)}
 
 
-def jsafe_presets(base: OffPolicyConfig, start: OffPolicyConfig, family: Mapping[str, Any]) -> dict[str, Preset]:
+def jsafe_presets(base: OffPolicyConfig, start: OffPolicyConfig, family: dict[str, Any]) -> dict[str, Preset]:
     """The presets `jsafe` and, for a multiplier, `jsafe_velocity`.
 
     Args:
@@ -102,9 +101,9 @@ def jsafe_presets(base: OffPolicyConfig, start: OffPolicyConfig, family: Mapping
 def omnisafe_presets(
     base: OffPolicyConfig,
     start: OffPolicyConfig,
-    family: Mapping[str, Any],
+    family: dict[str, Any],
     pid_init: float,
-    navigation: Mapping[str, Any],
+    navigation: dict[str, Any],
 ) -> dict[str, Preset]:
     """The presets `omnisafe` and `omnisafe_navigation`.
 

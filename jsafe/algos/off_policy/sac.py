@@ -61,12 +61,12 @@ def define(name: str, base: OffPolicyConfig, start: OffPolicyConfig, seditor: Of
       wider: What keeps its actor wider in presets that set the widths.
       **words: Its summary, and the recommended preset.
     """
-    paper, family = leading_to(seditor, base), {"temperature.init": 0.01, "temperature.floor": 1e-4, **wider}
+    changes, family = leading_to(seditor, base), {"temperature.init": 0.01, "temperature.floor": 1e-4, **wider}
     released = {"policy_delay": 2, "initial_rows": 10_000, "random_steps": 10_000, "temperature": Fixed(0.2), **wider}
     presets = {
         "textbook": Preset("Haarnoja et al. 2018, with a limit per episode.", leading_to(start, base)),
-        "seditor_paper": Preset("The baseline of SEditor's paper on Safety Gym.", paper, 5_000_000),
-        "paper": Preset("Another name of `seditor_paper`.", paper, 5_000_000),
+        "seditor_paper": Preset("The baseline of SEditor's paper on Safety Gym.", changes, 5_000_000),
+        "paper": Preset("Another name of `seditor_paper`.", changes, 5_000_000),
         "laptop": Preset(
             "SEditor's baseline on a laptop: smaller networks, more updates.",
             leading_to(replace(seditor, LAPTOP), base),

@@ -81,8 +81,8 @@ class OnPolicyConfig(Options):
             raise ValueError(
                 f"steps_per_epoch ({self.steps_per_epoch}) must be a multiple of num_envs ({self.num_envs})"
             )
-        if getattr(self.step, "discounted", False) and getattr(self.estimator, "gamma", 0.0) >= 1:
-            raise ValueError(f"gamma must be below 1 with this step, got {self.estimator.gamma!r}")
+        if getattr(self.step, "discounted", False) and (gamma := getattr(self.estimator, "gamma", 0.0)) >= 1:
+            raise ValueError(f"gamma must be below 1 with this step, got {gamma!r}")
         values = self.limit.value if isinstance(self.limit.value, tuple) else (self.limit.value,)
         if getattr(self.transform, "budgets", False) and min(values) < 1e-6:
             raise ValueError(f"cost_limit must be at least 1e-06 where it is a budget, got {self.limit.value!r}")

@@ -15,3 +15,4 @@ from jsafe.components.actors.categorical import Categorical as Categorical
 from jsafe.components.actors.deterministic import Deterministic as Deterministic
 from jsafe.components.actors.editor import Editor as Editor
 from jsafe.components.actors.gaussian import Gaussian as Gaussian
+from jsafe.components.actors.variational import Variational as Variational

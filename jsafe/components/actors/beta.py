@@ -36,7 +36,8 @@ def beta_network(obs_dim: int, act_dim: int, hidden: Sequence[int], act: str, la
 def clipped_concentrations(logits: Array, max_norm: float) -> tuple[Array, Array]:
     """The two concentrations `[..., A]` of a head; the gradient that arrives there is clipped row by row."""
     conc = clip_row_gradient(jnp.concatenate(beta.concentrations(logits), axis=-1), max_norm)
-    return tuple(jnp.split(conc, 2, axis=-1))
+    first, second = jnp.split(conc, 2, axis=-1)
+    return first, second
 
 
 def draw_beta(logits: Array, key: Key, deterministic: bool) -> tuple[Array, Array]:

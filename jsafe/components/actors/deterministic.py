@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -38,7 +39,7 @@ class Deterministic(Layers):
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Actor:
         """An `Actor` without policies that have an entropy."""
         del axis_name
-        inits = {"kernel_init": fan_in_uniform(), "last_kernel_init": uniform(0.003)}
+        inits: dict[str, Any] = {"kernel_init": fan_in_uniform(), "last_kernel_init": uniform(0.003)}
         net = mlp(spec.obs_dim, spec.act_dim, self.hidden, act=self.activation, **inits)
 
         def best(params, obs):

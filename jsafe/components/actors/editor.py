@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +49,7 @@ class Editor(Layers):
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Actor:
         """An `Actor` with the policies `maximizer` and `editor`; the draw has the `proposal` in its extras."""
         del axis_name
-        names = {"distance": self.distance, "edit": self.edit}
+        names: dict[str, Any] = {"distance": self.distance, "edit": self.edit}
         return editor_actor(spec.obs_dim, spec.act_dim, self.hidden, self.activation, **names)
 
 

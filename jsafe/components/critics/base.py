@@ -6,7 +6,7 @@ Costs are positive everywhere: in the networks, in the values, in the metrics.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -113,7 +113,7 @@ def q_networks(
     Returns:
       A `FeedForward`; leaves of its parameters start with `[replicas, K, ...]`, and so does what it returns.
     """
-    inits = {"kernel_init": fan_in_uniform(), "last_kernel_init": uniform(0.003)}
+    inits: dict[str, Any] = {"kernel_init": fan_in_uniform(), "last_kernel_init": uniform(0.003)}
     net = mlp(obs_dim, outputs, hidden, late_dim=act_dim, act=act, **inits)
     return ensemble(ensemble(net, signals), replicas)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -84,7 +84,8 @@ class Ensemble(Layers):
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Critics:
         """`Critics` of the reward and, with `cost_replicas`, of the M costs."""
         del axis_name
-        sizes, layers = (spec.obs_dim, spec.action.width), {"hidden": self.hidden, "act": self.activation}
+        sizes = (spec.obs_dim, spec.action_width)
+        layers: dict[str, Any] = {"hidden": self.hidden, "act": self.activation}
         climb = pessimistic if self.climb == "min" else first
         reward = q_networks(*sizes, 1, replicas=self.replicas, **layers)
         groups = {"reward": squared_error_group(reward, climb, as_one(pessimistic))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +82,8 @@ class MeanVariance(Layers):
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Critics:
         """`Critics` of the reward and of the M costs."""
         del axis_name
-        sizes, layers = (spec.obs_dim, spec.action.width), {"hidden": self.hidden, "act": self.activation}
+        sizes = (spec.obs_dim, spec.action_width)
+        layers: dict[str, Any] = {"hidden": self.hidden, "act": self.activation}
         reward = q_networks(*sizes, 1, replicas=self.replicas, **layers)
         mean, variance = (q_networks(*sizes, spec.num_costs, replicas=1, **layers) for _ in range(2))
         groups = {

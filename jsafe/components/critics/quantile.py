@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +20,7 @@ def tail_weights(quantiles: int, risk: float) -> np.ndarray:
     """Weights of N quantiles whose sum is the mean of the largest share `risk`: that of the top bins, cut exactly."""
     edges = np.arange(quantiles + 1) / quantiles
     covered = np.clip(edges[1:], 1 - risk, 1) - np.clip(edges[:-1], 1 - risk, 1)
-    return np.float32(covered / risk)
+    return (covered / risk).astype(np.float32)
 
 
 def quantile_loss(quantiles: Array, targets: Array, threshold: float = 1.0) -> Array:
@@ -75,7 +76,8 @@ class Quantile(Layers):
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Critics:
         """`Critics` of the reward and of the M costs."""
         del axis_name
-        sizes, layers = (spec.obs_dim, spec.action.width), {"hidden": self.hidden, "act": self.activation}
+        sizes = (spec.obs_dim, spec.action_width)
+        layers: dict[str, Any] = {"hidden": self.hidden, "act": self.activation}
         reward = q_networks(*sizes, 1, replicas=self.replicas, **layers)
         cost = q_networks(*sizes, spec.num_costs, replicas=1, outputs=self.quantiles, **layers)
         groups = {

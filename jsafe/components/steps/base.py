@@ -204,9 +204,9 @@ class Step(Released):
     first_order: ClassVar[bool] = True
     """Whether the actor has an optimiser."""
 
-    passes: int = number(40, low=1)
+    passes: int = number(40, low=1, high=10**6)
     """Most passes over a batch."""
-    minibatch: int = number(64, low=1)
+    minibatch: int = number(64, low=1, high=10**8)
     """Rows per minibatch, over all devices."""
     target_kl: float = traced(0.02, above=0)
     """Largest `KL(old || new)`, summed over action components."""

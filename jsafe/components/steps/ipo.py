@@ -9,7 +9,7 @@ from jsafe.components.compat import Compat
 from jsafe.components.steps.base import WithMargin
 from jsafe.components.steps.first_order import Clipped, Objective
 from jsafe.ops import policy_losses
-from jsafe.options import part, traced
+from jsafe.options import number, part, traced
 
 
 @part("step", "ipo")
@@ -22,7 +22,7 @@ class IPO(WithMargin, Clipped):
     """
 
     constrained: ClassVar[bool] = True
-    passes: int = 10
+    passes: int = number(10, low=1, high=10**6)
     kappa: float = traced(0.01, low=0)
     """Strength of the barrier, `1 / t` in the paper; in units of reward times cost per step."""
     slope: float = traced(10.0, above=0)

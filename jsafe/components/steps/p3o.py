@@ -9,7 +9,7 @@ from jsafe.components.compat import Compat
 from jsafe.components.steps.base import WithMargin
 from jsafe.components.steps.first_order import Clipped, Objective
 from jsafe.ops import policy_losses
-from jsafe.options import part, traced
+from jsafe.options import number, part, traced
 
 
 @part("step", "p3o")
@@ -23,7 +23,7 @@ class P3O(WithMargin, Clipped):
     """
 
     constrained: ClassVar[bool] = True
-    passes: int = 10
+    passes: int = number(10, low=1, high=10**6)
     kappa: float = traced(20.0, low=0)
     """Weight of the penalty; exact above the optimal multiplier."""
 

@@ -71,9 +71,9 @@ class SecondOrder(Step):
     tries: ClassVar[int] = 15
     """Of the line search; 0 takes the step as it is."""
 
-    passes: int = number(10, low=1)
+    passes: int = number(10, low=1, high=10**6)
     """Of the critics' regression."""
-    minibatch: int = number(128, low=1)
+    minibatch: int = number(128, low=1, high=10**8)
     """Rows per minibatch of the critics, over all devices."""
     target_kl: float = traced(0.01, above=0)
     """Radius of the trust region: `KL(old || new)`, summed over action components."""

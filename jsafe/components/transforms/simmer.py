@@ -60,9 +60,9 @@ class Simmer(Budget):
 
         def init(limit):
             numbers = traced_values(self)
-            zeros = [jnp.zeros((m,), jnp.float32) for _ in range(2)]
+            action, raw = (jnp.zeros((m,), jnp.float32) for _ in range(2))
             upper = cmdp.discounted(limit, numbers.gamma, horizon)
-            return SimmerState(upper, jnp.zeros((self.window, m), jnp.float32), *zeros, numbers)
+            return SimmerState(upper, jnp.zeros((self.window, m), jnp.float32), action, raw, numbers)
 
         def update(state, J_episodic, limit):
             n = state.numbers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -38,7 +38,7 @@ class ReplayCollector(SteppingCollector):
     """
 
     def __init__(self, env: Any, learner: Learner, seed: int | None = None, **options: Any):
-        feed, spec = learner.feed, learner.spec
+        feed, spec = cast(Replay, learner.feed), learner.spec
         acting.check_spec(env, spec, feed.num_envs)
         if feed.frame_stack > 1 and not acting.has_memory(learner):
             raise ValueError(f"frame_stack is {feed.frame_stack}, but the policy has no memory that stacks frames")
@@ -70,7 +70,7 @@ class ReplayCollector(SteppingCollector):
         rng = acting.numpy_rng(key)
         self._fresh[:] = 0
         self._ended[:] = 0
-        done = None
+        done: Any = None
         for step in range(self._feed.unroll):
             at_random = self.env_steps < self._feed.random_steps
             if not at_random or self._has_memory:  # which has to see every observation

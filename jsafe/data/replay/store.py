@@ -66,16 +66,17 @@ class ReplayStore:
             raise ValueError(f"frame_stack must be 1 for observations without an axis, got {frame_stack}")
         self.num_envs, self.capacity, self.frame_stack = num_envs, capacity, frame_stack
         self._discrete = isinstance(spec.action, spaces.Discrete)
-        if self._discrete and max(spec.action.sizes) > 1 << 24:
+        if isinstance(spec.action, spaces.Discrete) and max(spec.action.sizes) > 1 << 24:
             raise ValueError(f"a replay holds fewer than 2**24 choices, got {spec.action}")
-        self._act_shape = spec.action.shape if self._discrete else (spec.action.width,)
-        width = int(np.prod(self._act_shape, dtype=int))
-        self._splits = np.cumsum([width, 1, spec.num_costs, 1, 1])  # then one column: frames back to the FIRST row
+        self._act_shape = spec.action.shape if isinstance(spec.action, spaces.Discrete) else (spec.act_dim,)
+        width = math.prod(self._act_shape)
+        # Columns: action, reward, costs, discount, kind, frames back to the FIRST row.
+        self._columns = width, spec.num_costs
         paths = [path for path, _ in jax.tree_util.tree_leaves_with_path(made)]
         self._names = [".".join(["obs", *(str(each.key) for each in path)]) for path in paths]  # in the journal
         rows = num_envs * capacity
         kinds = [(leaf.shape, np.dtype(dtype) if leaf.dtype.startswith("float") else leaf.dtype) for leaf in leaves]
-        kinds.append(((int(self._splits[-1]) + 1,), np.float32))
+        kinds.append(((width + spec.num_costs + 4,), np.float32))
         try:
             *self._obs, self._rows = [np.zeros((rows, *shape), kind) for shape, kind in kinds]
         except MemoryError:
@@ -171,17 +172,22 @@ class ReplayStore:
         number = (begin + self.frame_stack - 1)[..., None, :] + np.arange(length)[:, None]  # [..., T, B]
         at = (env * self.capacity)[..., None, :] + number % self.capacity
         rows = self._rows.take(at, axis=0, mode="clip")
-        action, reward, cost, discount, kind, age = np.split(rows, self._splits, axis=-1)
-        ends, stops = kind[..., 1:, :, :] == LAST, discount[..., 1:, :, :] == 0
+        act, m = self._columns
+        kind, age = rows[..., act + m + 2], rows[..., act + m + 3]
+        # What followed a row was stored with the next one: [reward, costs, discount, kind], a copy for each window.
+        followed = np.empty((m + 3, *at.shape), np.float32)
+        followed[..., -1, :] = 0
+        followed[..., :-1, :] = rows[..., 1:, :, act:-1].transpose(at.ndim, *range(at.ndim))
+        terminated = (followed[-2] == 0) & (ended := followed[-1] == LAST)
         return Steps(
-            obs=self._stacked(env, begin, age[..., 0].astype(np.int64)),
-            action=self._acted(action),
-            reward=_shifted(reward[..., 1:, :, :])[..., 0],
-            cost=_shifted(cost[..., 1:, :, :]),
-            terminated=_shifted(ends & stops)[..., 0],
-            truncated=_shifted(ends & ~stops)[..., 0],
+            obs=self._stacked(env, begin, age.astype(np.int64)),
+            action=self._acted(rows[..., :act]),
+            reward=followed[0],
+            cost=np.ascontiguousarray(followed[1:-2].transpose(*range(1, at.ndim + 1), 0)),
+            terminated=terminated,
+            truncated=ended ^ terminated,
             next_obs=None,
-            weight=(kind[..., 0] != LAST).astype(np.float32),
+            weight=(kind != LAST).astype(np.float32),
             extras={},
         )
 
@@ -263,20 +269,23 @@ class ReplayStore:
         back = np.minimum(np.arange(stack - 1, -1, -1), age[..., None])
         frame = np.arange(stack - 1, stack - 1 + length)[:, None, None] - back  # [..., T, B, S], 0 is the oldest
         base = env * self.capacity
-        at = base[..., None, :, None] + (begin[..., None, :, None] + frame) % self.capacity
+
+        rows: Any = None  # [..., T, B, S]
+        if self._rings or any(ring.dtype != np.float16 for ring in self._obs):
+            rows = base[..., None, :, None] + (begin[..., None, :, None] + frame) % self.capacity
 
         def gathered(ring: np.ndarray) -> np.ndarray:
             if ring.dtype != np.float16:
-                return side_by_side(ring.take(at, axis=0, mode="clip"), ring.ndim - 1)
+                return side_by_side(ring.take(rows, axis=0, mode="clip"), ring.ndim - 1)
             # Converting is slow: do it once for each row of a window rather than for each of its S copies.
             width = stack - 1 + length
-            rows = base[..., None, :] + (begin[..., None, :] + np.arange(width)[:, None]) % self.capacity
-            window = ring.take(rows, axis=0, mode="clip").astype(np.float32).reshape(-1, *ring.shape[1:])
+            at = base[..., None, :] + (begin[..., None, :] + np.arange(width)[:, None]) % self.capacity
+            window = ring.take(at, axis=0, mode="clip").astype(np.float32).reshape(-1, *ring.shape[1:])
             lane = (np.arange(env.size) // lanes * width * lanes + np.arange(env.size) % lanes).reshape(env.shape)
             inside = frame * lanes + lane[..., None, :, None]
             return side_by_side(window.take(inside, axis=0, mode="clip"), ring.ndim - 1)
 
-        leaves = [copy.take(at) for copy in self._rings] or [gathered(ring) for ring in self._obs]
+        leaves: list[Any] = [copy.take(rows) for copy in self._rings] or [gathered(ring) for ring in self._obs]
         return jax.tree.unflatten(self._structure, leaves)
 
     def _chunk(self, start: np.ndarray) -> dict[str, np.ndarray]:
@@ -302,13 +311,6 @@ class ReplayStore:
         for copy in self._rings:
             copy.changed(at)
         return np.where(start <= covered, np.maximum(covered, start + count), covered)
-
-
-def _shifted(after: np.ndarray) -> np.ndarray:
-    """`[..., T - 1, B, C]`, what followed all rows of windows but the last; zeros there."""
-    out = np.zeros((*after.shape[:-3], after.shape[-3] + 1, *after.shape[-2:]), after.dtype)
-    out[..., :-1, :, :] = after
-    return out
 
 
 def _enumerate(start: np.ndarray, count: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

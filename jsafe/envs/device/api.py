@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 
-from jsafe.envs.spec import Spec, Step
-
-__all__ = ["DeviceEnv", "DeviceSpec", "Step"]
-
-
-@dataclasses.dataclass(frozen=True)
-class DeviceSpec(Spec):
-    """`Spec` of an environment whose observation may be a tree of arrays.
-
-    Attributes:
-      obs_dim: Width of a flat observation, None for a tree.
-      obs: `jax.ShapeDtypeStruct` of an observation, or a dict of them.
-    """
-
-    obs_dim: int | None
-    obs: Any = None
+from jsafe.envs.api import Spec, Step
 
 
 class DeviceEnv(NamedTuple):
@@ -37,7 +21,7 @@ class DeviceEnv(NamedTuple):
       paint: `(state, height, width) -> uint8 [height, width, 3]`, a picture to look at; None if there is none.
     """
 
-    spec: DeviceSpec
+    spec: Spec
     reset: Callable[[jax.Array], tuple[Any, Any]]
     step: Callable[[Any, jax.Array, jax.Array], tuple[Any, Step]]
     paint: Callable[[Any, int, int], jax.Array] | None = None

@@ -12,7 +12,7 @@ from gymnasium.vector.utils import batch_space
 
 from jsafe import spaces
 from jsafe.envs import checks
-from jsafe.envs.api import Obs, Spec, VectorEnv
+from jsafe.envs.api import Obs, Spec
 from jsafe.envs.registry import make
 
 _MODES = getattr(gymnasium.vector, "AutoresetMode", None)
@@ -23,7 +23,9 @@ def to_gymnasium(space: spaces.Space) -> gymnasium.Space:
     if isinstance(space, spaces.Tree):
         return gymnasium.spaces.Dict({name: to_gymnasium(inner) for name, inner in space.items})
     if isinstance(space, spaces.Discrete):
-        return gymnasium.spaces.Discrete(space.n) if space.shape == () else gymnasium.spaces.MultiDiscrete(space.n)
+        if isinstance(space.n, int):
+            return gymnasium.spaces.Discrete(space.n)
+        return gymnasium.spaces.MultiDiscrete(list(space.n))
     dtype = np.dtype("float64" if space.flat else space.dtype)
     ends = (
         np.broadcast_to(np.reshape(b, space.shape if np.ndim(b) else ()), space.shape) for b in spaces.bounds(space)
@@ -34,7 +36,7 @@ def to_gymnasium(space: spaces.Space) -> gymnasium.Space:
 
 def _observations(spec: Spec) -> gymnasium.Space:
     """The observation space; lidars lie in [0, 1] (those of Safexp's buttons in [-1, 1])."""
-    space = to_gymnasium(spec.obs)
+    space: Any = to_gymnasium(spec.obs)
     for name, (start, stop) in spec.obs_slices.items():
         if name.endswith("_lidar"):
             space.low[start:stop], space.high[start:stop] = -1.0 if spec.id.startswith("Safexp") else 0.0, 1.0
@@ -59,9 +61,11 @@ def _put(obs: Obs, rows: np.ndarray, other: Obs) -> None:
 class _Exported:
     """What a single environment and a batch share."""
 
+    _own: tuple[str, ...]
+
     def _build(self, id: str | Callable[..., Any], options: dict, safety: bool, render_mode: str | None, **shape: Any):
         number = shape.get("num_envs", 1)
-        self.engine: VectorEnv = make(id, num_envs=number, render_mode=render_mode, **options)
+        self.engine: Any = make(id, num_envs=number, render_mode=render_mode, **options)
         self.safety, self.render_mode = safety, render_mode
         self._made = functools.partial(_remake, type(self), id, options, safety, render_mode, *shape.values())
         spec = self.engine.spec

@@ -17,7 +17,7 @@ from jsafe.envs import checks
 from jsafe.envs.api import Obs, Spec, Step
 from jsafe.envs.outside.values import like_costs
 from jsafe.envs.outside.workers import Shared, Worker, WorkerError, summary
-from jsafe.spaces import Box
+from jsafe.spaces import Box, Discrete
 
 _LOG = logging.getLogger(__name__)
 _ATTEMPTS = 3
@@ -139,7 +139,6 @@ class ProcessEnv:
             raise ValueError(f"{id!r} {said} after how many steps an episode ends: pass horizon=...")
         obs, form = spaces.from_json(facts["obs"]), facts["costs"]
         columns = form["names"] or [f"cost{k}" for k in range(form["count"])]
-        flat = isinstance(obs, Box) and obs.flat
         return Spec(
             id=id,
             obs=obs,
@@ -147,7 +146,7 @@ class ProcessEnv:
             num_costs=form["count"] if self._separate else 1,
             horizon=int(facts["horizon"]),
             cost_names=tuple(columns) if self._separate else ("sum",),
-            obs_slices={"obs": (0, obs.width)} if flat else {},
+            obs_slices={"obs": (0, obs.width)} if isinstance(obs, Box) and obs.flat else {},
             dt=facts["dt"],
         )
 
@@ -168,8 +167,8 @@ class ProcessEnv:
         self._arrays = self._shared.arrays
         self._last_obs = self._obs("obs")
         self._cut: set[int] = set()
-        self._continuous = isinstance(self.spec.action, Box)
-        if self._continuous:
+        self._sizes = self.spec.action.n if isinstance(self.spec.action, Discrete) else None
+        if self._sizes is None:
             self._low, self._high = np.array(self.spec.action_low), np.array(self.spec.action_high)
         for w in self._workers:
             w.share(self._shared.handle, self._shared.layout)
@@ -210,11 +209,11 @@ class ProcessEnv:
           WorkerError: If something failed more than three times in a row, or gave a bad value where that stops.
         """
         self._usable()
-        if self._continuous:
+        if self._sizes is None:
             array = checks.actions(actions, self.num_envs, len(self._low))
             np.clip(array, self._low, self._high, out=self._arrays["actions"])
         else:
-            self._arrays["actions"][:] = checks.choices(actions, self.num_envs, self.spec.action.n)
+            self._arrays["actions"][:] = checks.choices(actions, self.num_envs, self._sizes)
         still = set() if mask is None else {*range(self.num_envs)} - {*checks.mask(mask, self.num_envs).tolist()}
         cut = sorted(self._cut - still)
         for w in self._workers:

@@ -54,7 +54,7 @@ def _module(name, attributes):
     for attribute in attributes:
         setattr(module, attribute, None)
     if "register" in attributes:
-        module.register = _register
+        vars(module)["register"] = _register
     return module
 
 
@@ -93,7 +93,7 @@ def _taking_arrays(original):
     def joint(self, *key):
         return original(self, *(int(k[0]) if isinstance(k, np.ndarray) and k.size == 1 else k for k in key))
 
-    joint.takes_arrays = True
+    vars(joint)["takes_arrays"] = True
     return joint
 
 
@@ -114,7 +114,7 @@ def load():
     with _array_defaults():
         importlib.import_module("safety_gymnasium.builder")
     _patch_mujoco()
-    importlib.import_module("safety_gymnasium.bases.base_agent").float = _scalar
+    vars(importlib.import_module("safety_gymnasium.bases.base_agent"))["float"] = _scalar
     return REGISTRY
 
 

@@ -7,6 +7,7 @@ answers go over a pipe, arrays over shared memory.
 import contextlib
 import faulthandler
 import importlib
+import importlib.machinery
 import importlib.util
 import math
 import mmap
@@ -18,6 +19,7 @@ import signal
 import sys
 import threading
 import traceback
+import typing
 
 import numpy as np
 
@@ -26,10 +28,10 @@ _HERE = os.path.dirname(os.path.abspath(__file__))
 
 def _neighbour(name):
     """A module beside this file, under a name that no environment uses."""
-    spec = importlib.util.spec_from_file_location(f"_jsafe_outside_{name}", os.path.join(_HERE, f"{name}.py"))
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
+    loader = importlib.machinery.SourceFileLoader(f"_jsafe_outside_{name}", os.path.join(_HERE, f"{name}.py"))
+    module = importlib.util.module_from_spec(importlib.machinery.ModuleSpec(loader.name, loader, origin=loader.path))
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
     return module
 
 
@@ -81,7 +83,7 @@ def _environment(setup):
         return env, horizon or limit
     if kind == "python":
         module, _, path = id.partition(":")
-        made = importlib.import_module(module)
+        made: typing.Any = importlib.import_module(module)
         for name in path.split("."):
             made = getattr(made, name)
         return made(**kwargs), horizon

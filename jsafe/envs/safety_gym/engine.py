@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -62,7 +63,7 @@ class SafetyGymEnv:
             dt=robot.timestep * robot.substeps,
         )
         self._act_dim = self.spec.act_dim
-        self._painter = None
+        self._painter: Any = None
         self._started = self._closed = False
         self._seed(checks.integer("seed", seed, 0, 2**32 - self.num_envs))
 
@@ -251,7 +252,7 @@ class SafetyGymEnv:
     def _costs(self, raw: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
         """Cost columns and info from raw values by key."""
         info = {f"cost_{name}": value for name, value in raw.items()}
-        total = sum(raw.values()) if raw else np.zeros(self.num_envs)
+        total: Any = sum(raw.values()) if raw else np.zeros(self.num_envs)
         info["cost_sum"] = total.copy() if len(raw) == 1 else total
         if self.task.indicator:
             info = {name: (value > 0).astype(float) for name, value in info.items()}

@@ -50,7 +50,8 @@ class _Draws:
 
     def __init__(self, stream: RandomStream):
         self.stream, self.ahead = stream, 64
-        self.array, self.values, self.used = np.empty(0), [], 0
+        self.values: list[float] = []
+        self.array, self.used = np.empty(0), 0
 
     def need(self, count: int):
         if self.used + count > len(self.values):
@@ -156,7 +157,7 @@ def sample_layout(
     plan = _plan(tuple(placements), margin, tries)
     draws = _Draws(stream)
     for _ in range(layouts):
-        layout = []
+        layout: list[tuple[float, float]] = []
         for intervals, squared, singly in plan:
             others = [(x, y, radius) for (x, y), radius in zip(layout, squared)]
             xy = _place(draws, intervals, others, tries, singly)

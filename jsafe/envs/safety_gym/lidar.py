@@ -146,10 +146,10 @@ def natural_lidar(
     num, count = len(origin), len(groups)
     out = np.zeros((num, count, rays))
     space = _FrameSpace(origin, frame, rays)
-    circles = [(g, thing) for g, group in enumerate(groups) for thing in group if isinstance(thing, Circles)]
-    boxes = [(g, thing) for g, group in enumerate(groups) for thing in group if isinstance(thing, Boxes)]
-    for things, meet in ((circles, _meet_circles), (boxes, _meet_boxes)):
-        things = [(g, thing) for g, thing in things if thing.centres.shape[1]]
+    circles: list = [(g, thing) for g, group in enumerate(groups) for thing in group if isinstance(thing, Circles)]
+    boxes: list = [(g, thing) for g, group in enumerate(groups) for thing in group if isinstance(thing, Boxes)]
+    for every, meet in ((circles, _meet_circles), (boxes, _meet_boxes)):
+        things = [(g, thing) for g, thing in every if thing.centres.shape[1]]
         if not things:
             continue
         group = np.concatenate([np.full(thing.centres.shape[1], g) for g, thing in things])

@@ -42,27 +42,28 @@ class Observer:
         for name in names:
             self.slices[name] = (self.dim, self.dim + int(widths[name]))
             self.dim += int(widths[name])
-        self._copies, self._special = [], []
+        raw: list[tuple[int, int]] = []
+        self._special: list[tuple[str, slice, np.ndarray]] = []
         for part in parts:
             start, stop = self.slices[part.name]
             source = columns[part.name]
             if part.form == "raw":
-                self._copies += [(start + i, column) for i, column in enumerate(source)]
+                raw += [(start + i, column) for i, column in enumerate(source)]
             else:
                 self._special.append((part.form, slice(start, stop), source))
-        self._copies = _runs(self._copies)
+        self._copies = _runs(raw)
         self._targets = [slice(*self.slices[kind.lidar_key]) for kind in self._lidars]
 
     @staticmethod
     def _columns(world: World, part: Part) -> np.ndarray:
-        columns = []
+        found = []
         for sensor in part.sensors:
             if sensor not in world.sensors:
                 raise ValueError(f"Part {part.name!r}: the robot has no sensor {sensor!r}")
             where = world.sensors[sensor]
             every = np.arange(where.start, where.stop)
-            columns.append(every[list(part.take)] if part.take else every)
-        columns = np.concatenate(columns)
+            found.append(every[list(part.take)] if part.take else every)
+        columns = np.concatenate(found)
         if part.form == "rotation" and len(columns) != 4:
             raise ValueError(f"Part {part.name!r}: a rotation needs one quaternion, got {len(columns)} numbers")
         return columns
@@ -70,8 +71,8 @@ class Observer:
     def __call__(self, scene: Scene, sensors: np.ndarray) -> np.ndarray:
         """Observations `[n, dim]` of n environments with sensor values `[n, S]`."""
         out = np.empty((len(sensors), self.dim))
-        for target, source in self._copies:
-            out[:, target] = sensors[:, source]
+        for columns, run in self._copies:
+            out[:, columns] = sensors[:, run]
         for form, target, source in self._special:
             values = sensors[:, source]
             if form == "rotation":
@@ -94,7 +95,7 @@ class Observer:
         return list(out.swapaxes(0, 1))
 
     def _natural(self, scene: Scene) -> list[np.ndarray]:
-        groups = []
+        groups: list[list[Circles | Boxes]] = []
         for kind in self._lidars:
             pos = scene.pos[kind.group]
             if kind.shape in ("cylinder", "sphere"):
@@ -102,10 +103,11 @@ class Observer:
                 continue
             rot = scene.rot[kind.group]
             if kind.shape == "box":
-                groups.append([Boxes(pos, rot, kind.size)])
+                x, y, z = kind.size
+                groups.append([Boxes(pos, rot, (x, y, z))])
                 continue
             w, h = kind.size
-            group = [Boxes(pos, rot, (w, w, h))]
+            group: list[Circles | Boxes] = [Boxes(pos, rot, (w, w, h))]
             for x, y in ((w, w), (-w, w), (w, -w), (-w, -w)):
                 corner = pos + x * rot[..., 0] + y * rot[..., 1]
                 group.append(Boxes(corner, rot, (w / 2, w / 2, h)))
@@ -118,7 +120,7 @@ class Observer:
 
 def _runs(pairs: list[tuple[int, int]]) -> list[tuple[slice, slice]]:
     """Joins neighbouring (target, source) columns into slices."""
-    runs = []
+    runs: list[tuple[slice, slice]] = []
     for target, source in sorted(pairs):
         if runs and (runs[-1][0].stop, runs[-1][1].stop) == (target, source):
             runs[-1] = (slice(runs[-1][0].start, target + 1), slice(runs[-1][1].start, source + 1))

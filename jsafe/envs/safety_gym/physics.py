@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -129,7 +130,7 @@ class Physics:
             self._loaded[thread] = constants
         return self._models[thread]
 
-    def _run(self, thread: int, rows: range) -> None:
+    def _run(self, thread: int, rows: Sequence[int]) -> None:
         step, begin, forward = mujoco.mj_step, mujoco.mj_step2, mujoco.mj_forward
         options, (quiet, sensing), substeps = self.options[thread], self.flags, self.substeps
         for i in rows:
@@ -147,7 +148,7 @@ class Physics:
             for target, source in copies:  # here, while it is in the cache
                 target[...] = source
 
-    def _run_driven(self, thread: int, rows: range) -> None:
+    def _run_driven(self, thread: int, rows: Sequence[int]) -> None:
         step, forward = mujoco.mj_step, mujoco.mj_forward
         options, (quiet, sensing) = self.options[thread], self.flags
         for i in rows:
@@ -193,7 +194,7 @@ class Physics:
         else:
             self._constants[i] = [value.copy() for value in constants]
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, Any]:
         """Everything that decides the future of the simulations, one row each."""
         model = self.world.model
         state = np.empty((self.num_envs, mujoco.mj_stateSize(model, _STATE)))
@@ -208,7 +209,7 @@ class Physics:
             "reference": self.reference.copy(),
         }
 
-    def load_state(self, saved: dict[str, np.ndarray]) -> None:
+    def load_state(self, saved: dict[str, Any]) -> None:
         """Restores what `state` returned, bit for bit."""
         model = self.world.model
         self.centre[:], self.reference[:] = saved["centre"], saved["reference"]

@@ -1,5 +1,7 @@
 """Random stream of one environment, equal to numpy's legacy `RandomState` draw for draw."""
 
+from typing import Any
+
 import numpy as np
 
 _KEY = 624  # words of the generator's key
@@ -36,7 +38,7 @@ class RandomStream:
         self._start()
 
     def _start(self):
-        self._origin = self._legacy.get_state()
+        self._origin: Any = self._legacy.get_state()
         self._passed = 0  # words between the origin and the buffer
         self._words = np.empty(0, np.uint64)
         self._position = 0  # next word of the buffer; skip() may leave it beyond the end
@@ -98,7 +100,7 @@ class RandomStream:
         _, key, pos, *_ = self._state_after(self._passed + self._position)
         return {"key": np.array(key, np.uint32), "pos": int(pos)}
 
-    def _state_after(self, words: int) -> tuple:
+    def _state_after(self, words: int) -> Any:
         """`RandomState.get_state()`, so many words after the origin."""
         generator = np.random.MT19937(0)
         legacy = np.random.RandomState(generator)
@@ -117,5 +119,5 @@ class RandomStream:
             raise ValueError(f"state['key'] must have shape ({_KEY},), got {key.shape}")
         if not 0 <= pos <= _KEY:
             raise ValueError(f"state['pos'] must be in 0 ... {_KEY}, got {pos}")
-        self._legacy.set_state(("MT19937", key, pos))
+        self._legacy.set_state(("MT19937", key, pos, 0, 0.0))
         self._start()

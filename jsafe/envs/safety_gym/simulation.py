@@ -245,7 +245,7 @@ class _Episode:
     def xy(self, group: str, index: int = 0) -> np.ndarray:
         return self._simulation.scene.pos[group][self._i, index, :2].copy()
 
-    def move(self, group: str, xy: Sequence[float], index: int = 0) -> None:
+    def move(self, group: str, xy: Sequence[float] | np.ndarray, index: int = 0) -> None:
         self._simulation.scene.pos[group][self._i, index, :2] = xy
 
     def resample(self, group: str, index: int = 0) -> bool:

@@ -46,6 +46,9 @@ class Toy:
       fresh_draws, step_draws: Uniform numbers that an episode's start and a step take.
     """
 
+    _streams: np.ndarray
+    _counters: np.ndarray
+
     def __init__(
         self, spec: Spec, num_envs: int, seed: int, state: dict[str, np.ndarray], fresh_draws: int, step_draws: int
     ):
@@ -138,6 +141,9 @@ class Toy:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned, bit for bit; ValueError, and no change, if it does not fit."""
+        count = np.shape(state.get("elapsed", ()))
+        if count != (self.num_envs,):
+            raise ValueError(f"state is of {count} environments, this one has {self.num_envs}")
         wanted = self.state_dict()
         checks.fits("state", {k: v for k, v in state.items() if k != "running"},
                     {k: np.shape(v) for k, v in wanted.items() if k != "running"})  # fmt: skip
@@ -157,7 +163,7 @@ class Toy:
     def _checked(self, actions: Any) -> np.ndarray:
         if isinstance(self.spec.action, Discrete):
             return checks.choices(actions, self.num_envs, self.spec.action.n)
-        array = checks.actions(actions, self.num_envs, self.spec.action.width)
+        array = checks.actions(actions, self.num_envs, self.spec.act_dim)
         return np.clip(array, self.spec.action_low, self.spec.action_high)
 
     def _seed(self, seed: int | Sequence[int]) -> None:

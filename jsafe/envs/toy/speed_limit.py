@@ -66,7 +66,8 @@ class ToyEnv(Toy):
         action_scale: float = 1.0,
     ):
         for name, value in (("num_envs", num_envs), ("act_dim", act_dim), ("num_costs", num_costs)):
-            checks.integer(name, value)
+            if checks.integer(name, value, 0) < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
         if num_costs > act_dim:
             raise ValueError(f"num_costs must be at most act_dim = {act_dim}, got {num_costs}")
         if horizon < 1 + delay:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class VelocityEnv:
             obs_slices=dict(zip(sim.parts, zip([0, *stops], stops))),
             dt=sim.dt,
         )
-        self._painter = None
+        self._painter: Any = None
         self._started = self._closed = False
         self._seed(checks.integer("seed", seed, 0, 2**32 - self.num_envs))
 

@@ -5,16 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import racing_recordings as recordings
-from jsafe.collect.collector import make_collector
 
 import jsafe
-from jsafe.envs.device import HostedEnv, hosted, racing, vectorise
+from jsafe.data import make_collector
+from jsafe.envs.device import HostedEnv, hosted, racing
 from jsafe.envs.device.racing import car, contacts, observe, picture, track, world
 from jsafe.envs.device.racing.pool import TILES, pack, pool, road
+from jsafe.spaces import Box, Tree
 
 LANE = 10 / 3
 EPISODES = recordings.load()
-SMALL = {"tracks": 4, "horizon": 5}
+SMALL = {"tracks": 8, "horizon": 250}
 
 
 @pytest.fixture(scope="module")
@@ -298,9 +299,9 @@ def test_states_keep_their_types(small):
 
 def test_pixels():
     env = racing.make("SafeRacing-v0", **SMALL)
-    assert env.spec.obs_dim is None
-    assert env.spec.obs["picture"] == jax.ShapeDtypeStruct((96, 96, 1), jnp.uint8)
-    assert env.spec.obs["car"] == jax.ShapeDtypeStruct((11,), jnp.float32)
+    assert env.spec.obs == Tree({"picture": Box((96, 96, 1), 0, 255, "uint8"), "car": Box(11)})
+    shapes = jax.tree.map(lambda x: (x.shape, str(x.dtype)), jax.eval_shape(env.reset, jax.random.key(0))[1])
+    assert shapes == {"picture": ((96, 96, 1), "uint8"), "car": ((11,), "float32")}
     state, obs = jax.jit(env.reset)(jax.random.key(0))
     np.testing.assert_array_equal(obs["car"][:8], [0] * 4 + [float(state.car.joint[0])] * 4)
     grey = dict(zip(picture.palette(grey=True).tolist(), range(8)))
@@ -396,62 +397,33 @@ def test_obstacles_in_the_flat_observation(round_road):
     np.testing.assert_allclose(shown, expected, atol=1e-5)
 
 
-def test_a_simple_driver_stays_on_the_road():
+def test_a_simple_driver_stays_on_the_road(small):
     """Steering towards the point five tiles ahead of it, at 15 m/s, from the observation alone."""
-    env = racing.make("SafeRacing-state-v0", tracks=8)
-    spans, at = env.spec.obs_slices, list(observe.AHEAD).index(5)
+    env = hosted(small, num_envs=3, seed=1)
+    spans, at = env.spec.obs_slices, 2 * list(observe.AHEAD).index(5)
 
-    def drive(carry, _):
-        state, obs = carry
-        right, before = obs[spans["points"][0] + 2 * at], obs[spans["points"][0] + 2 * at + 1]
-        speed = 30 * obs[spans["car"][0] + 8]
-        action = jnp.stack([jnp.arctan2(right, before), jnp.where(speed < 15, -0.5, -1.0), -1.0])
-        state, out = env.step(state, action, jax.random.key(0))
-        return (state, out.obs), (out.reward, out.cost[0], state)
+    def part(obs, name):
+        return obs[:, slice(*spans[name])]
 
-    def episodes(keys):
-        starts, obs = jax.vmap(env.reset)(keys)
-        return starts, *jax.vmap(lambda *start: jax.lax.scan(drive, start, None, 400)[1])(starts, obs)
-
-    starts, reward, cost, states = jax.jit(episodes)(keys(6))
-    assert cost.sum() == 0
-    assert reward.sum(1).min() > 80  # 5.5 s at 15 m/s are 24 tiles, 66 or more of 1000
-    # The followed point is the nearest of all, and visits add up.
-    last = jax.tree.map(lambda leaf: np.asarray(leaf)[:, -1], states)
-    roads = pool(8)
-    points = roads.points[last.road][:, :, :2]
-    away = np.hypot(points[..., 0] - last.car.x[:, None], points[..., 1] - last.car.y[:, None])
-    np.testing.assert_array_equal(away.argmin(1), last.nearest)
-    counts = roads.count[last.road]
-    bits = np.unpackbits(last.visited.view(np.uint8), axis=1).sum(1)
-    np.testing.assert_array_equal(bits, counts - last.left)
-    np.testing.assert_allclose(reward.sum(1), 1000 / counts * (np.asarray(starts.left) - last.left), rtol=1e-4)
-
-
-def test_episodes_follow_one_another(small):
-    """`vectorise`: the end's own observation, then the next start; no environment depends on another."""
-    batch = vectorise(small)
-    reset, step = jax.jit(batch.reset), jax.jit(batch.step)
-    actions = np.random.default_rng(0).uniform(-1, 1, (7, 3, 3)).astype(np.float32)
-
-    def play(order):
-        state, obs = reset(keys(3)[order])
-        out = []
-        for t in range(7):
-            state, result = step(state, actions[t, order], keys(3, 1 + t)[order])
-            out.append(result)
-        return obs, state, out
-
-    order = np.array([2, 0, 1])
-    first, state, out = play(np.arange(3))
-    np.testing.assert_array_equal(state.steps, 2)
-    for t, result in enumerate(out):
-        np.testing.assert_array_equal(result.truncated, [t == 4] * 3)
-        same = (np.asarray(result.obs) == np.asarray(result.final_obs)).all(1)
-        np.testing.assert_array_equal(same, [t != 4] * 3)
-    assert (np.asarray(out[4].obs)[:, :4] == 0).all()  # wheels at rest
-    assert (np.asarray(out[4].obs) != np.asarray(first)).any(1).all()
-    jax.tree.map(lambda a, b: np.testing.assert_array_equal(np.asarray(a)[order], b), (first, state, out), play(order))
+    first = obs = env.reset()
+    rewards = costs = 0
+    for t in range(250):
+        right, before = part(obs, "points")[:, at : at + 2].T
+        gas = np.where(30 * part(obs, "car")[:, 8] < 15, -0.5, -1.0)
+        out = env.step(np.stack([np.arctan2(right, before), gas, np.full(3, -1.0)], axis=1))
+        obs, rewards, costs = out.obs, rewards + out.reward, costs + out.cost.sum()
+        np.testing.assert_array_equal(out.truncated, [t == 249] * 3)
+        np.testing.assert_array_equal((out.obs == out.final_obs).all(1), [t != 249] * 3)
+        points = part(out.final_obs, "points").reshape(3, -1, 2)
+        distances = np.hypot(points[..., 0], points[..., 1])
+        assert (distances[:, list(observe.AHEAD).index(0)] == distances.min(1)).all()
+    assert costs == 0
+    assert rewards.min() > 40  # 15 m/s from a standing start are more than 50 m, 14 tiles of 236 to 363
+    visited = part(first, "car")[:, 10] - part(out.final_obs, "car")[:, 10]
+    np.testing.assert_allclose(rewards, 1000 * visited, rtol=1e-4)
+    # The next episode: wheels at rest, another place.
+    assert (part(obs, "car")[:, :4] == 0).all()
+    assert (obs != first).any(1).all()
 
 
 def test_hosted(small):
@@ -461,25 +433,23 @@ def test_hosted(small):
         env.step(np.zeros((3, 3)))
     first = env.reset()
     assert first.shape == (3, env.spec.obs_dim)
-    rng = np.random.default_rng(0)
-    actions = rng.uniform(-1, 1, (12, 3, 3))
-    outs = [env.step(a) for a in actions[:6]]  # beyond the horizon of 5
-    assert outs[4].truncated.all()
-    assert not outs[5].truncated.any()
+    actions = np.random.default_rng(0).uniform(-1, 1, (255, 3, 3))
+    outs = [env.step(a) for a in actions[:245]]
     outs[0].obs[:] = 0  # belongs to the caller
     saved = env.state_dict()
-    rest = [env.step(a) for a in actions[6:]]
+    rest = [env.step(a) for a in actions[245:]]  # beyond the end of the episode
     other = hosted(small, num_envs=3)
     other.load_state_dict(saved)
-    for a, want in zip(actions[6:], rest):
-        got = other.step(a)
-        jax.tree.map(np.testing.assert_array_equal, got, want)
+    for a, want in zip(actions[245:], rest):
+        jax.tree.map(np.testing.assert_array_equal, other.step(a), want)
     obs = other.reset(mask=np.array([True, False, False]))
     np.testing.assert_array_equal(obs[1:], rest[-1].obs[1:])
     assert (obs[0] != rest[-1].obs[0]).any()
-    # Environment i of seed s is environment 0 of seed s + i.
+    # Environment i of seed s is environment 0 of seed s + i, its later episodes too.
     np.testing.assert_array_equal(other.reset(seed=6)[:2], first[1:])
-    np.testing.assert_array_equal(other.step(np.roll(actions[0], -1, axis=0)).final_obs[:2], outs[0].final_obs[1:])
+    moved = [other.step(np.roll(a, -1, axis=0)) for a in actions]
+    for got, want in zip(moved, [*outs, *rest]):
+        np.testing.assert_array_equal(got.final_obs[:2], want.final_obs[1:])
     assert env.render(1, width=30, height=20).shape == (20, 30, 3)
     for bad in (np.zeros((2, 3)), np.full((3, 3), np.nan)):
         with pytest.raises(ValueError, match="actions"):
@@ -493,9 +463,9 @@ def test_hosted(small):
 
 
 def test_a_host_collector_takes_it(small):
-    learner = jsafe.make("ppo", jsafe.EnvSpec(small.spec.obs_dim, 3), num_envs=3, steps_per_epoch=36, hidden=(4,))
+    learner = jsafe.make("ppo", jsafe.EnvSpec(small.spec.obs_dim, 3), num_envs=3, steps_per_epoch=780, hidden=(4,))
     collector = make_collector(hosted(small, 3), learner, seed=0)
     batch = collector.collect(learner.policy(learner.init(jax.random.key(0))), jax.random.key(1))
-    assert batch.obs.shape == (12, 3, small.spec.obs_dim)
-    np.testing.assert_array_equal(batch.truncated[:, 0], (np.arange(12) + 1) % 5 == 0)
-    assert batch.episodes.count == 6
+    assert batch.steps.obs.shape == (260, 3, small.spec.obs_dim)
+    np.testing.assert_array_equal(batch.steps.truncated[:, 0], np.arange(260) == 249)
+    assert batch.measured.episodes.count == 3

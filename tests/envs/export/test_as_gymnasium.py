@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+import warnings
 
 import gymnasium
 import numpy as np
@@ -156,7 +157,10 @@ def test_gymnasiums_wrappers_work_on_the_next_step_mode():
 
 def test_gymnasium_makes_them_by_name():
     register_all()
-    register_all()
+    with gymnasium.envs.registration.namespace("jsafe"), warnings.catch_warnings():  # as from its table of plugins
+        warnings.simplefilter("error")
+        gymnasium.registry.pop("jsafe/SafetyPointGoal1-v0")
+        register_all()
     env = gymnasium.make("jsafe/SafetyPointGoal1-v0", costs="separate")
     np.testing.assert_array_equal(env.reset(seed=2)[0], jsafe.envs.make("SafetyPointGoal1-v0", seed=2).reset()[0])
     many = gymnasium.make_vec("jsafe/Toy-Grid-v0", num_envs=3, autoreset="disabled")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import jsafe.envs
 from jsafe.envs import Lidar, Part, Robot, Task, place
+from jsafe.envs.safety_gym.tasks import Button, Goal, Push
 
 IDS = ["SafetyPointGoal2-v0", "SafetyCarPush1-v0", "SafetyPointButton1-v0"]
 
@@ -109,6 +110,33 @@ def test_waking_objects_go_on_bit_for_bit():
         touched |= not (env.physics.data[0].tree_asleep >= 0).any()
     assert touched
     assert equal(env.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("name", ["SafetyPointGoal2-v0", "SafetyDoggoGoal2-v0"])
+def test_sleepers_are_restored_wherever_they_lie(name):
+    """Where the robot stands in the model, where its limbs are at joint angles of zero, side by side, and elsewhere."""
+    env, other = (jsafe.envs.make(name, num_envs=1, seed=seed) for seed in (3, 9))
+    env.reset()
+    other.reset()
+    joints = env.get_state(0)["joints"]
+    places = [(0.0, 0.0), (0.2, 0.0), (0.0, -0.201), (-0.5, 0.5), (-0.5, 0.7005)]
+    for i, xy in enumerate(places):
+        qpos, qvel, warm = joints[f"vase{i}"]
+        joints[f"vase{i}"] = (np.array([*xy, qpos[2], 1.0, 0, 0, 0]), 0 * qvel, 0 * warm)
+    start = {"x": 1.7, "y": 1.7} if "x" in joints else {}
+    joints |= {joint: (np.array([value]), np.zeros(1), np.zeros(1)) for joint, value in start.items()}
+    if not start:
+        qpos, qvel, warm = joints["agent"]
+        joints["agent"] = (np.array([1.7, 1.7, *qpos[2:]]), qvel, warm)
+    env.set_state(0, {"joints": joints})
+    for _ in range(40):
+        env.step(np.zeros((1, env.spec.act_dim)))
+    saved = env.state_dict()
+    assert (saved["physics"]["asleep"] >= 0).sum() >= 8
+    other.load_state_dict(saved)
+    assert equal(other.state_dict(), saved)
+    for a in actions(env, 20):
+        assert same(env.step(a), other.step(a))
 
 
 @pytest.mark.parametrize("name", [*IDS, "SafetyCarButton2-v0"])
@@ -467,3 +495,82 @@ def test_objects_can_be_renamed():
     parcel = place("goal", group="parcel", body="parcel")
     assert (parcel.group, parcel.lidar_key, parcel.names) == ("parcel", "parcel_lidar", ("parcel",))
     assert parcel.shape == place("goal").shape
+
+
+@pytest.mark.parametrize(("stock", "level"), [(Goal, 1), (Button, 1), (Push, 1)])
+def test_costs_follow_the_size_of_hazards(stock, level):
+    class Wide(stock):
+        def __init__(self, robot, level):
+            super().__init__(robot, level)
+            wide = place("hazards", count=self.kind("hazards").count, size=0.7, keepout=0.18)
+            self.objects = tuple(wide if kind.group == "hazards" else kind for kind in self.objects)
+
+    name = f"Wide{stock.__name__}-v0"
+    if name not in jsafe.envs.list_ids():
+        jsafe.envs.register(name, Wide, "Point", level=level)
+    env = jsafe.envs.make(name, costs="separate")
+    env.reset(seed=1)
+    flat = np.array([1.0, 0, 0, 0])
+    for distance, cost in ((0.65, 1.0), (0.75, 0.0)):
+        x, y, _ = env.simulation.scene.agent_pos[0]
+        count = env.task.kind("hazards").count
+        away = {f"hazard{i}": (np.array([x + 50, y, 0.02]), flat) for i in range(1, count)}
+        env.set_state(0, {"bodies": away | {"hazard0": (np.array([x + distance, y, 0.02]), flat)}})
+        assert env.step(np.zeros((1, 2))).info["cost_hazards"][0] == cost
+
+
+def test_goals_are_reached_at_their_size():
+    class Far(Goal):
+        def __init__(self, robot, level):
+            super().__init__(robot, level)
+            self.objects = (place("goal", size=0.6), *self.objects[1:])
+
+    if "Far-v0" not in jsafe.envs.list_ids():
+        jsafe.envs.register("Far-v0", Far, "Point", level=0)
+    env = jsafe.envs.make("Far-v0", num_envs=2)
+    env.reset()
+    for i, distance in enumerate((0.55, 0.65)):
+        x, y, _ = env.simulation.scene.agent_pos[i]
+        env.set_state(i, {"bodies": {"goal": (np.array([x + distance, y, 0.16]), np.array([1.0, 0, 0, 0]))}})
+    assert env.step(np.zeros((2, 2))).info["success"].tolist() == [True, False]
+
+
+def test_one_number_as_a_size():
+    for group, size, z in (("hazards", (0.7, 0.01), 0.02), ("buttons", (0.7,), 0.7), ("push_box", (0.7, 0.2), 0.2),
+                           ("vases", (0.7, 0.7, 0.7), 0.7 - 4e-5)):  # fmt: skip
+        kind = place(group, size=0.7)
+        assert kind.size == size
+        assert kind.z == pytest.approx(z)
+    assert place("vases", size=0.7, z=0.2).z == 0.2
+    for size in (-1.0, 0, np.nan, "wide", (0.1, -0.1), [0.1, np.inf]):
+        with pytest.raises(ValueError, match=r"Objects\.size"):
+            place("hazards", size=size)
+    with pytest.raises(ValueError, match="sigwalls needs three numbers"):
+        place("sigwalls", size=0.7)
+
+
+def test_natural_lidars_see_what_they_sense():
+    class Seeing(Goal):
+        def __init__(self, robot, level, height):
+            super().__init__(robot, level)
+            self.lidar = Lidar("natural", bins=32, height=height)
+
+    if "Seeing-v0" not in jsafe.envs.list_ids():
+        jsafe.envs.register("Seeing-v0", Seeing, "Point", level=2)
+    with pytest.raises(ValueError, match=r"lidar.height must be between .* 0.2 m, or the rays never meet 'vases'"):
+        jsafe.envs.make("Seeing-v0", height=0.3)
+    env = jsafe.envs.make("Seeing-v0", height=0.1)
+    env.reset()
+    joints = env.get_state(0)["joints"]
+    for i in range(10):
+        qpos, qvel, warm = joints[f"vase{i}"]
+        xy = (1.0, 0.0) if i == 0 else (30.0 + i, 0.0)
+        joints[f"vase{i}"] = (np.array([*xy, qpos[2], 1.0, 0, 0, 0]), qvel, warm)
+    joints |= {joint: (np.zeros(1), np.zeros(1), np.zeros(1)) for joint in "xyz"}
+    env.set_state(0, {"joints": joints})
+    seen = env.observe()[0, slice(*env.spec.obs_slices["vases_lidar"])]
+    assert seen[0] == pytest.approx(np.exp(-0.9), abs=1e-3)  # its face is 0.9 m ahead
+    assert seen[8] == 0
+    for options in ({"height": -1.0}, {"height": np.nan}, {"bins": 0}, {"max_dist": 0}):
+        with pytest.raises(ValueError, match=f"Lidar.{next(iter(options))}"):
+            Lidar("natural", **options)

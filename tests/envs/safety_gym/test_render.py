@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -165,6 +166,23 @@ def test_the_same_state_looks_the_same(point):
     point.render(1, width=640, height=500)
     np.testing.assert_array_equal(point.render(0, width=64, height=64), first)
     assert (point.render(1, width=64, height=64) != first).any()
+
+
+@needs_gl
+def test_another_thread_is_told_that_it_cannot_draw(point):
+    first, errors = point.render(0, width=32, height=32), []
+
+    def draw():
+        try:
+            point.render(0, width=32, height=32)
+        except gl.RenderError as error:
+            errors.append(str(error))
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    thread.join()
+    assert errors == ["an environment is drawn by one thread: the one that asked for its first picture"]
+    np.testing.assert_array_equal(point.render(0, width=32, height=32), first)
 
 
 @needs_gl

@@ -48,7 +48,7 @@ def _polygon(points: np.ndarray) -> tuple[float, np.ndarray, float]:
 
 _parts = [_polygon(points) for points in HULL]
 HULL_MASS = float(sum(area for area, _, _ in _parts))
-HULL_CENTRE = sum(area * centroid for area, centroid, _ in _parts) / HULL_MASS
+HULL_CENTRE = sum((area * centroid for area, centroid, _ in _parts), np.zeros(2)) / HULL_MASS
 """Centre of mass in the hull's frame."""
 HULL_INERTIA = float(sum(moment for _, _, moment in _parts) - HULL_MASS * (HULL_CENTRE**2).sum())
 """About the centre of mass."""
@@ -201,7 +201,7 @@ def drive(car: Car, steer: jax.Array, gas: jax.Array, brake: jax.Array, on_road:
 def _arms(angle: jax.Array) -> tuple[jax.Array, jax.Array]:
     """From the hull's centre of mass to the wheel hubs `[4]`, in the world's directions."""
     c, s = jnp.cos(angle), jnp.sin(angle)
-    x, y = np.float32(_ARMS).T
+    x, y = _ARMS.astype(np.float32).T
     return c * x - s * y, s * x + c * y
 
 

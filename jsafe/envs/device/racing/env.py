@@ -10,51 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe.envs import checks
-from jsafe.envs.device.api import DeviceEnv, DeviceSpec, Step
+from jsafe.envs.api import Spec, Step
+from jsafe.envs.device.api import DeviceEnv
+from jsafe.envs.device.catalogue import ALIASES, IDS, Task
 from jsafe.envs.device.racing import observe, picture, world
 from jsafe.envs.device.racing.car import DT
 from jsafe.envs.device.racing.pool import Pool, pool
-
-HORIZON = 1000
-OBSERVATIONS = ("pixels", "state")
-
-
-@dataclasses.dataclass(frozen=True)
-class Task:
-    """Options of a racing task.
-
-    Attributes:
-      obstacle_ratio: Obstacles per tile. Without any, leaving the road costs; with some, hitting them does.
-      observation: `"pixels"` (a grey picture and the car's vector) or `"state"` (a flat vector).
-      tracks: Number of roads that episodes draw from.
-      track_seed: Seed of the roads.
-      horizon: Steps after which an episode is truncated.
-    """
-
-    obstacle_ratio: float = 0.0
-    observation: str = "pixels"
-    tracks: int = 512
-    track_seed: int = 0
-    horizon: int = HORIZON
-
-    def __post_init__(self):
-        checks.integer("tracks", self.tracks)
-        checks.integer("track_seed", self.track_seed, 0)
-        checks.integer("horizon", self.horizon)
-        checks.one_of("observation", self.observation, OBSERVATIONS)
-        if not 0 <= self.obstacle_ratio <= 1:
-            raise ValueError(f"obstacle_ratio must be in [0, 1], got {self.obstacle_ratio!r}")
-
-
-IDS: dict[str, Task] = {
-    "SafeRacing-v0": Task(),
-    "SafeRacingObstacle-v0": Task(obstacle_ratio=0.1),
-    "SafeRacing-state-v0": Task(observation="state"),
-    "SafeRacingObstacle-state-v0": Task(obstacle_ratio=0.1, observation="state"),
-}
-"""The tasks by id."""
-ALIASES = {"SafeCarRacing0-v0": "SafeRacing-v0", "SafeCarRacing1-v0": "SafeRacingObstacle-v0"}
-"""The authors' names of them."""
+from jsafe.spaces import Box, Tree
 
 
 def make(id: str, **options) -> DeviceEnv:
@@ -88,7 +50,7 @@ def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> Dev
     terminates, a success, when all have been. A cost of 1 is due in a step in which the last wheel leaves the road
     (without obstacles), or in which a wheel touches an obstacle that none touched in the step before (with them).
 
-    The roads are constants of the compiled program (16 MB for 512 of them);
+    The roads are constants of the compiled program (23 MB for 512 of them);
     `jax.config.update("jax_use_simplified_jaxpr_constants", True)` makes them arguments instead.
 
     Args:
@@ -136,17 +98,16 @@ def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> Dev
 
     slices = observe.flat_slices(bool(task.obstacle_ratio)) if task.observation == "state" else {}
     shape = jax.eval_shape(reset, jax.random.key(0))[1]
-    spec = DeviceSpec(
+    flat = Box(shape.shape) if task.observation == "state" else None
+    pictures = Tree({"picture": Box((observe.SIZE, observe.SIZE, 1), 0, 255, "uint8"), "car": Box(11)})
+    spec = Spec(
         id=id,
-        obs_dim=shape.shape[0] if task.observation == "state" else None,
-        act_dim=3,
+        obs=flat or pictures,
+        action=Box(3, -1.0, 1.0),
         num_costs=1,
         horizon=task.horizon,
-        action_low=(-1.0,) * 3,
-        action_high=(1.0,) * 3,
         cost_names=(name,),
         obs_slices=slices,
         dt=DT,
-        obs=shape,
     )
     return DeviceEnv(spec, reset, step, paint)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jsafe.envs.device.racing.car import HULL, WHEEL_HALF, WHEELS
 from jsafe.envs.device.racing.pool import FAR
+
+_Array = jax.Array | np.ndarray
 
 GRASS, LIGHT, ROAD, OBSTACLE, WHEEL, PATCH, BODY, OUTSIDE = range(8)
 COLOURS = np.array([
@@ -72,7 +72,8 @@ def draw(
         across, ahead = corners[..., 0], corners[..., 1]
         return _spans(cos * across + sin * ahead, cos * ahead - sin * across, height, width)
 
-    body = [_spans(*np.float32(points).T[:, None], height, width) for points in HULL]
+    hull = [points.astype(np.float32).T[:, None] for points in HULL]
+    body = [_spans(across, ahead, height, width) for across, ahead in hull]
     layers = [
         (ROAD, shown(tiles, VISIBLE)),
         (WHEEL, _spans(*_on_wheels(joint, *_boxes()), height, width)),
@@ -101,7 +102,7 @@ def _ground(x: jax.Array, y: jax.Array, cos: jax.Array, sin: jax.Array, height: 
     return jnp.where(outside, jnp.uint8(OUTSIDE), surface)
 
 
-def _spans(across: jax.Array, ahead: jax.Array, height: int, width: int) -> jax.Array:
+def _spans(across: _Array, ahead: _Array, height: int, width: int) -> jax.Array:
     """Pixels inside of any of K convex polygons.
 
     A row cuts a convex polygon in one interval, which becomes bits of words of 32 columns; the polygons' words are
@@ -144,7 +145,7 @@ def _low_bits(count: jax.Array) -> jax.Array:
 def _boxes() -> tuple[np.ndarray, np.ndarray]:
     half_x, half_y = WHEEL_HALF
     across, along = [-half_x, half_x, half_x, -half_x], [half_y, half_y, -half_y, -half_y]
-    return np.tile(np.float32(across), (4, 1)), np.tile(np.float32(along), (4, 1))
+    return np.tile(np.array(across, np.float32), (4, 1)), np.tile(np.array(along, np.float32), (4, 1))
 
 
 def _patches(phase: jax.Array) -> tuple[np.ndarray, jax.Array]:
@@ -160,8 +161,8 @@ def _patches(phase: jax.Array) -> tuple[np.ndarray, jax.Array]:
     return _boxes()[0], jnp.stack([first, first, second, second], axis=1)
 
 
-def _on_wheels(joint: jax.Array, across: jax.Array, along: jax.Array) -> Sequence[jax.Array]:
+def _on_wheels(joint: jax.Array, across: _Array, along: _Array) -> tuple[_Array, _Array]:
     """Corners `[4, C]` in the wheels' frames, in the hull's frame."""
     c, s = jnp.cos(joint)[:, None], jnp.sin(joint)[:, None]
-    hub_x, hub_y = np.float32(WHEELS[:, :1]), np.float32(WHEELS[:, 1:])
+    hub_x, hub_y = np.split(WHEELS.astype(np.float32), 2, axis=1)
     return hub_x + c * across - s * along, hub_y + s * across + c * along

@@ -34,7 +34,7 @@ class Pool(NamedTuple):
       near: int16 `[T, S, K]` tiles within reach of a car whose centre of mass is in such a cell; padded by 383.
     """
 
-    count: np.ndarray
+    count: np.ndarray  # type: ignore[assignment]
     tiles: np.ndarray
     points: np.ndarray
     slot: np.ndarray

@@ -90,7 +90,8 @@ def enter(
       x, y, angle: Where the car is built; see `spawn.place`.
     """
     turned = jnp.full(4, angle, jnp.float32)
-    built = Wheels(*np.float32(WHEELS).T, jnp.cos(turned), jnp.sin(turned))
+    hub_x, hub_y = map(jnp.asarray, WHEELS.astype(np.float32).T)
+    built = Wheels(hub_x, hub_y, jnp.cos(turned), jnp.sin(turned))
     ids, on_tile, on_obstacle = _contacts(roads, road, obstacles, built, x, y)
     touched = on_tile.any(0)
     return World(

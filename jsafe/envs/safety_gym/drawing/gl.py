@@ -82,7 +82,7 @@ def _egl_starts() -> bool:
     return False
 
 
-def open_context(model: mujoco.MjModel | None = None) -> tuple[Any, mujoco.MjrContext | None]:
+def open_context(model: mujoco.MjModel | None = None) -> tuple[Any, Any]:
     """A fresh GL context, current on this thread, and MuJoCo's in it."""
     name = platform()
     try:

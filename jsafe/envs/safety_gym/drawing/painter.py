@@ -48,8 +48,8 @@ class Shape:
 
     kind: str
     size: Sequence[float]
-    pos: Sequence[float]
-    rgba: Sequence[float]
+    pos: Sequence[float] | np.ndarray
+    rgba: Sequence[float] | np.ndarray
     rot: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(3))
 
 

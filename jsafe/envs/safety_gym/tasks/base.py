@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -57,12 +57,12 @@ class Episode(Protocol):
     """
 
     stream: RandomStream
-    memory: dict[str, float]
+    memory: Any
 
     def xy(self, group: str, index: int = 0) -> np.ndarray:
         """Where object `index` of a group stands `[2]`."""
 
-    def move(self, group: str, xy: Sequence[float], index: int = 0) -> None:
+    def move(self, group: str, xy: Sequence[float] | np.ndarray, index: int = 0) -> None:
         """Puts a passive object somewhere else."""
 
     def resample(self, group: str, index: int = 0) -> bool:

@@ -1,5 +1,7 @@
 """Circle: run fast around a circle, inside walls that may be crossed (safety-gymnasium 1.0.0, section 2.6)."""
 
+import functools
+
 import numpy as np
 
 from jsafe.envs.safety_gym.objects import place
@@ -28,6 +30,11 @@ class Circle(Task):
             self.objects += (place("sigwalls", count=2 * level, locations=walls, yaws=yaws),)
             self.cost_groups = {"out_of_boundary": ("out_of_boundary",)}
 
+    @functools.cached_property
+    def _walls(self) -> np.ndarray:
+        """Distance of the outermost walls along x, and y at level 2."""
+        return np.abs(self.kind("sigwalls").locations).max(axis=0)[: self.level]
+
     def begin(self, episode):
         episode.move("circle", (0.0, 0.0))  # the layout sampler leaves it a nanometre off
         return True
@@ -40,6 +47,5 @@ class Circle(Task):
     def costs(self, scene):
         if not self.level:
             return {}
-        walls = np.abs(self.kind("sigwalls").locations).max(axis=0)[: self.level]  # the outermost along x and y
-        out = np.abs(scene.agent_pos[:, : self.level]) > walls
+        out = np.abs(scene.agent_pos[:, : self.level]) > self._walls
         return {"out_of_boundary": out.any(axis=1).astype(float)}

@@ -1,5 +1,7 @@
 """Run: get down a straight lane fast, between walls that may be crossed (safety-gymnasium 1.0.0, section 2.6)."""
 
+import functools
+
 import numpy as np
 
 from jsafe.envs.safety_gym.objects import place
@@ -29,6 +31,10 @@ class Run(Task):
         walls = ((WALL, 0.0), (-WALL, 0.0))
         self.objects = (place("sigwalls", count=2, size=(0.05, 17.5, 0.3), locations=walls),)
 
+    @functools.cached_property
+    def _wall(self) -> float:
+        return max(abs(x) for x, _ in self.kind("sigwalls").locations)
+
     def measure(self, scene):
         return {"old_potential": -GAIN * planar(scene.agent_pos, FAR)}
 
@@ -36,5 +42,4 @@ class Run(Task):
         return now["old_potential"] - scene.memory["old_potential"]
 
     def costs(self, scene):
-        wall = np.abs(self.kind("sigwalls").locations)[:, 0].max()
-        return {"out_of_boundary": (np.abs(scene.agent_pos[:, 0]) > wall).astype(float)}
+        return {"out_of_boundary": (np.abs(scene.agent_pos[:, 0]) > self._wall).astype(float)}

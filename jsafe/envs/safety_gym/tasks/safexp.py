@@ -23,6 +23,7 @@ authors' published fork.
 """
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ from jsafe.envs.safety_gym.tasks.push import Push
 HALF = 0.2
 """Half height of what the rays are to meet, m."""
 
-_CHANGES = {
+_CHANGES: dict[str, dict[str, Any]] = {
     "hazards": {"size": (0.2, HALF), "z": HALF + 0.01, "keepout": 0.18},
     "vases": {"size": (0.1, 0.1, HALF), "z": HALF - 4e-5, "keepout": 0.1},
     "pillars": {"keepout": 0.2},
@@ -59,9 +60,9 @@ class Safexp(Task):
     goal_keepout = 0.4
 
     def __init__(self, robot, level: int):
-        super().__init__(robot, level)
+        super().__init__(robot, level)  # type: ignore[call-arg]  # the stock task, which comes next
         box = robot.push_box
-        changes = _CHANGES | {
+        changes: dict[str, dict[str, Any]] = _CHANGES | {
             "goal": {"size": (self.goal_radius, HALF), "z": HALF + 0.01, "keepout": self.goal_keepout},
             "push_box": {
                 "size": (box.get("size", (0.1,))[0], HALF),

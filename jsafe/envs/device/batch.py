@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,19 +27,25 @@ def vectorise(env: DeviceEnv) -> DeviceEnv:
       the episode. The spec is that of one environment.
     """
 
-    def step(state: Any, actions: jax.Array, keys: jax.Array) -> tuple[Any, Step]:
-        state, result = jax.vmap(env.step)(state, actions, keys)
+    paint = None if env.paint is None else jax.vmap(env.paint, in_axes=(0, None, None))
+    return DeviceEnv(env.spec, jax.vmap(env.reset), autoreset(env.reset, env.step), paint)
+
+
+def autoreset(reset: Callable, step: Callable) -> Callable:
+    """The batched step of `vectorise`, of one episode's `reset` and `step`."""
+
+    def batched(state: Any, actions: jax.Array, keys: jax.Array) -> tuple[Any, Step]:
+        state, result = jax.vmap(step)(state, actions, keys)
         ended = result.terminated | result.truncated
 
         def restart(state, obs):
-            fresh = jax.vmap(lambda key: env.reset(jax.random.fold_in(key, 1)))(keys)
+            fresh = jax.vmap(lambda key: reset(jax.random.fold_in(key, 1)))(keys)
             return select(ended, fresh, (state, obs))
 
         state, obs = jax.lax.cond(ended.any(), restart, lambda *same: same, state, result.obs)
         return state, result._replace(obs=obs)
 
-    paint = None if env.paint is None else jax.vmap(env.paint, in_axes=(0, None, None))
-    return DeviceEnv(env.spec, jax.vmap(env.reset), step, paint)
+    return batched
 
 
 def select(mask: jax.Array, then: Any, other: Any) -> Any:

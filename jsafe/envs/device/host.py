@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe.envs import checks
-from jsafe.envs.device.api import DeviceEnv, Step
-from jsafe.envs.device.vectorise import select, vectorise
+from jsafe.envs.api import Step
+from jsafe.envs.device.api import DeviceEnv
+from jsafe.envs.device.batch import autoreset, select
 
 
 class _Programs(NamedTuple):
@@ -27,19 +28,19 @@ class _Programs(NamedTuple):
 @functools.lru_cache(maxsize=8)
 def _programs(reset: Callable, step: Callable, paint: Callable | None) -> _Programs:
     """Compiled once for all batches of an environment."""
-    batch = vectorise(DeviceEnv(None, reset, step))
+    batched_reset, batched_step = jax.vmap(reset), autoreset(reset, step)
 
     def keys(seeds, counts):
         return jax.vmap(lambda seed, count: jax.random.fold_in(jax.random.key(seed), count))(seeds, counts)
 
     def begin(seeds, counts):
-        return batch.reset(keys(seeds, counts))
+        return batched_reset(keys(seeds, counts))
 
     def restart(current, mask, seeds, counts):
         return select(mask, begin(seeds, counts), current)
 
     def advance(state, actions, seeds, counts):
-        return batch.step(state, actions, keys(seeds, counts))
+        return batched_step(state, actions, keys(seeds, counts))
 
     draw = None if paint is None else jax.jit(paint, static_argnums=(1, 2))
     return _Programs(jax.jit(begin), jax.jit(restart), jax.jit(advance), draw)
@@ -53,19 +54,23 @@ class HostedEnv:
       num_envs: N.
     """
 
+    _seeds: np.ndarray
+    _counts: np.ndarray
+
     def __init__(self, env: DeviceEnv, num_envs: int = 1, seed: int = 0):
         self.num_envs = checks.integer("num_envs", num_envs)
         self.spec = env.spec
         self._programs = _programs(env.reset, env.step, env.paint)
-        self._current: tuple[Any, Any] | None = None  # state and observation
+        self._current: Any = None  # state and observation, once there are some
         self._closed = False
         self._seed(seed)
 
-    def reset(self, seed: int | None = None, *, mask: np.ndarray | None = None) -> Any:
+    def reset(self, seed: int | Sequence[int] | None = None, *, mask: np.ndarray | None = None) -> Any:
         """Starts new episodes and returns the observations, every leaf with a leading axis N.
 
         Args:
-          seed: Stream of environment 0; environment i has that of `seed + i`. Without one the streams continue.
+          seed: Stream of environment 0; environment i has that of `seed + i`, or of the i-th of N seeds. Without one
+            the streams continue.
           mask: `[N]` booleans: which environments start anew; the others stay as they are. All by default.
 
         Raises:
@@ -141,9 +146,8 @@ class HostedEnv:
         """Lets go of the state; the environments cannot be used any more."""
         self._current, self._closed = None, True
 
-    def _seed(self, seed: int) -> None:
-        seed = checks.integer("seed", seed, 0, 2**32 - self.num_envs)
-        self._seeds = np.uint32(seed) + np.arange(self.num_envs, dtype=np.uint32)
+    def _seed(self, seed: int | Sequence[int]) -> None:
+        self._seeds = np.array(checks.seeds(seed, self.num_envs), np.uint32)
         self._counts = np.zeros(self.num_envs, np.uint32)
 
     def _usable(self, started: bool = True) -> None:
