@@ -57,7 +57,7 @@ def test_on_policy_learners_keep_their_promises(world, options):
 
 OFF_CASES = [
     ("sac_discrete_lag", EnvSpec(5, Discrete(3)), {}),
-    ("sac_discrete_lag", CHOICES, {"preset": "jsafe", "frame_stack": 2, "updates": 2}),
+    ("sac_discrete_lag", CHOICES, {"preset": "laptop", "frame_stack": 2, "updates": 2}),
     ("sac_lag", SIGHTS, SEEING_OFF),
     ("td3_lag", SIGHTS, {**SEEING_OFF, "updates": 2, "normalize_obs": True, "max_grad_norm": 1.0}),
     ("seditor", EnvSpec(TREE["picture"], 2), {**SEEING_OFF, "frame_stack": 3}),
@@ -217,7 +217,7 @@ TWO_DEVICES = [
     ("cpo", CHOICES, {**SPLIT, "cg_iterations": 3, "cost_limit": 3.0}),
     ("ppo", SIGHTS, {**SPLIT, **SEEING}),
     ("ppo", CHOICES, {**SPLIT, **GRU}),
-    ("off", CHOICES, {**OFF, "actor": "categorical"}),
+    ("off", CHOICES, {**OFF, "actor": "categorical", "temperature.target": 0.5}),
     ("off", SIGHTS, {**OFF, **SEEING_OFF, "actor": "deterministic", "temperature": "none", "normalize_obs": True}),
 ]
 

@@ -233,7 +233,7 @@ def test_first_order_pass_is_one_gradient_step_for_everything():
         return -surrogate.mean() - 0.05 * gaussian.entropy(dist).mean()
 
     def critic_loss(critics):
-        error = NETWORKS.critics.apply(critics, batch.obs) - batch.target
+        error = NETWORKS.critics.apply(critics, batch.seen) - batch.target
         return (error**2).mean(0).sum() + 0.01 * sum((leaf**2).sum() for leaf in jax.tree.leaves(critics))
 
     actor = jax.tree.map(lambda p, d: p - 0.1 * d, params.actor, jax.grad(actor_loss)(params.actor))

@@ -352,7 +352,10 @@ def minibatch_pass(
     count = jax.tree.leaves(rows)[0].shape[0]
     devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     if minibatch % devices:
-        raise ValueError(f"minibatch must be a multiple of the number of devices, {devices}, got {minibatch}")
+        raise ValueError(
+            f"minibatch must be a multiple of the number of devices, {devices}, got {minibatch} "
+            "(segments, if the policy has a memory)"
+        )
     size = min(minibatch // devices, count)
     order = jnp.argsort(jax.random.bits(key, (count,)))  # one sort; where two draws tie, two rows keep their order
     rows = jax.tree.map(lambda x: x.at[order].get(mode="promise_in_bounds", unique_indices=True), rows)
