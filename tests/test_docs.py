@@ -1,6 +1,7 @@
 """The documentation site: it builds without warnings, covers all algorithms and modules, and loads nothing."""
 
 import dataclasses
+import functools
 import json
 import re
 import sys
@@ -10,21 +11,21 @@ from pathlib import Path
 import pytest
 
 import jsafe
-from jsafe import cli, registry
+from jsafe import registry
+from jsafe.cli import algorithm as words_of
+from jsafe.cli import evaluate, parse, play, plot, sweep, train
+from jsafe.options import paths
 from jsafe.sweeps import grid
-from jsafe.sweeps import session as sweep
 
 pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 import hooks  # noqa: E402
+import rooms  # noqa: E402
 
-OPTIONS = {
-    "sweep": sweep.Options,
-    "evaluate": cli._EvaluateOptions,
-    "play": cli._PlayOptions,
-    "plot": cli._PlotOptions,
-}
+PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
+
+OPTIONS = {"sweep": sweep.Sweep, "evaluate": evaluate.Evaluate, "play": play.Play, "plot": plot.Plot}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +45,21 @@ def test_every_algorithm_and_module_has_its_page(site):
     assert {p.stem for p in (site / "reference").glob("*.html")} == modules
     assert "jsafe.algos.off_policy.seditor" in modules
     assert {"seditor", "ppo_lag"} <= set(hooks.names()) <= set(jsafe.names())
-    lagrange = (site / "reference" / "jsafe.components.rules.html").read_text()
-    assert "jsafe.components.rules.lagrange" in lagrange
-    assert "learning_rate" in lagrange
+    assert "jsafe.components.rules.lagrange" in (site / "reference" / "jsafe.components.rules.html").read_text()
+    assert "learning_rate" in (site / "reference" / "jsafe.components.rules.lagrange.html").read_text()
+    assert (site / "concepts" / "rooms.svg").stat().st_size > 10_000
+
+
+def test_every_room_is_in_the_reference_and_on_the_page_of_the_house():
+    modules = {name.split(".")[1] for names in hooks.modules().values() for name in names if "." in name}
+    assert modules == set(rooms.rank()) | {"train"}
+    house = (ROOT / "docs" / "pages" / "concepts" / "rooms.md").read_text()
+    assert not [room for room in rooms.rank() if f"`{room}`" not in house]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
+def test_public_pages_point_at_nothing_private(page):
+    assert not re.findall(r"\bjsafe(?:\.\w+)*\._(?!_)\w+", page.read_text())
 
 
 def test_nothing_is_loaded_from_elsewhere(site):
@@ -71,8 +84,12 @@ def test_formulas_become_mathml(site):
 def test_algorithm_pages_say_what_the_code_says(name):
     algorithm = registry.get(name)
     page = hooks.algorithm_page(algorithm)
-    for field in dataclasses.fields(algorithm.config):
-        assert f"| `{field.name}` | `{hooks.default(field)!r}` |" in page
+    for path in paths(algorithm.config):
+        value = functools.reduce(getattr, path.split("."), algorithm.config)
+        if not dataclasses.is_dataclass(value):
+            assert f"| `{path}` | `{value!r}` |" in page
+        elif kind := getattr(value, "kind", ""):
+            assert f"| **`{path}`** | `{kind}` |" in page
     assert algorithm.summary in page
     assert "**Source:**" in page
     assert f"jsafe train {name} " in page
@@ -107,18 +124,18 @@ def test_options_are_explained_by_the_strings_under_them():
     assert hooks.option_docs(Config) == {"first": "Says what it is."}
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "pages").rglob("*.md")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_commands_and_sweeps_on_pages_are_understood(page):
     text = page.read_text()
     shell = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     for line in re.findall(r"^jsafe (.*?)(?:#.*)?$", shell, re.MULTILINE):
         command, *words = line.split()
         if command == "train" and words[0] in jsafe.names():
-            cli._train_options(registry.get(words[0]), words[1:])
+            words_of.read(registry.get(words[0]), words[1:])
         elif command == "train":
-            cli._parse(cli._Resume, words, "")
+            parse.parse(train.Resume, words, "jsafe train")
         elif command in OPTIONS:
-            cli._parse(OPTIONS[command], words, command)
+            parse.parse(OPTIONS[command], words, command)
         else:
             assert line.split() in (["list"], ["--version"])
     for toml in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):

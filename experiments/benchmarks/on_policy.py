@@ -41,7 +41,9 @@ def arguments() -> argparse.Namespace:
 
 def main() -> None:
     args = arguments()
-    options = {"num_envs": args.num_envs, "early_stop": args.early_stop}
+    options = {"num_envs": args.num_envs}
+    if hasattr(registry.get(args.algorithm).config.step, "early_stop"):
+        options["early_stop"] = args.early_stop
     if args.passes is not None:
         options["passes"] = args.passes
     env = None if args.update_only else jsafe.envs.make(args.env, num_envs=args.num_envs, seed=0)
@@ -75,7 +77,7 @@ def main() -> None:
             passes.append(float(metrics["update/passes"]))
 
     config = learner.config
-    minibatches = -(-config.steps_per_epoch // config.minibatch) * np.array(passes)
+    minibatches = -(-config.steps_per_epoch // config.step.minibatch) * np.array(passes)
     total = np.array(seconds["collect"]) + np.array(seconds["update"])
     report = {
         "algorithm": args.algorithm,

@@ -63,7 +63,7 @@ def flags(kind: type) -> list[str]:
     for field in dataclasses.fields(kind):
         hint, names = hints[field.name], [field.name]
         for mark in getattr(hint, "__metadata__", ()):
-            names = [mark.name or field.name] if getattr(mark, "name", None) is not None else names
+            names = [mark.name] if getattr(mark, "name", None) is not None else names
             names += [alias.lstrip("-") for alias in getattr(mark, "aliases", None) or ()]
         plain = typing.get_args(hint)[0] if hasattr(hint, "__metadata__") else hint
         if isinstance(plain, type) and dataclasses.is_dataclass(plain):

@@ -100,7 +100,7 @@ def test_statistics_scale_flat_floats_alone():
     assert scaled["picture"] is obs["picture"]
     assert scaled["gear"] is obs["gear"]
     speed = obs["speed"].astype(np.float64)
-    want = (speed - speed.mean((0, 1))) / speed.std((0, 1))
+    want = (speed - speed.mean((0, 1))) / speed.std((0, 1), ddof=1)
     np.testing.assert_allclose(scaled["speed"], np.clip(want, -5, 5), rtol=1e-3, atol=1e-4)
 
 
@@ -126,10 +126,11 @@ def recurrent(**options):
 def test_learning_sees_the_memory_that_acting_had():
     """Unrolled over the batch, or from stored states segment by segment: the log-probabilities of acting."""
     learner = recurrent(**{"normalize_obs": False})
-    state, batch = learner.init(KEY), random_batch(learner, jax.random.key(1))
+    key = jax.random.key(1)
+    batch = random_batch(learner, key)
+    state = learner.init(jax.random.split(key, 3)[0])  # the policy that has acted in it
     ended = batch.steps.terminated | batch.steps.truncated
     assert ended[:-1].any()
-    batch = batch._replace(memory=jnp.zeros_like(batch.memory))
     policy = learner.config.policy.build(learner.spec)
     past = rows.recall(policy, state.params.actor, batch, batch.steps.obs, batch.steps.next_obs)
     acted = rows.flatten(policy, batch.steps.extras["log_prob"])
@@ -141,7 +142,9 @@ def test_learning_sees_the_memory_that_acting_had():
     parts = base.Networks(policy, None).distribution(state.params.actor, epoch)
     np.testing.assert_allclose(distributions.log_prob(parts, action), acted, atol=1e-5)
 
-    # Step by step, as the collector does.
+    # Step by step from any memory, as the collector does.
+    batch = batch._replace(memory=jnp.full_like(batch.memory, 0.3))
+    past = rows.recall(policy, state.params.actor, batch, batch.steps.obs, batch.steps.next_obs)
     memory = batch.memory
     for t in range(8):
         _, memory = policy.apply(state.params.actor, memory, batch.steps.obs[t])

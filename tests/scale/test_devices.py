@@ -16,13 +16,14 @@ import pytest
 
 import jsafe
 from jsafe.algos.off_policy import gradient as _off_policy
-from jsafe.components import actors
+from jsafe.components.actors import beta as beta_actors
 from jsafe.distributions import beta
 from jsafe.feeds import Replay
 from jsafe.scale import devices as parallel
 from jsafe.testing import random_batch
 from jsafe.types import Batch, CostStats, EpisodeStats, Measured
 
+pytestmark = pytest.mark.filterwarnings("ignore:an epoch is 8 steps")
 AXIS = parallel.AXIS
 DEVICES = 4
 SEEDS = (5, 6)
@@ -31,14 +32,11 @@ ON_POLICY = {
     "hidden": (4,),
     "num_envs": 8,
     "steps_per_epoch": 64,
-    "passes": 2,
-    "minibatch": 16,
-    "optimizer": "sgd",
-    "actor_lr": 0.05,
-    "critic_lr": 0.05,
+    "step.passes": 2,
+    "step.minibatch": 16,
+    "step.optimizer": "sgd",
+    "step.critics.learning_rate": 0.05,
     "cost_limit": 1.0,
-    "multiplier_init": 0.5,
-    "cg_iterations": 3,
 }
 OFF_POLICY = {
     "hidden": (4,),
@@ -47,7 +45,10 @@ OFF_POLICY = {
     "sequence_length": 3,
     "frame_stack": 1,
     "initial_rows": 10,
+    "random_steps": 0,
     "replay_rows": 100,
+    "updates": 1,
+    "unroll": 5,
     "learning_rate": 0.05,
     "tau": 0.1,
     "cost_limit_per_step": 0.05,
@@ -59,43 +60,54 @@ TRANSITIONS = {
     "normalize_obs": True,
     "max_grad_norm": 1.0,
     "updates": 2,
-    "unroll": 5,
-    "random_steps": 0,
 }
+FIRST = {"step.learning_rate": 0.05}
+LAGRANGE = {"rule": "lagrange", "rule.init": 0.5}
 CASES = {
-    "ppo, pid": {"step": "ppo", "rule": "pid", "early_stop": True},
+    "ppo, pid": {**FIRST, "step": "ppo", "rule": "pid", "rule.init": 0.5, "step.early_stop": True},
     "policy gradient, lagrange, simmer": {
+        **FIRST,
+        **LAGRANGE,
         "step": "policy_gradient",
-        "rule": "lagrange",
         "transform": "simmer",
         "normalize_reward": True,
         "normalize_cost": True,
-        "early_stop": False,
+        "step.early_stop": False,
     },
-    "focops with pairs, augmented": {"step": "focops", "rule": "augmented", "compat": "omnisafe", "early_stop": False},
+    "focops with pairs, augmented": {
+        **FIRST,
+        "step": "focops",
+        "rule": "augmented",
+        "rule.init": 0.5,
+        "compat": "omnisafe",
+        "step.early_stop": False,
+    },
     "p3o, two costs": {
+        **FIRST,
         "step": "p3o",
-        "max_grad_norm": 0.5,
-        "early_stop": False,
+        "step.max_grad_norm": 0.5,
+        "step.early_stop": False,
         "num_costs": 2,
         "cost_limit": 14.7,
     },
-    "ipo, saute": {"step": "ipo", "transform": "saute", "early_stop": False, "cost_limit": 14.0},
-    "cup, lagrange": {"step": "cup", "rule": "lagrange", "early_stop": True},
+    "ipo, saute": {**FIRST, "step": "ipo", "transform": "saute", "step.early_stop": False, "cost_limit": 14.0},
+    "cup, lagrange": {**FIRST, **LAGRANGE, "step": "cup", "step.early_stop": True},
+    "appo": {**FIRST, **LAGRANGE, "step": "appo", "step.early_stop": False},
     "natural gradient, crpo, early termination": {
         "step": "natural_pg",
         "rule": "crpo",
-        "cost_limit": 10.0,
+        "cost_limit": 12.0,  # 13.3 and 11.2 are measured
         "transform": "early_termination",
+        "step.cg_iterations": 3,
     },
-    "trpo, ipo": {"step": "trpo", "rule": "ipo"},
-    "cpo, two costs": {"step": "cpo", "num_costs": 2},
-    "pcpo": {"step": "pcpo"},
+    "trpo, ipo": {"step": "trpo", "rule": "ipo", "step.cg_iterations": 3},
+    "cpo, two costs": {"step": "cpo", "num_costs": 2, "step.cg_iterations": 3},
+    "pcpo": {"step": "pcpo", "step.cg_iterations": 3},
     "seditor": {"name": "seditor", "num_costs": 2},
     "seditor, l2, two minibatches": {"name": "seditor", "actor.distance": "l2", "updates": 2},
     "sac_lag": {"name": "sac_lag", "preset": "seditor_paper"},
     "td3_lag": {"name": "td3_lag", **TRANSITIONS, "actor.smoothing_noise": 0.0, "cost_limit": 5.0},
-    "cal, the critics drive the rule": {"name": "cal", **TRANSITIONS, "rule.init": 0.3, "rule.learning_rate": 0.1},
+    "cal, the critics drive the rule": {"name": "cal", **TRANSITIONS, "gamma": 0.5, "rule.learning_rate": 0.5},
     "cvpo, dual variables in the actor": {"name": "cvpo", **TRANSITIONS, "actor.mean_most": 1.0},
 }
 
@@ -205,20 +217,29 @@ REDUNDANT = (
     "return -mean(ratio * advantage)",
     "return -mean(jnp.minimum(ratio * advantage, bounded * advantage))",
     "return mean(scale * ratio * (advantage_cost @ multiplier) + kl)",
+    "appo: pmean, policy_losses.py: return jnp.stack([mean(surrogate[:, i])",
     # The natural gradient alone has no line search that looks at the surrogates; its gradient is averaged again.
-    "natural gradient: pmean, second_order_steps.py: return pmean(jnp.mean(ratio[:, None] * signals",
+    "natural gradient: pmean, second_order.py: return pmean(jnp.mean(ratio[:, None] * signals",
     # The same on all devices, because the deviation of the policy does not depend on the observation.
-    "hyper.entropy_coef * trainer.mean",
+    "numbers.entropy_coef * descent.mean",
     '"policy/entropy"',
-    '"policy/std"',
+    "for name, value in figures.items()",
 )
 """Collectives whose absence changes nothing."""
 
 
 def tighten(state, radius):
-    return (
-        state._replace(hyper=state.hyper._replace(target_kl=jnp.float32(radius))) if hasattr(state, "window") else state
-    )
+    """A trust region of that size, where there is one."""
+    if not hasattr(state, "step") or not hasattr(state.step, "numbers"):
+        return state
+    return state._replace(step=state.step._replace(numbers=state.step.numbers._replace(target_kl=jnp.float32(radius))))
+
+
+FACTORS = {
+    "cup, lagrange": 0.9,  # its projection moves on from where the divergence was looked at
+    "trpo, ipo": 60.0,  # so far that the surrogate falls for some devices, and not for all together
+}
+"""Of the radius; found by trying."""
 
 
 class Reference:
@@ -234,7 +255,7 @@ class Reference:
             # A trust region, or an early stop, that one device alone would judge differently.
             _, metrics = update(tighten(state, 1e-9), batches[0], jax.random.key(3))
             radius = metrics["policy/kl"] if "update/step_scale" not in metrics else 0.02
-            state = tighten(state, radius * 1.02)
+            state = tighten(state, radius * FACTORS.get(case, 1.02))
         self.states, self.metrics = [state], []
         for batch in batches:
             state, metrics = update(state, batch, jax.random.key(3))
@@ -378,7 +399,7 @@ def test_devices_draw_different_noise(monkeypatch):
         return jnp.clip(2 * a / (a + b) - 1 + jax.random.uniform(key, a.shape, minval=-0.3, maxval=0.3), -0.99, 0.99)
 
     monkeypatch.setattr(beta, "sample", draw)
-    monkeypatch.setattr(actors, "clip_row_gradient", lambda x, max_norm: x)  # the one step that is not linear
+    monkeypatch.setattr(beta_actors, "clip_row_gradient", lambda x, max_norm: x)  # the one step that is not linear
     key = jax.random.key(3)
     state = start(make("sac_lag"))
     piece = parts(make("sac_lag"), state, SEEDS[0], DEVICES)[0]

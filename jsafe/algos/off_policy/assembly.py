@@ -69,6 +69,9 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
       spec: What the environment is like.
       axis_name: Mapped axis to reduce over.
 
+    Raises:
+      ValueError: If the number of limits does not fit, or a part does not fit the environment.
+
     Returns:
       A `Learner`. Metrics of the actor are means over its own updates, 0 in a call without one.
 
@@ -78,6 +81,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
       Haarnoja et al. 2018 (arXiv 1812.05905).
     """
     feed, limit, stack = config.feed, config.limit, config.feed.frame_stack
+    limit.values(spec.num_costs)
     space = spaces.stacked(spec.obs, stack)
     encoder = as_encoder(config.encoder, dataclasses.replace(spec, obs=space))
     seen = dataclasses.replace(spec, obs=spaces.space(encoder.width))

@@ -13,6 +13,7 @@ from jsafe.algos.on_policy.config import OnPolicyConfig
 from jsafe.algos.on_policy.presets import define
 from jsafe.components.rules import PID
 from jsafe.components.steps import PPO
+from jsafe.registry import Preset
 
 define(
     "cppo_pid",
@@ -20,4 +21,6 @@ define(
     paper="Stooke, Achiam & Abbeel 2020, Responsive Safety in RL by PID Lagrangian Methods, arXiv 2007.03964",
     summary="PPO under a PID controller of the cost.",
     module=__name__,
+    more={"jsafe": Preset("four passes over a batch: forty fit the noise of its cost advantages", {"step.passes": 4})},
+    recommended="jsafe",
 )

@@ -57,6 +57,7 @@ class CUP(Clipped):
             params, state, second = project(descent, params, state, middle, view, keys[1])
             metrics = {**second, **descent.metrics(params, batch)}
             passes = [metrics["update/passes"] for metrics in (first, second)]
-            return params, state, {**metrics, "update/passes": sum(passes), "update/passes_projection": passes[1]}
+            metrics |= {"update/passes": sum(passes), "update/passes_projection": passes[1]}
+            return params, state, metrics | {"policy/kl_improvement": first["policy/kl"]}
 
         return update
