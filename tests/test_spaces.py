@@ -5,6 +5,7 @@ import pytest
 
 from jsafe import spaces
 from jsafe.spaces import Box, Discrete, Tree
+from jsafe.types import EnvSpec
 
 TREE = Tree({"b": Box((2, 2, 1), 0, 255, "uint8"), "a": Discrete((3, 2)), "c": Tree({"x": Box(4, -1, (1, 2, 3, 4))})})
 
@@ -65,3 +66,10 @@ def test_differences_are_told(have, want, message):
     import re
 
     assert re.match(message, spaces.difference(have, want))
+
+
+def test_width_of_an_action_for_critics():
+    for action, width in ((2, 2), (Box((2, 3)), 6), (Discrete(4), 4), (Discrete((3, 2)), 5)):
+        assert EnvSpec(1, action).action_width == width
+    with pytest.raises(ValueError, match="actions must be a Box or a Discrete, got Tree"):
+        _ = EnvSpec(1, TREE).action_width

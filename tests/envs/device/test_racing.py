@@ -450,6 +450,7 @@ def test_hosted(small):
     moved = [other.step(np.roll(a, -1, axis=0)) for a in actions]
     for got, want in zip(moved, [*outs, *rest]):
         np.testing.assert_array_equal(got.final_obs[:2], want.final_obs[1:])
+    np.testing.assert_array_equal(other.reset(seed=[7, 9, 5])[[2, 0]], first[[0, 2]])  # or a seed for each
     assert env.render(1, width=30, height=20).shape == (20, 30, 3)
     for bad in (np.zeros((2, 3)), np.full((3, 3), np.nan)):
         with pytest.raises(ValueError, match="actions"):
