@@ -307,5 +307,6 @@ print(f"weights: utility {w_u:.3f}, safety {w_c:.3f}")
 # - The same on the paper's tasks, with 64 laser rays instead of two coordinates: `jsafe train seditor --env
 #   Safexp-PointGoal1-v0 --preset laptop`
 # - `distance="l2"` ties the edit to the proposal by distance instead of utility; `edit="overwrite"` lets the editor
-#   ignore the proposal (options of the part: `actor.distance`, `actor.edit`). Both are the paper's ablations. Which walks do you get?
+#   ignore the proposal (options of the part: `actor.distance`, `actor.edit`). Both are the paper's ablations. Which
+#   walks do you get?
 # - `cost_limit_per_step=0.0005` is the paper's limit. How much longer does the way around the lake become?

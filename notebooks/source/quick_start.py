@@ -86,8 +86,8 @@ plt.show()
 
 # %% [markdown]
 # At first both learn the same thing: to run. Cost comes along, the price rises, and after a while it outweighs what the
-# far side of the walls is worth. That order is typical, and so is the delay: the price has to be found. (The curves begin
-# when every environment has finished an episode; means over the first few to finish would mislead.)
+# far side of the walls is worth. That order is typical, and so is the delay: the price has to be found. (The curves
+# begin when every environment has finished an episode; means over the first few to finish would mislead.)
 #
 # ## What did they learn?
 #
@@ -134,8 +134,8 @@ if available():
 
 # %% [markdown]
 # `ppo_lag` has found a smaller circle between the walls: slower, and paid less, but free. `ppo` runs along the rim,
-# through both of them. In the pictures, the rings above the robot are what its lidars see; it turns into a red ball while it
-# pays. Numbers, over whole episodes that learning has not seen:
+# through both of them. In the pictures, the rings above the robot are what its lidars see; it turns into a red ball
+# while it pays. Numbers, over whole episodes that learning has not seen:
 
 # %%
 for name, (learner, policy, _) in trained.items():

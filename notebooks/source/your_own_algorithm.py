@@ -2,8 +2,8 @@
 # # Your own algorithm
 #
 # Two ways to a new algorithm: combine parts that are there, or write a part that is missing. We do both: a rule of our
-# own goes into PPO, and then into a learner that is not PPO at all. Both pass the checks that every learner has to pass,
-# and find the optimum of a task that we can solve on paper.
+# own goes into PPO, and then into a learner that is not PPO at all. Both pass the checks that every learner has to
+# pass, and find the optimum of a task that we can solve on paper.
 
 # %%
 import dataclasses
@@ -33,9 +33,9 @@ plt.rcParams["figure.dpi"] = 80
 # %% [markdown]
 # ## Combine
 #
-# An on-policy algorithm is a policy step, a constraint rule and a transform of the problem. Names are enough, or objects
-# with options of their own. This one, FOCOPS' loss under a PID controller with the remaining budget in the observation,
-# has no paper that we know of:
+# An on-policy algorithm is a policy step, a constraint rule and a transform of the problem. Names are enough, or
+# objects with options of their own. This one, FOCOPS' loss under a PID controller with the remaining budget in the
+# observation, has no paper that we know of:
 
 # %%
 spec = jsafe.EnvSpec(5, 2, horizon=50)  # 5 numbers in, 2 out
@@ -160,7 +160,7 @@ def train(learner, total_steps):
 def show(curve):
     """Draws it beside the optimum."""
     steps, *columns = curve
-    fig, axes = plt.subplots(1, 3, figsize=(13, 3), layout="constrained")
+    _, axes = plt.subplots(1, 3, figsize=(13, 3), layout="constrained")
     titles, optima = ("return per episode", "cost per episode", "price"), (50 * best.reward, 8.0, best.multiplier[0])
     for axis, values, title, optimum in zip(axes, columns, titles, optima):
         axis.plot(steps / 1000, values)
@@ -202,8 +202,8 @@ except ValueError as error:
 # $$L = - E \big[ \exp( A / \beta ) \, \log \pi(a | s) \big],$$
 #
 # with the advantage $A = w_r A_r - \sum_i w_i A_i$ weighed by our rule. Networks, advantages and the Gaussian come from
-# the shelf. A learner is `init`, `update`, `policy` and `act`. It says in `feed` what it wants to be fed, and in `memory`
-# what its policy carries from step to step: nothing, here.
+# the shelf. A learner is `init`, `update`, `policy` and `act`. It says in `feed` what it wants to be fed, and in
+# `memory` what its policy carries from step to step: nothing, here.
 
 
 # %%
@@ -328,6 +328,6 @@ print({name: value.shape for name, value in metrics.items()})
 #
 # - A new *loss* is an `Objective` in `jsafe.components.steps`: one function of the probability ratios and the
 #   advantages. The step around it brings minibatches, early stopping, critics and devices.
-# - An off-policy algorithm is an actor (`jsafe.components.actors`), critics (`jsafe.components.critics`) and a rule: ours
-#   fits there, too, `jsafe.off_policy(spec, rule=Multiplicative())`.
+# - An off-policy algorithm is an actor (`jsafe.components.actors`), critics (`jsafe.components.critics`) and a rule:
+#   ours fits there, too, `jsafe.off_policy(spec, rule=Multiplicative())`.
 # - To run on several devices, average gradients and sums over `axis_name`, as the assemblers do.
