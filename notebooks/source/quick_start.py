@@ -24,10 +24,10 @@ plt.rcParams["figure.dpi"] = 80
 # the speed along its rim. The yellow walls stand at x = ±1.125 m, so that part of the rim lies behind them. Nothing
 # stops the robot from going there, but every step it spends there costs 1.
 #
-# jsafe steps such tasks in batches. Here are 20 of them:
+# jsafe steps such tasks in batches. Here are 10 of them:
 
 # %%
-ENV, N = "SafetyPointCircle1-v0", 20
+ENV, N = "SafetyPointCircle1-v0", 10
 env = jsafe.envs.make(ENV, num_envs=N, seed=0)
 obs = env.reset()
 result = env.step(np.zeros((N, 2)))
@@ -52,7 +52,7 @@ if available():
 # `ppo` does not know about costs. The other options only make the iterations short enough for a notebook.
 
 # %%
-options = {"num_envs": N, "steps_per_epoch": 100 * N if TEST else 250 * N, "passes": 10, "minibatch": 250}
+options = {"num_envs": N, "steps_per_epoch": 100 * N if TEST else 500 * N, "passes": 10, "minibatch": 250}
 options |= {"learning_rate": 1e-3, "critic_learning_rate": 1e-3}
 
 
@@ -67,7 +67,7 @@ def train(name, total_steps, **more):
     return learner, learner.policy(step.state), np.array(curve)
 
 
-total = 4_000 if TEST else 300_000
+total = 2_000 if TEST else 300_000
 trained = {
     "ppo_lag": train("ppo_lag", total, cost_limit=25.0, **{"rule.learning_rate": 0.1}),
     "ppo": train("ppo", total),
@@ -139,7 +139,7 @@ if available():
 
 # %%
 for name, (learner, policy, _) in trained.items():
-    found = jsafe.data.evaluate(env, learner, policy, N, jax.random.key(1), deterministic=False, seed=1000)
+    found = jsafe.data.evaluate(env, learner, policy, 2 * N, jax.random.key(1), deterministic=False, seed=1000)
     print(f"{name:>8}: return {found['return'].mean():5.1f}, cost {found['cost'].mean():5.1f} per episode")
 env.close()
 

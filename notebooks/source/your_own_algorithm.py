@@ -39,7 +39,7 @@ plt.rcParams["figure.dpi"] = 80
 
 # %%
 spec = jsafe.EnvSpec(5, 2, horizon=50)  # 5 numbers in, 2 out
-options = {"steps_per_epoch": 200, "passes": 2, "cost_limit": 8.0}
+options = {"steps_per_epoch": 1000, "passes": 2, "minibatch": 250, "cost_limit": 8.0}
 learner = jsafe.on_policy(spec, step="focops", rule=rules.PID(kp=0.2), transform="saute", **options)
 _, metrics = jsafe.testing.check_learner(learner, jax.random.key(0))
 print(len(metrics), "metrics, among them", sorted(metrics)[:4])

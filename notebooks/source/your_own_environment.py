@@ -135,14 +135,14 @@ other.close()
 # PPO-Lagrangian with a limit for each cost: 25 steps in hazards, 50 steps of speeding, in an episode of 1000.
 
 # %%
-N = 20
+N = 5
 env = jsafe.envs.make("PointCourier-v0", num_envs=N, seed=0, costs="separate")
 learner = jsafe.make(
     "ppo_lag",
     jsafe.env_spec(env),
     cost_limit=(25.0, 50.0),
     num_envs=N,
-    steps_per_epoch=(100 if TEST else 250) * N,
+    steps_per_epoch=(100 if TEST else 1000) * N,
     passes=10,
     minibatch=250,
     learning_rate=1e-3,
@@ -151,7 +151,7 @@ learner = jsafe.make(
 )
 collector = jsafe.data.make_collector(env, learner, seed=0)
 curve = []
-for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=4_000 if TEST else 400_000):
+for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=1_000 if TEST else 400_000):
     names = ("cost/0/episodic", "cost/1/episodic", "cost/0/multiplier", "cost/1/multiplier")
     curve.append([step.env_steps, step.episodes["episode/return"], *(float(step.metrics[name]) for name in names)])
 policy = learner.policy(step.state)
