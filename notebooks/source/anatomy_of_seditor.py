@@ -17,8 +17,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jsafe
-from jsafe.components.critics import q_critics
+from jsafe.components.critics import Ensemble
 from jsafe.envs import Spec, Step
+from jsafe.spaces import Box
 
 TEST = os.environ.get("JSAFE_NOTEBOOK_SCALE") == "test"  # the tests run this notebook on a tiny scale
 plt.rcParams["figure.dpi"] = 80
@@ -42,7 +43,7 @@ class Lake:
     def __init__(self, num_envs):
         self.num_envs = num_envs
         self.spec = Spec(
-            id="Lake-v0", obs_dim=6, act_dim=2, num_costs=1, horizon=40, action_low=(-1, -1), action_high=(1, 1),
+            id="Lake-v0", obs=Box((6,)), action=Box((2,), -1, 1), num_costs=1, horizon=40,
             cost_names=("wet",), obs_slices={"flag": (0, 3), "lake": (3, 6)}, dt=1.0,
         )  # fmt: skip
 
@@ -107,8 +108,8 @@ env = Lake(num_envs=16)
 options = {"num_envs": 16, "frame_stack": 1, "hidden": (64, 64), "sequences": 64, "updates": 4}
 options |= {"initial_rows": 500, "replay_rows": 5000}
 learner = jsafe.make(
-    "seditor", jsafe.env_spec(env), cost_limit_per_step=0.02, learning_rate=1e-3, initial_temperature=0.1,
-    multiplier_learning_rate=0.03, gamma=0.95, **options,
+    "seditor", jsafe.env_spec(env), cost_limit_per_step=0.02, learning_rate=1e-3, gamma=0.95, **options,
+    **{"temperature.init": 0.1, "rule.learning_rate": 0.03},
 )  # fmt: skip
 collector = jsafe.data.make_collector(env, learner, seed=0)
 
@@ -117,7 +118,7 @@ snapshots, curve = {}, []
 for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=total):
     if step.iteration % 10 == 0:
         names = ("episode/success", "episode/cost_rate")
-        multiplier = float(step.metrics["rule/multiplier"])
+        multiplier = float(step.metrics["cost/0/multiplier"])
         curve.append([step.env_steps, *(step.episodes[name] for name in names), multiplier])
     if step.env_steps in (total // 6, total // 3, total):
         snapshots[step.env_steps] = jax.device_get(step.state)  # the loop reuses the buffers of its state: copy
@@ -144,7 +145,8 @@ plt.show()
 # %%
 side = np.linspace(-0.95, 0.95, 15)
 grid = np.stack(np.meshgrid(side, side), -1).reshape(-1, 2)
-act = jax.jit(learner.act, static_argnums=3)
+act = jax.jit(learner.act, static_argnums=4)
+NONE = ()  # the memory of a policy that has none
 
 
 def draw_world(axis):
@@ -154,7 +156,7 @@ def draw_world(axis):
 
 
 def draw_fields(axis, state):
-    out = act(learner.policy(state), np.repeat(observe(grid), 100, axis=0), jax.random.key(0), False)
+    out = act(learner.policy(state), NONE, np.repeat(observe(grid), 100, axis=0), jax.random.key(0), False)
     proposal, action = (np.asarray(x).reshape(-1, 100, 2).mean(1) for x in (out.extras["proposal"], out.action))
     edited = np.abs(action - proposal).max(-1) > 0.4
     draw_world(axis)
@@ -180,14 +182,15 @@ plt.show()
 
 
 # %%
-def propose_only(policy_state, obs, key, deterministic):
-    out = learner.act(policy_state, obs, key, deterministic)
+def propose_only(policy_state, memory, obs, key, deterministic=False):
+    out = learner.act(policy_state, memory, obs, key, deterministic)
     return out._replace(action=out.extras["proposal"])
 
 
 policy = learner.policy(state)
 for name, function in (("maximiser alone", propose_only), ("with its editor", learner.act)):
-    found = jsafe.data.evaluate(Lake(64), function, policy, 64 if TEST else 512, jax.random.key(1), False, seed=1)
+    acting, episodes = learner._replace(act=function), 64 if TEST else 512
+    found = jsafe.data.evaluate(Lake(64), acting, policy, episodes, jax.random.key(1), False, seed=1)
     wet_share = found["cost"].sum() / found["length"].sum()
     print(f"{name}: success {found['success'].mean():.2f}, cost per step {wet_share:.3f}")
 
@@ -195,9 +198,9 @@ for name, function in (("maximiser alone", propose_only), ("with its editor", le
 fig, axes = plt.subplots(1, 2, figsize=(8, 4), layout="constrained")
 starts = np.array([[-0.9, y] for y in (-0.6, -0.3, -0.1, 0.1, 0.3, 0.6)])
 for axis, function, title in zip(axes, (propose_only, learner.act), ("maximiser alone", "with its editor")):
-    run, path, there = jax.jit(function, static_argnums=3), [starts], np.zeros(len(starts), bool)
+    run, path, there = jax.jit(function, static_argnums=4), [starts], np.zeros(len(starts), bool)
     for key in jax.random.split(jax.random.key(2), 25):
-        position = walk(path[-1], np.asarray(run(policy, observe(path[-1]), key, False).action))
+        position = walk(path[-1], np.asarray(run(policy, NONE, observe(path[-1]), key, False).action))
         path.append(np.where(there[:, None], path[-1], position))
         there |= distance(path[-1]) < 0.2
     draw_world(axis)
@@ -208,30 +211,32 @@ plt.show()
 # %% [markdown]
 # ## What the editor listens to
 #
-# The critics value an action twice: $Q_u$ in utility (progress), $Q_c$ in safety (minus the cost), both higher is
-# better. Here they are for one walker at the western shore, over all strides it could take.
+# The critics value an action twice: $Q_u$ in utility (progress), $Q_c$ in cost to come. Here they are for one walker at
+# the western shore, over all strides it could take. An option that names a part, `learner.config.critics`, builds it:
 
 # %%
-critics = q_critics(6, 2, 2, replicas=2, hidden=(64, 64), act="tanh")
+assert isinstance(learner.config.critics, Ensemble)
+critics = learner.config.critics.build(learner.spec)
 
 
 def q_values(obs, action):
-    """`[R, 2]`: utility and safety; the smaller of two critics counts."""
+    """`[R, 2]`: utility and cost; the smaller of two critics counts, of costs the larger."""
     params = state.params["critic"]
-    return critics.values(params, critics.embed(params, obs), action).min(axis=0)
+    values = critics.values(params, critics.embed(params, obs), action)
+    return np.concatenate([np.asarray(values.reward)[:, None], np.asarray(values.cost)], axis=1)
 
 
 here = observe(np.array([[-0.5, 0.05]]))
 strides = np.linspace(-1, 1, 41)
 actions = np.stack(np.meshgrid(strides, strides), -1).reshape(-1, 2).astype(np.float32)
-q = np.asarray(q_values(np.repeat(here, len(actions), 0), actions))
-out = act(policy, here, jax.random.key(0), True)
+q = q_values(np.repeat(here, len(actions), 0), actions)
+out = act(policy, NONE, here, jax.random.key(0), True)
 proposal, action = out.extras["proposal"], out.action
 
 price = multiplier[-1]
 w_u, w_c = 1 / (1 + price), price / (1 + price)
-hinge = np.maximum(np.asarray(q_values(here, proposal))[0, 0] - q[:, 0], 0)
-panels = {"utility $Q_u$": q[:, 0], "safety $Q_c$": q[:, 1], "what the editor maximises": w_c * q[:, 1] - w_u * hinge}
+hinge = np.maximum(q_values(here, proposal)[0, 0] - q[:, 0], 0)
+panels = {"utility $Q_u$": q[:, 0], "cost $Q_c$": q[:, 1], "what the editor minimises": w_c * q[:, 1] + w_u * hinge}
 fig, axes = plt.subplots(1, 3, figsize=(13, 3.9), layout="constrained")
 for axis, (title, values) in zip(axes, panels.items()):
     image = axis.contourf(strides, strides, values.reshape(41, 41), 20)
@@ -243,9 +248,9 @@ axes[0].legend(loc="lower left")
 plt.show()
 
 # %% [markdown]
-# The middle picture is what safety wants: anything but the lake. The right one is what the editor climbs,
+# The middle picture is what safety looks at: anywhere but into the lake. The right one is what the editor descends,
 #
-# $$w_c \, Q_c(s, a) - w_u \, [\, Q_u(s, \hat a) - Q_u(s, a) \,]^+ .$$
+# $$w_c \, Q_c(s, a) + w_u \, [\, Q_u(s, \hat a) - Q_u(s, a) \,]^+ .$$
 #
 # The bracket with the plus is the **hinge**. An edit that loses no utility costs nothing, so the editor is not tied to
 # the neighbourhood of the proposal: it may turn the walker around if the new direction is as useful. Only lost utility
@@ -257,36 +262,36 @@ plt.show()
 
 # %%
 batch = collector.collect(policy, jax.random.key(7))
-rows = batch.obs[0].reshape(-1, 6)  # the first of four minibatches
-out = act(policy, rows, jax.random.key(8), False)
+rows = batch.steps.obs[0].reshape(-1, 6)  # the first of four minibatches
+out = act(policy, NONE, rows, jax.random.key(8), False)
 proposal, action = out.extras["proposal"], out.action
-before, after = np.asarray(q_values(rows, proposal)), np.asarray(q_values(rows, action))
+before, after = q_values(rows, proposal), q_values(rows, action)
 paid = np.maximum(before[:, 0] - after[:, 0], 0)
 
 print(" Q_u before  after    Q_c before  after    hinge")
-for i in np.argsort(before[:, 1])[:3].tolist() + np.argsort(before[:, 1])[-3:].tolist():
+for i in np.argsort(-before[:, 1])[:3].tolist() + np.argsort(-before[:, 1])[-3:].tolist():
     print(f"{before[i, 0]:11.2f} {after[i, 0]:6.2f} {before[i, 1]:13.2f} {after[i, 1]:6.2f} {paid[i]:8.2f}")
 print(f"\nthe hinge is zero in {np.mean(paid == 0):.0%} of the rows")
 
 fig, axis = plt.subplots(figsize=(6, 3.4), layout="constrained")
-gain = after[:, 1] - before[:, 1]
+gain = before[:, 1] - after[:, 1]
 dots = axis.scatter(before[:, 1], gain, c=paid, s=9, cmap="viridis")
 fig.colorbar(dots, label="hinge: utility paid")
-axis.set(xlabel="safety of the proposal, $Q_c(s, \\hat a)$", ylabel="safety gained by the edit")
+axis.set(xlabel="cost of the proposal, $Q_c(s, \\hat a)$", ylabel="cost saved by the edit")
 plt.show()
 
 # %% [markdown]
 # The first three rows of the table are the most dangerous proposals of the batch, the last three the safest. In the
-# picture, every row is a dot: dangerous proposals (left) are made a good deal safer; safe ones (right) have nothing to
+# picture, every row is a dot: dangerous proposals (right) are made a good deal safer; safe ones (left) have nothing to
 # gain, and what the policies do there is exploration noise.
 #
 # ## The price of a wet step
 #
 # The last moving part is the multiplier, $\lambda = \mathrm{softplus}(\rho)$. It does not see the minibatch. It
-# compares the cost of the rows that were *just collected* with the limit, and takes one Adam step:
+# compares the cost of the steps that were *just taken* with the limit, and takes one Adam step:
 
 # %%
-fresh = float(batch.fresh.total[0] / batch.fresh.count)
+fresh = float(batch.measured.rows.total[0] / batch.measured.rows.count)
 rho = float(state.rule.parameter[0])
 gradient = jax.grad(lambda rho: jax.nn.softplus(rho) * (0.02 - fresh))(rho)
 new, _ = jax.jit(learner.update)(state, batch, jax.random.key(9))
@@ -302,5 +307,6 @@ print(f"weights: utility {w_u:.3f}, safety {w_c:.3f}")
 # - The same on the paper's tasks, with 64 laser rays instead of two coordinates: `jsafe train seditor --env
 #   Safexp-PointGoal1-v0 --preset laptop`
 # - `distance="l2"` ties the edit to the proposal by distance instead of utility; `edit="overwrite"` lets the editor
-#   ignore the proposal. Both are the paper's ablations. Which walks do you get?
+#   ignore the proposal (options of the part: `actor.distance`, `actor.edit`). Both are the paper's ablations. Which
+#   walks do you get?
 # - `cost_limit_per_step=0.0005` is the paper's limit. How much longer does the way around the lake become?

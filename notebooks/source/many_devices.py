@@ -48,7 +48,7 @@ print("mean of the devices' means:", (cost / count).mean(), "| mean cost of an e
 # %%
 spec = jsafe.env_spec(jsafe.envs.ToyEnv(1))
 options = {"num_envs": 20, "steps_per_epoch": 1000, "passes": 5, "minibatch": 1000, "cost_limit": 8.0}
-options |= {"actor_lr": 3e-3, "critic_lr": 3e-3, "multiplier_lr": 0.1, "decay_iterations": 0, "normalize_obs": True}
+options |= {"learning_rate": 3e-3, "critic_learning_rate": 3e-3, "rule.learning_rate": 0.1}
 
 one = jsafe.make("ppo_lag", spec, **options)
 many = jsafe.make("ppo_lag", spec, axis_name=parallel.AXIS, **options)
@@ -56,8 +56,8 @@ update = parallel.shard_map_update(many)
 
 batch = jsafe.testing.random_batch(one, jax.random.key(0))
 placed = update.place_batch(batch)
-print("rewards of the batch", batch.reward.shape, "-> placed", placed.reward.shape)
-for shard in placed.reward.addressable_shards[:2]:
+print("rewards of the batch", batch.steps.reward.shape, "-> placed", placed.steps.reward.shape)
+for shard in placed.steps.reward.addressable_shards[:2]:
     print(" ", shard.device, "holds", shard.data.shape)
 
 # %% [markdown]
@@ -69,7 +69,7 @@ for shard in placed.reward.addressable_shards[:2]:
 
 # %%
 key = jax.random.key(1)
-sgd = {**options, "optimizer": "sgd"}
+sgd = {**options, "step.optimizer": "sgd"}
 one_sgd = jsafe.make("ppo_lag", spec, **sgd)
 start = one_sgd.init(jax.random.key(2))
 alone, _ = jax.jit(one_sgd.update)(start, batch, key)
@@ -105,8 +105,9 @@ except ValueError as error:
 # %%
 replicated = jax.tree.map(lambda x: jnp.broadcast_to(x, (4, *x.shape)), start)
 quarters = batch._replace(
-    episodes=jax.tree.map(lambda x: jnp.stack([x / 4] * 4), batch.episodes),
-    **{name: np.stack(np.split(value, 4, axis=1)) for name, value in batch._asdict().items() if name != "episodes"},
+    steps=jax.tree.map(lambda x: np.stack(np.split(x, 4, axis=1)), batch.steps),
+    measured=jax.tree.map(lambda x: jnp.stack([x / 4] * 4), batch.measured),
+    ready=jnp.stack([batch.ready] * 4),
 )
 strangers, drift = replicated, []
 step = jax.pmap(one_sgd.update, in_axes=(0, 0, None))
@@ -139,7 +140,7 @@ def train(learner, update, state, iterations):
         collect_key, update_key = jax.random.split(jax.random.fold_in(jax.random.key(3), i))
         batch = collector.collect(parallel.local(learner.policy(state)), collect_key)
         state, metrics = update(state, batch, update_key)
-        names = ("cost/episodic_0", "rule/multiplier_0")
+        names = ("cost/0/episodic", "cost/0/multiplier")
         rows.append([collector.episodes()["episode/return"], *(float(metrics[name]) for name in names)])
     return np.array(rows)
 

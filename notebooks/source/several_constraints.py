@@ -17,7 +17,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jsafe
-from jsafe.envs.safety_gym.drawing.render import available
+from jsafe.envs.safety_gym.drawing.gl import available
 
 TEST = os.environ.get("JSAFE_NOTEBOOK_SCALE") == "test"  # the tests run this notebook on a tiny scale
 plt.rcParams["figure.dpi"] = 80
@@ -50,8 +50,9 @@ print(
 # One limit per cost is all that PPO-Lagrangian needs to be told:
 
 # %%
-options = {"steps_per_epoch": 1000, "minibatch": 250, "passes": 10, "actor_lr": 1e-3, "critic_lr": 3e-3}
-options |= {"gamma": 0.9, "cost_gamma": 0.9, "decay_iterations": 0, "multiplier_init": 1.0, "multiplier_lr": 0.03}
+options = {"steps_per_epoch": 1000, "minibatch": 250, "passes": 10}
+options |= {"learning_rate": 1e-3, "critic_learning_rate": 3e-3, "gamma": 0.9, "cost_gamma": 0.9}
+options |= {"rule.init": 1.0, "rule.learning_rate": 0.03}
 options |= {"standardize": "mix"}  # by default, prices are in units of the advantages' deviation, which shrinks
 learner = jsafe.make("ppo_lag", jsafe.env_spec(env), cost_limit=tuple(limits), **options)
 collector = jsafe.data.make_collector(env, learner, seed=0)
@@ -59,7 +60,7 @@ collector = jsafe.data.make_collector(env, learner, seed=0)
 total = 3_000 if TEST else 250_000
 rows = []
 for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=total):
-    names = ("cost/episodic_0", "cost/episodic_1", "rule/multiplier_0", "rule/multiplier_1")
+    names = ("cost/0/episodic", "cost/1/episodic", "cost/0/multiplier", "cost/1/multiplier")
     rows.append([step.env_steps, step.episodes["episode/return"], *(float(step.metrics[name]) for name in names)])
 steps, returns, *columns = np.array(rows).T
 
@@ -101,14 +102,14 @@ policy = jax.jit(learner.policy)
 frontier = []
 for limit in (2.0, 10.0, 30.0):
     state = jax.jit(learner.init)(jax.random.key(1))
-    state = state._replace(hyper=state.hyper._replace(cost_limit=jnp.array([limit, 10.0])))
+    state = state._replace(limit=jnp.array([limit, 10.0]))
     collector = jsafe.data.make_collector(jsafe.envs.ToyEnv(20, act_dim=2, num_costs=2, horizon=50), learner, seed=1)
     tail = []
     for i, key in enumerate(jax.random.split(jax.random.key(2), 4 if TEST else 200)):
         collect_key, update_key = jax.random.split(key)
         state, metrics = update(state, collector.collect(policy(state), collect_key), update_key)
         if i >= (2 if TEST else 100):  # means over the second half: the multipliers swing
-            tail.append((collector.episodes()["episode/return"], float(metrics["cost/episodic_0"])))
+            tail.append((collector.episodes()["episode/return"], float(metrics["cost/0/episodic"])))
     frontier.append((limit, *np.mean(tail, axis=0)))
     print(f"limits {limit:.0f} and 10: return {frontier[-1][1]:5.2f}, first cost {frontier[-1][2]:5.2f}")
 print(f"the update was traced {len(traces)} time")
@@ -161,7 +162,7 @@ spec = jsafe.env_spec(env)
 learner = jsafe.make("ppo_lag", spec, cost_limit=(25.0, 10.0))
 state = learner.init(jax.random.key(0))
 print(spec)
-print("limits", state.hyper.cost_limit, "multipliers", state.rule.parameter)
+print("limits", state.limit, "multipliers", state.rule.parameter)
 env.close()
 
 # %% [markdown]

@@ -15,7 +15,7 @@ import numpy as np
 
 import jsafe
 from jsafe.envs import Task, place, register
-from jsafe.envs.safety_gym.drawing.render import available
+from jsafe.envs.safety_gym.drawing.gl import available
 from jsafe.envs.safety_gym.tasks import hazard_cost, planar
 
 TEST = os.environ.get("JSAFE_NOTEBOOK_SCALE") == "test"  # the tests run this notebook on a tiny scale
@@ -135,25 +135,24 @@ other.close()
 # PPO-Lagrangian with a limit for each cost: 25 steps in hazards, 50 steps of speeding, in an episode of 1000.
 
 # %%
-N = 20
+N = 5
 env = jsafe.envs.make("PointCourier-v0", num_envs=N, seed=0, costs="separate")
 learner = jsafe.make(
     "ppo_lag",
     jsafe.env_spec(env),
     cost_limit=(25.0, 50.0),
-    multiplier_lr=0.03,
     num_envs=N,
-    steps_per_epoch=(100 if TEST else 250) * N,
+    steps_per_epoch=(100 if TEST else 1000) * N,
     passes=10,
     minibatch=250,
-    actor_lr=1e-3,
-    critic_lr=1e-3,
-    decay_iterations=0,
+    learning_rate=1e-3,
+    critic_learning_rate=1e-3,
+    **{"rule.learning_rate": 0.03},
 )
 collector = jsafe.data.make_collector(env, learner, seed=0)
 curve = []
-for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=4_000 if TEST else 400_000):
-    names = ("cost/episodic_0", "cost/episodic_1", "rule/multiplier_0", "rule/multiplier_1")
+for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=1_000 if TEST else 400_000):
+    names = ("cost/0/episodic", "cost/1/episodic", "cost/0/multiplier", "cost/1/multiplier")
     curve.append([step.env_steps, step.episodes["episode/return"], *(float(step.metrics[name]) for name in names)])
 policy = learner.policy(step.state)
 
@@ -178,12 +177,13 @@ plt.show()
 # One courier for 20 seconds, its speed in colour.
 
 # %%
-act = jax.jit(learner.act, static_argnums=3)
+act = jax.jit(learner.act, static_argnums=4)
 single = jsafe.envs.make("PointCourier-v0", num_envs=1, seed=5, costs="separate")
-obs, path, reached, frames = single.reset(), [], 0, []
+obs, memory, path, reached, frames = single.reset(), learner.memory.init(1), [], 0, []
 for t in range(100 if TEST else 999):
-    result = single.step(np.asarray(act(policy, obs, jax.random.key(t), False).action).clip(-1, 1))
-    obs, reached = result.obs, reached + int(result.info["success"][0])
+    out = act(policy, memory, obs, jax.random.key(t), False)
+    result = single.step(np.asarray(out.action).clip(-1, 1))
+    obs, memory, reached = result.obs, out.memory, reached + int(result.info["success"][0])
     joints = single.get_state(0)["joints"]
     path.append([joints["x"][0][0], joints["y"][0][0]])
     if t % 40 == 20 and len(frames) < 5 and available():
@@ -215,7 +215,7 @@ env.close()
 #
 # - `register("CarCourier-v0", Courier, "Car", speed_limit=0.5)`: another robot, another limit.
 # - A robot of your own is a `jsafe.envs.Robot`: a MuJoCo model and what it senses.
-# - For the command line, put the class into a module that registers it, and import that module before
-#   `jsafe.cli.main.main()`.
+# - On the command line: put the class into a file `courier.py` that registers it, and say
+#   `jsafe train ppo_lag --import courier --env PointCourier-v0 --costs separate --cost-limit 25 50`.
 # - An environment that is not a robot among objects needs none of this: any object with `num_envs`, `spec`, `reset` and
 #   `step` will do. [Anatomy of SEditor](anatomy_of_seditor.ipynb) writes one in thirty lines of numpy.
