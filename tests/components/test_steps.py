@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from jsafe.components.second_order_steps import second_order
 
 from jsafe.components import objectives, steps
-from jsafe.components.second_order_steps import second_order
 from jsafe.distributions import gaussian as gaussian
 from jsafe.nets.heads import gaussian_actor, value_functions
 from jsafe.ops import policy_losses

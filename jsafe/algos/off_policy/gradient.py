@@ -52,13 +52,14 @@ class GradientStep:
         state = state._replace(normalizer=self.normalizer.update(state.normalizer, raw), updates=state.updates + 1)
         window = losses.read_window(parts, steps, self.normalizer.apply(state.normalizer, raw))
         aim = self.discounted_aim(state)
-        values = losses.replayed_values(parts, state, window)
+        h = parts.critics.embed(state.params["critic"], window.obs[: window.rows])
+        values = losses.replayed_values(parts, state, window, h)
         metrics = {"q/reward": values.reward.mean(), "q/cost": values.cost.sum() / max(1, values.cost.size)}
         if config.cost_estimate == "critics":
             state, weights, estimated = self.estimate(state, losses.mean_cost(values, window, self.axis_name), aim)
             metrics |= estimated
 
-        inputs = losses.actor_inputs(parts, state, window, weights, aim)
+        inputs = losses.actor_inputs(parts, state, window, h, weights, aim)
         moved, draw, actor_metrics = self.delayed(due, state, parts, inputs, actor_key)
         if parts.shared:
             draw = jax.tree.map(lambda x: x[window.width :], draw)
@@ -69,8 +70,8 @@ class GradientStep:
         grads, losses_seen = jax.grad(losses.critic_loss, has_aux=True)(
             state.params["critic"], parts, state, window, jax.lax.stop_gradient(draw)
         )
-        clipped = {name: clip_norm(group, config.max_grad_norm) for name, group in self.total(grads).items()}
-        critic, critic_opt = self.descended(state, "critic", clipped, state.numbers.critic_learning_rate)
+        grads = parts.critics.clip(self.total(grads), config.max_grad_norm)
+        critic, critic_opt = self.descended(state, "critic", grads, state.numbers.critic_learning_rate)
 
         params, opt_state, own = moved
         tau = state.numbers.tau
