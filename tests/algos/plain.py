@@ -29,6 +29,9 @@ def critic_values(critic, obs, action):
 
 def group_values(critic, obs, action):
     """`reward [replicas, R, 1]` and `cost [replicas, R, M]` of a learner's critics."""
+    if "reward" not in critic:  # as many of the costs as of the reward: one batch of networks
+        values = critic_values(critic, obs, action)
+        return {"reward": values[..., :1], "cost": values[..., 1:]}
     return {name: critic_values(critic[name], obs, action) for name in critic}
 
 

@@ -54,13 +54,13 @@ def test_target_entropy_floor_and_temperature_gradient():
 
 
 def test_critics_are_separate_networks_with_the_papers_initialisation():
-    part = critic_parts.Ensemble(hidden=(64, 64), activation="tanh", cost_replicas=2)
+    part = critic_parts.Ensemble(hidden=(64, 64), activation="tanh", cost_replicas=3)
     critics = part.build(jsafe.EnvSpec(50, 2, num_costs=3))
     params = critics.init(jax.random.key(0))
     kernel = params["cost"]["kernel_0"]
-    assert kernel.shape == (2, 3, 52, 64)
+    assert kernel.shape == (3, 3, 52, 64)
     assert params["reward"]["kernel_0"].shape == (2, 1, 52, 64)
-    assert len(np.unique(np.asarray(kernel[..., 0, 0]))) == 6
+    assert len(np.unique(np.asarray(kernel[..., 0, 0]))) == 9
     limit = 1 / np.sqrt(52)
     assert 0.98 * limit < jnp.abs(kernel).max() <= limit
     assert 0.0027 < jnp.abs(params["cost"]["dense_2"]["kernel"]).max() <= 0.003
@@ -69,7 +69,14 @@ def test_critics_are_separate_networks_with_the_papers_initialisation():
 
 
 @pytest.mark.parametrize(
-    "part", [critic_parts.Ensemble(), critic_parts.UpperBound(), critic_parts.MeanVariance(), critic_parts.Quantile()]
+    "part",
+    [
+        critic_parts.Ensemble(),
+        critic_parts.Ensemble(cost_replicas=2),
+        critic_parts.UpperBound(),
+        critic_parts.MeanVariance(),
+        critic_parts.Quantile(),
+    ],
 )
 def test_reductions_are_over_replicas_and_actions_may_lie_in_front_of_the_rows(part):
     spec = jsafe.EnvSpec(4, 2, num_costs=2)

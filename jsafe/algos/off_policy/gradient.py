@@ -54,13 +54,14 @@ class GradientStep:
         obs, pull = losses.encoded_obs(parts, state.params, steps.obs)
         window = losses.read_window(parts, steps, obs, self.normalizer.apply(state.normalizer, raw))
         aim = self.discounted_aim(state)
-        values = losses.replayed_values(parts, state, window)
+        h = parts.critics.embed(state.params["critic"], window.obs[: window.rows])
+        values = losses.replayed_values(parts, state, window, h)
         metrics = {"q/reward": values.reward.mean(), "q/cost": values.cost.sum() / max(1, values.cost.size)}
         if config.cost_estimate == "critics":
             state, weights, estimated = self.estimate(state, losses.mean_cost(values, window, self.axis_name), aim)
             metrics |= estimated
 
-        inputs = losses.actor_inputs(parts, state, window, weights, aim)
+        inputs = losses.actor_inputs(parts, state, window, h, weights, aim)
         moved, draw, actor_metrics = self.delayed(due, state, parts, inputs, actor_key)
         if (bootstrap := parts.actor.bootstrap) is None:
             draw = jax.tree.map(lambda x: x[window.width :], draw)
@@ -95,7 +96,7 @@ class GradientStep:
         own: Any
         latent: Any
         own, latent = (grads, None) if pull is None else grads
-        clipped = {name: clip_norm(group, config.max_grad_norm) for name, group in self.total(own).items()}
+        clipped = parts.critics.clip(self.total(own), config.max_grad_norm)
         fitted = {"critic": self.descended(state, "critic", clipped, rate)}
         if pull is not None:
             pulled = clip_norm(self.total(pull(latent)), config.max_grad_norm)

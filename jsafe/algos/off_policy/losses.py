@@ -113,9 +113,9 @@ def masked_mean(rows: Array, weight: Array, count: int) -> Array:
     return jnp.where(weight.reshape(-1)[: rows.shape[0]] > 0, rows, 0.0).sum() / count
 
 
-def embedded(critics: Critics, params: Params, window: Window, rows: int) -> Params:
-    """The first so many rows, embedded for the critics. All rows of the actor are, so that both share the work."""
-    return jax.tree.map(lambda h: h[..., :rows, :], critics.embed(params, window.obs[: window.rows]))
+def first_rows(h: Params, count: int) -> Params:
+    """The first so many rows of an embedding."""
+    return jax.tree.map(lambda x: x[..., :count, :], h)
 
 
 def critic_loss(params: Params, parts: Parts, state: Any, window: Window, draw: Draw) -> tuple[Array, Metrics]:
@@ -149,7 +149,7 @@ def critic_loss(params: Params, parts: Parts, state: Any, window: Window, draw: 
         return goal.reshape(following.shape)
 
     signals = softened(parts, state, window, draw)
-    h = embedded(critics, params, window, steps * width)
+    h = first_rows(critics.embed(params, window.obs[: window.rows]), steps * width)  # the actor shares the work
     losses = critics.loss(params, h, window.taken, signals, following, returns)
     by_row = {name: loss.sum(axis=-1) for name, loss in losses.items()}
     metrics = {f"loss/critic_{name}": rows.mean() for name, rows in by_row.items()}
@@ -169,16 +169,18 @@ def softened(parts: Parts, state: Any, window: Window, draw: Draw) -> dict[str, 
     return {"reward": signals["reward"] + bonus, "cost": signals["cost"] - bonus if cost else signals["cost"]}
 
 
-def frozen_q(critics: Critics, params: Params, obs: Array) -> FrozenQ:
-    """Critics as constants, over observations."""
+def frozen_q(critics: Critics, params: Params, embedding: Callable[[], Params]) -> FrozenQ:
+    """Critics as constants, over observations that are embedded when they are asked for."""
     params = jax.lax.stop_gradient(params)
-    h = critics.embed(params, obs)
-    return FrozenQ(lambda a: critics.values(params, h, a), lambda a: critics.reward(params, h, a))
+    return FrozenQ(
+        lambda a: critics.values(params, embedding(), a),
+        lambda a: critics.reward(params, embedding(), a),
+    )
 
 
-def actor_inputs(parts: Parts, state: Any, window: Window, weights: Weights, limit: Array) -> ActorInputs:
-    """What the actor's loss may look at."""
-    obs = window.obs[: window.rows]
+def actor_inputs(parts: Parts, state: Any, window: Window, h: Params, weights: Weights, limit: Array) -> ActorInputs:
+    """What the actor's loss may look at; `h` are its rows, embedded for the critics."""
+    obs, critics = window.obs[: window.rows], parts.critics
     alpha = jax.tree.map(temperature, state.params["log_alpha"])
     if parts.released:
         alpha = jax.tree.map(lambda value: weights.reward * value, alpha)
@@ -186,10 +188,10 @@ def actor_inputs(parts: Parts, state: Any, window: Window, weights: Weights, lim
         obs=obs,
         taken=window.taken,
         weight=window.weight.reshape(-1)[: window.rows],
-        q=frozen_q(parts.critics, state.params["critic"], obs),
-        slow_q=frozen_q(parts.critics, state.target, obs),
+        q=frozen_q(critics, state.params["critic"], lambda: h),
+        slow_q=frozen_q(critics, state.target, lambda: critics.embed(state.target, obs)),
         slow=state.target_actor,
-        weights=weights._replace(cost=weights.cost[: parts.critics.costs]),
+        weights=weights._replace(cost=weights.cost[: critics.costs]),
         limit=limit,
         alpha=alpha,
         state=state.actor,
@@ -209,10 +211,9 @@ def temperature_loss(log_alpha: Params, parts: Parts, weight: Array, log_probs: 
     return masked_mean(cast(Array, rows), weight, weight.size * parts.devices) if log_probs else jnp.zeros(())
 
 
-def replayed_values(parts: Parts, state: Any, window: Window) -> Values:
-    """Values `[(T - 1) B]` of the replayed actions, as the actor sees them."""
-    params = state.params["critic"]
-    return parts.critics.values(params, embedded(parts.critics, params, window, window.taken.shape[0]), window.taken)
+def replayed_values(parts: Parts, state: Any, window: Window, h: Params) -> Values:
+    """Values `[(T - 1) B]` of the replayed actions, as the actor sees them; `h` as in `actor_inputs`."""
+    return parts.critics.values(state.params["critic"], first_rows(h, window.taken.shape[0]), window.taken)
 
 
 def mean_cost(values: Values, window: Window, axis_name: str | None) -> Array:

@@ -5,6 +5,7 @@ Critics of one's own are `Critics` of two `Group`s, or a part that builds them (
 
 from jsafe.components.critics.base import Critics as Critics
 from jsafe.components.critics.base import Group as Group
+from jsafe.components.critics.base import pair as pair
 from jsafe.components.critics.base import polyak as polyak
 from jsafe.components.critics.base import q_networks as q_networks
 from jsafe.components.critics.ensemble import Ensemble as Ensemble

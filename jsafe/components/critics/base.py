@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from jsafe.components.actors.base import Values
+from jsafe.components.optim import clip_norm
 from jsafe.nets.perceptron import FeedForward, ensemble, fan_in_uniform, mlp, uniform
 from jsafe.types import Array, Key, Params
 
@@ -45,55 +46,66 @@ class Group(NamedTuple):
 
 
 class Critics(NamedTuple):
-    """Critics of the reward and of the costs, each a `Group`; parameters and embeddings are dicts by these names.
+    """Critics of the reward and of M costs.
 
     Attributes:
-      groups: `reward`, and `cost` where costs are learnt.
+      init: `key -> params`.
+      embed: `(params, obs [R, O]) -> h`, the part of the first layers that belongs to the observations: a tree of
+        arrays `[..., R, H]`.
+      values: `(params, h, action [..., R, A]) -> Values`, as the actor sees them.
+      reward: Likewise the reward's value alone, `[..., R]` (half the work).
+      bootstrap: `(params, h, action, cost_action) -> {"reward": [..., R, 1, D], "cost": [..., R, M, D]}`, what targets
+        bootstrap from, the costs at an action of their own; `cost` is absent where costs are not learnt.
+      loss: `(params, h, action, signals, following, returns) -> {"reward": [R, 1], "cost": [R, M]}`; `signals` are
+        `[T-1, B, K]` and `following [T-1, B, K, D]` by the same names.
+      clip: `(gradient, max_norm) -> gradient`, that of the reward's critics and that of the costs' apart.
       costs: Number of costs that are learnt: M or 0.
     """
 
-    groups: dict[str, Group]
+    init: Callable[[Key], Params]
+    embed: Callable[[Params, Array], Params]
+    values: Callable[[Params, Params, Array], Values]
+    reward: Callable[[Params, Params, Array], Array]
+    bootstrap: Callable[[Params, Params, Array, Array], dict[str, Array]]
+    loss: Callable[..., dict[str, Array]]
+    clip: Callable[[Params, float | None], Params]
     costs: int
 
-    def init(self, key: Key) -> Params:
-        """`key -> params`."""
+
+def pair(reward: Group, cost: Group | None, costs: int) -> Critics:
+    """Critics of two kinds, or of the reward alone; parameters and embeddings are dicts by `reward` and `cost`."""
+    groups = {"reward": reward} if cost is None else {"reward": reward, "cost": cost}
+
+    def init(key):
         keys = jax.random.split(key)
-        return {name: group.init(k) for (name, group), k in zip(self.groups.items(), keys)}
+        return {name: group.init(k) for (name, group), k in zip(groups.items(), keys)}
 
-    def embed(self, params: Params, obs: Array) -> Params:
-        """`(params, obs [R, O]) -> h`."""
-        return {name: group.embed(params[name], obs) for name, group in self.groups.items()}
+    def embed(params, obs):
+        return {name: group.embed(params[name], obs) for name, group in groups.items()}
 
-    def values(self, params: Params, h: Params, action: Array) -> Values:
-        """`(params, h, action [..., R, A]) -> Values`, as the actor sees them."""
-        reward = self.reward(params, h, action)
-        if not self.costs:
-            return Values(reward, jnp.zeros((*reward.shape, 0), reward.dtype))
-        return Values(reward, self.groups["cost"].values(params["cost"], h["cost"], action))
+    def reward_value(params, h, action):
+        return reward.values(params["reward"], h["reward"], action)[..., 0]
 
-    def reward(self, params: Params, h: Params, action: Array) -> Array:
-        """`values` of the reward alone, `[..., R]`."""
-        return self.groups["reward"].values(params["reward"], h["reward"], action)[..., 0]
+    def values(params, h, action):
+        value = reward_value(params, h, action)
+        if cost is None:
+            return Values(value, jnp.zeros((*value.shape, 0), value.dtype))
+        return Values(value, cost.values(params["cost"], h["cost"], action))
 
-    def bootstrap(self, params: Params, h: Params, action: Array, cost_action: Array) -> dict[str, Array]:
-        """What targets bootstrap from, the costs at an action of their own: `[..., R, K, D]` of each group."""
+    def bootstrap(params, h, action, cost_action):
         actions = {"reward": action, "cost": cost_action}
-        return {name: group.bootstrap(params[name], h[name], actions[name]) for name, group in self.groups.items()}
+        return {name: group.bootstrap(params[name], h[name], actions[name]) for name, group in groups.items()}
 
-    def loss(
-        self,
-        params: Params,
-        h: Params,
-        action: Array,
-        signals: dict[str, Array],
-        following: dict[str, Array],
-        returns: Returns,
-    ) -> dict[str, Array]:
-        """Losses `[R, K]` of each group; `signals` are `[T-1, B, K]`, `following [T-1, B, K, D]`."""
+    def loss(params, h, action, signals, following, returns):
         return {
             name: group.loss(params[name], h[name], action, signals[name], following[name], returns)
-            for name, group in self.groups.items()
+            for name, group in groups.items()
         }
+
+    def clip(gradient, max_norm):
+        return {name: clip_norm(group, max_norm) for name, group in gradient.items()}
+
+    return Critics(init, embed, values, reward_value, bootstrap, loss, clip, 0 if cost is None else costs)
 
 
 def q_networks(

@@ -9,7 +9,9 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
-from jsafe.components.critics.base import Critics, Group, flat, q_networks
+from jsafe.components.actors.base import Values
+from jsafe.components.critics.base import Critics, Group, flat, pair, q_networks
+from jsafe.components.optim import clip_norm
 from jsafe.nets.perceptron import FeedForward, Layers
 from jsafe.options import number, part
 from jsafe.types import Array, EnvSpec
@@ -87,16 +89,75 @@ class Ensemble(Layers):
         sizes = (spec.obs_dim, spec.action_width)
         layers: dict[str, Any] = {"hidden": self.hidden, "act": self.activation}
         climb = pessimistic if self.climb == "min" else first
-        reward = q_networks(*sizes, 1, replicas=self.replicas, **layers)
-        groups = {"reward": squared_error_group(reward, climb, as_one(pessimistic))}
-        if self.cost_replicas:
-            cost = q_networks(*sizes, spec.num_costs, replicas=self.cost_replicas, **layers)
-            groups["cost"] = squared_error_group(cost, largest, as_one(largest))
-        costs = spec.num_costs if self.cost_replicas else 0
-        if self.average:
-            groups = {name: _scaled(group, 1.0 / (1 + costs)) for name, group in groups.items()}
-        return Critics(groups, costs)
+        if self.cost_replicas == self.replicas:
+            nets = q_networks(*sizes, 1 + spec.num_costs, replicas=self.replicas, **layers)
+            critics = joined(nets, spec.num_costs, climb)
+        else:
+            reward = q_networks(*sizes, 1, replicas=self.replicas, **layers)
+            group = squared_error_group(reward, climb, as_one(pessimistic))
+            costs = None
+            if self.cost_replicas:
+                nets = q_networks(*sizes, spec.num_costs, replicas=self.cost_replicas, **layers)
+                costs = squared_error_group(nets, largest, as_one(largest))
+            critics = pair(group, costs, spec.num_costs)
+        return _averaged(critics) if self.average else critics
 
 
-def _scaled(group: Group, factor: float) -> Group:
-    return group._replace(loss=lambda *inputs: factor * group.loss(*inputs))
+def joined(nets: FeedForward, costs: int, climb: Callable[[Array], Array]) -> Critics:
+    """Equally many critics of the reward and of each cost as one batch of networks: fewer and larger operations.
+
+    Args:
+      nets: Networks of `[replicas, 1 + M, ..., R, 1]`; parameters and embeddings are theirs.
+      costs: M.
+      climb: What the actor climbs of the reward's, `[replicas, 1, ..., R] -> [1, ..., R]`.
+    """
+
+    def of_reward(tree):
+        return jax.tree.map(lambda leaf: leaf[:, :1], tree)
+
+    def of_costs(tree):
+        return jax.tree.map(lambda leaf: leaf[:, 1:], tree)
+
+    def outputs(params, h, action):
+        return nets.tail(params, h, action)[..., 0]
+
+    def reward(params, h, action):
+        return climb(outputs(of_reward(params), of_reward(h), action))[0]
+
+    def values(params, h, action):
+        q = outputs(params, h, action)
+        return Values(climb(q[:, :1])[0], jnp.moveaxis(largest(q[:, 1:]), 0, -1))
+
+    def bootstrap(params, h, action, cost_action):
+        if cost_action is action:
+            q = outputs(params, h, action)
+            ends = pessimistic(q[:, :1]), largest(q[:, 1:])
+        else:
+            ends = (
+                pessimistic(outputs(of_reward(params), of_reward(h), action)),
+                largest(outputs(of_costs(params), of_costs(h), cost_action)),
+            )
+        return {name: jnp.moveaxis(end, 0, -1)[..., None] for name, end in zip(("reward", "cost"), ends)}
+
+    def loss(params, h, action, signals, following, returns):
+        signal, later = (jnp.concatenate([x["reward"], x["cost"]], axis=2) for x in (signals, following))
+        goal = jax.lax.stop_gradient(flat(returns(signal, later)))[..., 0]
+        errors = jnp.square(goal.T - outputs(params, h, action)).sum(axis=0).T
+        return {"reward": errors[:, :1], "cost": errors[:, 1:]}
+
+    def clip(gradient, max_norm):
+        if max_norm is None:
+            return gradient
+        apart = (clip_norm(part(gradient), max_norm) for part in (of_reward, of_costs))
+        return jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), *apart)
+
+    return Critics(nets.init, nets.embed, values, reward, bootstrap, loss, clip, costs)
+
+
+def _averaged(critics: Critics) -> Critics:
+    """With losses divided by the number of signals."""
+
+    def loss(*inputs):
+        return jax.tree.map(lambda rows: rows / (1 + critics.costs), critics.loss(*inputs))
+
+    return critics._replace(loss=loss)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.scipy.stats import norm
 
-from jsafe.components.critics.base import Critics, Group, flat, q_networks
+from jsafe.components.critics.base import Critics, Group, flat, pair, q_networks
 from jsafe.components.critics.ensemble import as_one, pessimistic, squared_error_group
 from jsafe.nets.perceptron import FeedForward, Layers
 from jsafe.options import number, part
@@ -86,8 +86,5 @@ class MeanVariance(Layers):
         layers: dict[str, Any] = {"hidden": self.hidden, "act": self.activation}
         reward = q_networks(*sizes, 1, replicas=self.replicas, **layers)
         mean, variance = (q_networks(*sizes, spec.num_costs, replicas=1, **layers) for _ in range(2))
-        groups = {
-            "reward": squared_error_group(reward, pessimistic, as_one(pessimistic)),
-            "cost": normal_group(mean, variance, self.risk),
-        }
-        return Critics(groups, spec.num_costs)
+        rewards = squared_error_group(reward, pessimistic, as_one(pessimistic))
+        return pair(rewards, normal_group(mean, variance, self.risk), spec.num_costs)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.components.critics.base import Critics, Group, flat, q_networks
+from jsafe.components.critics.base import Critics, Group, flat, pair, q_networks
 from jsafe.components.critics.ensemble import as_one, pessimistic, squared_error_group
 from jsafe.nets.perceptron import FeedForward, Layers
 from jsafe.options import number, part
@@ -80,8 +80,5 @@ class Quantile(Layers):
         layers: dict[str, Any] = {"hidden": self.hidden, "act": self.activation}
         reward = q_networks(*sizes, 1, replicas=self.replicas, **layers)
         cost = q_networks(*sizes, spec.num_costs, replicas=1, outputs=self.quantiles, **layers)
-        groups = {
-            "reward": squared_error_group(reward, pessimistic, as_one(pessimistic)),
-            "cost": quantile_group(cost, self.quantiles, self.risk),
-        }
-        return Critics(groups, spec.num_costs)
+        rewards = squared_error_group(reward, pessimistic, as_one(pessimistic))
+        return pair(rewards, quantile_group(cost, self.quantiles, self.risk), spec.num_costs)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from jsafe.components.critics.base import Critics, q_networks
+from jsafe.components.critics.base import Critics, pair, q_networks
 from jsafe.components.critics.ensemble import as_one, pessimistic, squared_error_group
 from jsafe.nets.perceptron import Layers
 from jsafe.options import number, part
@@ -47,8 +47,7 @@ class UpperBound(Layers):
         layers: dict[str, Any] = {"hidden": self.hidden, "act": self.activation}
         reward = q_networks(*sizes, 1, replicas=self.replicas, **layers)
         cost = q_networks(*sizes, spec.num_costs, replicas=self.cost_replicas, **layers)
-        groups = {
-            "reward": squared_error_group(reward, pessimistic, as_one(pessimistic)),
-            "cost": squared_error_group(cost, lambda q: upper_bound(q, self.width), lambda q: q),
-        }
-        return Critics(groups, spec.num_costs)
+        rewards = squared_error_group(reward, pessimistic, as_one(pessimistic))
+        return pair(
+            rewards, squared_error_group(cost, lambda q: upper_bound(q, self.width), lambda q: q), spec.num_costs
+        )
