@@ -73,7 +73,8 @@ def solve_e_step(
         values = jnp.where(jnp.isfinite(values), values, jnp.inf)
         # Of steps that are equally good to the last digits the longest: near the minimum those of Newton.
         best = values.min()
-        return tried[jnp.argmax(values <= best + 2e-6 * jnp.abs(best))], None
+        good = jnp.isfinite(values) & (values <= best + 2e-6 * jnp.abs(best))
+        return jnp.where(good.any(), tried[jnp.argmax(good)], x), None
 
     return jax.lax.scan(step, jnp.clip(start, LOW, HIGH), None, length=rounds)[0]
 

@@ -78,7 +78,7 @@ def test_seeds_and_limits_vmap_without_recompiling():
         ({"actor.edit": "ad"}, "did you mean 'add'"),
         ({"preset": "lapto"}, "did you mean 'laptop'"),
         ({"sequences": 7}, "multiple of num_envs"),
-        ({"sequence_length": 1}, "sequence_length must be at least 2, got 1"),
+        ({"sequence_length": 1}, "sequence_length must be at least 2 and at most 1e.09, got 1"),
         ({"hidden": 3}, "must be a sequence"),
     ],
 )

@@ -89,7 +89,8 @@ def test_algorithms_are_told_and_saved(name):
         assert from_json(OnPolicyConfig, to_json(config)) == config
         assert hash(config)
         assert preset is None or len(algorithm.presets[preset].summary) > 10
-    values = [path for path, field in paths(algorithm.config).items() if "seam" not in field.metadata]
+    options = paths(algorithm.config).items()
+    values = [path for path, field in options if "seam" not in field.metadata and ".encoder." not in path]
     assert len(values) <= 45
     mine = {"clip", "damping", "kappa", "kp", "distance", "unsafe_reward"}
     wanted = {part for step in (config.step, config.rule, config.transform) for part in vars(step)} & mine
@@ -307,7 +308,7 @@ def test_nothing_is_told_where_nothing_is_wrong():
 
 
 def test_the_actors_rate_falls_over_the_run_and_still_moves_it_at_the_end():
-    learner, update = ppo_lag(total_steps=64 * 10)
+    learner, update = ppo_lag(schedule_steps=64 * 10)
     state = learner.init(KEY)
     for iteration, share in ((0, 1.0), (5, 0.5), (9, 0.1), (10, 0.1), (1000, 0.1)):
         after, metrics = update(state._replace(iteration=jnp.array(iteration)), batch_with(1.0), KEY)
@@ -407,7 +408,7 @@ def test_a_penalty_is_one_of_raw_costs_but_as_released_of_scaled_ones():
     means = {}
     for compat in ("paper", "omnisafe"):
         learner = jsafe.on_policy(
-            SPEC, compat=compat, cost_penalty=10.0, normalize_cost=True, gamma=0.0, critic_learning_rate=0.0, **TINY
+            SPEC, compat=compat, cost_penalty=10.0, normalize_cost=True, gamma=0.0, critic_learning_rate=1e-12, **TINY
         )
         batch = random_batch(learner, jax.random.key(1))
         rows = batch.steps._replace(cost=100 * batch.steps.cost, reward=0 * batch.steps.reward)
@@ -461,7 +462,7 @@ def test_feed_of_the_collector():
         ({"steps_per_epoch": 7}, "must be a multiple of num_envs"),
         ({"gamma": 1.5}, "gamma must be at least 0 and at most 1"),
         ({"gamma": 1.0, "step": "cup"}, "gamma must be below 1"),
-        ({"total_steps": 0}, "total_steps must be at least 1"),
+        ({"schedule_steps": 0}, "schedule_steps must be at least 1"),
         ({"rule": "pid", "kp": -1.0}, "kp must be at least 0"),
         ({"hidden": 3}, "must be a sequence"),
         ({"hidden": (0,)}, "hidden must be at least 1"),
