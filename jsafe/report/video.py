@@ -176,7 +176,9 @@ def record(
       VideoError: If the environment cannot be drawn, or the file cannot be written.
 
     Example:
-      >>> record(jsafe.envs.make("SafetyPointGoal1-v0"), "out.mp4", lambda env: random_policy(env, episodes=1, seed=0))
+      >>> from jsafe.report import video
+      >>> env = jsafe.envs.make("SafetyPointGoal1-v0")
+      >>> film = video.record(env, "out.mp4", video.random_policy, steps=50, camera="track")
     """
     import imageio.v2 as imageio
 

@@ -64,7 +64,7 @@ def run(
       A `TrainStep` after every iteration.
 
     Example:
-      >>> for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=100_000):
+      >>> for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=1_000):
       ...     if step.episodes["episode/success"] > 0.95:
       ...         break
     """

@@ -68,12 +68,15 @@ def run_many(
       ValueError: If the numbers of learners and keys differ, or the learners in more than their states.
 
     Example:
-      >>> learners = [jsafe.make("ppo_lag", spec, cost_limit=limit) for limit in (10.0, 25.0) for seed in range(5)]
-      >>> make_env = functools.partial(jsafe.envs.make, "SafetyPointGoal1-v0")
-      >>> collector = jsafe.data.ManyCollector(make_env, learners, seeds=2 * [0, 100, 200, 300, 400])
-      >>> keys = 2 * [jax.random.key(seed) for seed in range(5)]
-      >>> for step in jsafe.train.run_many(learners, collector, keys=keys, total_steps=1_000_000):
-      ...     print([episodes["episode/cost"] for episodes in step.episodes])
+      >>> make_env = functools.partial(jsafe.envs.make, "Toy-SpeedLimit-v0")
+      >>> spec, options = jsafe.env_spec(make_env(1)), {"steps_per_epoch": 1_000, "step.passes": 2}
+      >>> learners = [jsafe.make("ppo_lag", spec, cost_limit=limit, **options) for limit in (4.0, 4.0, 8.0, 8.0)]
+      >>> collector = jsafe.data.ManyCollector(make_env, learners, seeds=2 * [0, 100])
+      >>> keys = 2 * [jax.random.key(0), jax.random.key(1)]
+      >>> for step in jsafe.train.run_many(learners, collector, keys=keys, total_steps=2_000):
+      ...     costs = [episodes["episode/cost"] for episodes in step.episodes]
+      >>> len(costs)
+      4
     """
     if not len(learners) == len(keys) == len(collector.collectors):
         raise ValueError(
