@@ -1,5 +1,6 @@
 """The direction of imports: no arrow runs up, no circle, and production does not know the tests' helpers."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -41,3 +42,9 @@ def test_an_arrow_that_runs_up_and_a_circle_are_found(tmp_path):
     graph = rooms.imports(package)
     assert rooms.upward(graph) == ["jsafe.envs -> jsafe.types", "jsafe.ops.a -> jsafe.runs.folder"]
     assert rooms.circles(graph) == [["jsafe.ops.a", "jsafe.ops.b"]]
+
+
+def test_importing_computes_nothing():
+    """A job of several processes has to be joined before JAX starts."""
+    code = "import jax._src.xla_bridge as b, jsafe, jsafe.cli.train; jsafe.names(); print(b.backends_are_initialized())"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jsafe.ops.stats import pmean
 from jsafe.types import Array
 
 LOW, HIGH = 1e-6, 1e5
 """Bounds of the dual variables, as in the authors' code."""
-_SHRINK = 0.25 ** jnp.arange(8.0)
+_SHRINK = np.float32(0.25) ** np.arange(8, dtype=np.float32)
 
 
 def e_step_dual(dual: Array, reward: Array, cost: Array, limit: Array, radius: float) -> Array:

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,6 +103,8 @@ def train(
             stack.enter_context(held(folder))
         else:
             console = Console(file=stack.enter_context(open(os.devnull, "w")))
+            stack.enter_context(warnings.catch_warnings())
+            warnings.simplefilter("ignore")  # process 0 says it
         stack.enter_context(lost_process(team, folder, Checkpoints(folder).list))
         learner = build_learner(described, team.axis_name)
         mine = local_learner(learner, team)
@@ -149,7 +152,8 @@ class Session:
     ):
         self.team, self.writes = team, team.index == 0
         self.folder, self.described, self.config, self.console = folder, described, described.config, console
-        self.learner, self.collector = learner, team.collector(collector)
+        collector = team.collector(collector)  # which counts for all
+        self.learner, self.collector = learner, collector
         self.total_steps = self.config.total_steps if total_steps is None else total_steps
         config = self.config
         self.key = jax.random.key(config.seed)

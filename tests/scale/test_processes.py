@@ -126,7 +126,7 @@ for i in range(2):
 big = team.collect(np.arange(300_000) * (1 + team.index))
 print("big", None if big is None else [int(part[-1]) for part in big])
 """
-OPTIONS = {"num_envs": 8, "steps_per_epoch": 64, "hidden": (4,), "passes": 2, "minibatch": 64, "optimizer": "sgd"}
+OPTIONS = {"num_envs": 8, "steps_per_epoch": 64, "hidden": (4,), "passes": 2, "minibatch": 64, "step.optimizer": "sgd"}
 
 
 def test_processes_equal_one(environment):
