@@ -51,8 +51,10 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
         folder.mkdir(parents=True, exist_ok=True)
         _write(run, description, folder)
     except OSError as error:
-        if made and folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
+        if made and folder.is_dir():
+            (folder / f".{CONFIG}.new").unlink(missing_ok=True)
+            if not any(folder.iterdir()):
+                folder.rmdir()
         raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
     return folder
 

@@ -204,6 +204,8 @@ class Session:
         title = f"{described.algorithm} on {config.env}, seed {config.seed}: {what} in {folder}"
         console.print(title, markup=False, highlight=False, soft_wrap=True)
         self.progress: Any = Progress(console, self.total_steps, collector.env_steps, cost_names=described.cost_names)
+        if self.writes and self.iteration and self.values and not self.table.path.exists():
+            self.progress.message(f"warning: {self.table.path} has vanished; the curve begins anew")
         if dropped:
             self.progress.message(f"warning: {dropped} damaged lines of {self.table.path} are left out")
         for problem in self.checkpoints.problems:

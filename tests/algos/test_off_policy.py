@@ -417,7 +417,7 @@ TASKS = {
     "cal": ("cal", 32_000, TRANSITIONS | SOFT | DUAL),
     "wcsac, the mean": ("wcsac", 32_000, TRANSITIONS | SOFT | DUAL | {"critics.risk": 1.0}),
     "wcsac, quantiles": ("wcsac", 32_000, TRANSITIONS | SOFT | DUAL | {"preset": "quantile", "critics.risk": 1.0}),
-    # Longer runs meet a defect: at the limit the dual runs between its bounds, and parameters can become NaN (at 27 840).
+    # Longer runs meet a defect: at the limit the dual runs between its bounds, parameters can become NaN (at 27 840).
     "cvpo": ("cvpo", 24_000, TRANSITIONS | {"actor.mean_radius": 0.05, "actor.std_radius": 0.01}),
 }
 
