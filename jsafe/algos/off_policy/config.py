@@ -60,9 +60,9 @@ class OffPolicyConfig(Options):
     """Discount factor."""
     td_lambda: float = traced(0.0, low=0, high=1)
     """Mixes the n-step returns inside a window: 0 is one step, 1 the longest return that the window holds."""
-    critic_learning_rate: float = traced(3e-4, low=0)
+    critic_learning_rate: float = traced(3e-4, above=0)
     """Of the critics and of a learned temperature."""
-    actor_learning_rate: float = traced(3e-4, low=0)
+    actor_learning_rate: float = traced(3e-4, above=0)
     """Of the actor."""
     tau: float = traced(0.005, low=0, high=1)
     """Share of the online critics (and actor, where it has a slow copy) mixed into the targets after an update."""
