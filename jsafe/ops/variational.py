@@ -5,14 +5,15 @@ from __future__ import annotations
 import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jsafe.ops.stats import pmean
 from jsafe.types import Array
 
-LOW, HIGH = 1e-6, 1e5
-"""Bounds of the dual variables, as in the authors' code."""
-_SHRINK = np.float32(0.25) ** np.arange(8, dtype=np.float32)
+LEAST_TEMPERATURE, MOST = 1e-4, 1e3
+"""Least `eta`, and the largest value of all dual variables, in what 32-bit floats can tell apart (the authors' bounds,
+in 64 bits: 1e-6 and 1e5). Where no weights keep the limit its multiplier runs to the bound."""
+_LENGTHS = (1.0, 4.0, 16.0, 0.25, 1 / 16, 1 / 64, 1 / 512, 0.0)
+"""Of the steps that are tried, in Newton's, the most welcome first."""
 
 
 def e_step_dual(dual: Array, reward: Array, cost: Array, limit: Array, radius: float) -> Array:
@@ -44,7 +45,9 @@ def solve_e_step(
     rounds: int = 10,
     axis_name: str | None = None,
 ) -> Array:
-    """Minimises `e_step_dual` over `[LOW, HIGH]` by projected Newton steps, each cut back until the dual falls.
+    """Minimises `e_step_dual` by projected Newton steps, each as long as the dual falls most.
+
+    It starts from the best of the last solution, of no multipliers, and of the largest ones.
 
     Args:
       start: `[1 + M]`, the last solution.
@@ -53,33 +56,43 @@ def solve_e_step(
       axis_name: Mapped axis over which the states are shared.
 
     Returns:
-      `[1 + M]`.
+      `[1 + M]`, `eta` in `[LEAST_TEMPERATURE, MOST]`, multipliers in `[0, MOST]`.
 
-    Collectives: `pmean` of values, gradients and second derivatives of the dual, which are means over states.
+    Collectives: `pmean` of deviations, values, gradients and second derivatives, which are means over states.
     """
     chex.assert_rank([reward, cost], [2, 3])
+    low = jnp.zeros_like(start).at[0].set(LEAST_TEMPERATURE)
 
     def dual(x):
         return e_step_dual(x, reward, cost, limit, radius)
 
+    def lowest(tried):
+        """The first of those that are lowest to the last digits."""
+        values = pmean(jax.vmap(dual)(tried), axis_name)
+        values = jnp.where(jnp.isfinite(values), values, jnp.inf)
+        best = values.min()
+        return tried[jnp.argmax(values <= best + 2e-6 * jnp.abs(best))]
+
     def step(x, _):
         slope, curve = pmean((jax.grad(dual)(x), jax.hessian(dual)(x)), axis_name)
-        held = ((x <= LOW) & (slope > 0)) | ((x >= HIGH) & (slope < 0))
+        held = ((x <= low) & (slope > 0)) | ((x >= MOST) & (slope < 0))
         free = jnp.where(held, 0.0, 1.0)
         curve = curve * free[:, None] * free[None, :]
         ridge = jnp.diag(1e-6 * jnp.maximum(jnp.diagonal(curve), 1.0) + (1.0 - free))
         direction = jnp.linalg.solve(curve + ridge, slope * free)
-        tried = jnp.concatenate([jnp.clip(x - _SHRINK[:, None] * direction, LOW, HIGH), x[None]])
-        values = pmean(jax.vmap(dual)(tried), axis_name)
-        values = jnp.where(jnp.isfinite(values), values, jnp.inf)
-        # Of steps that are equally good to the last digits the longest: near the minimum those of Newton.
-        best = values.min()
-        good = jnp.isfinite(values) & (values <= best + 2e-6 * jnp.abs(best))
-        return jnp.where(good.any(), tried[jnp.argmax(good)], x), None
+        return lowest(jnp.clip(x - jnp.array(_LENGTHS)[:, None] * direction, low, MOST)), None
 
-    return jax.lax.scan(step, jnp.clip(start, LOW, HIGH), None, length=rounds)[0]
+    spread = pmean(jnp.stack([reward.std(axis=0).mean(), cost.std(axis=0).mean()]), axis_name)
+    none = jnp.zeros_like(start).at[0].set(spread[0])
+    most = jnp.full_like(start, MOST).at[0].set(MOST * spread[1])
+    starts = jnp.clip(jnp.stack([start, none, most]), low, MOST)
+    return jax.lax.scan(step, lowest(starts), None, length=rounds)[0]
 
 
 def e_step_weights(dual: Array, reward: Array, cost: Array) -> Array:
     """`w = softmax_n((q_r - lam q_c) / eta)`, `[N, R]`: the improved policy on the sampled actions (equation 8)."""
-    return jax.nn.softmax((reward - cost @ dual[1:]) / dual[0], axis=0)
+    score = (reward - cost @ dual[1:]) / dual[0]
+    weights = jnp.exp(
+        jnp.minimum(score - score.max(axis=0), 0.0)
+    )  # scores are large: rounding must not lift one above 0
+    return weights / weights.sum(axis=0)

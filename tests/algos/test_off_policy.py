@@ -417,8 +417,7 @@ TASKS = {
     "cal": ("cal", 32_000, TRANSITIONS | SOFT | DUAL),
     "wcsac, the mean": ("wcsac", 32_000, TRANSITIONS | SOFT | DUAL | {"critics.risk": 1.0}),
     "wcsac, quantiles": ("wcsac", 32_000, TRANSITIONS | SOFT | DUAL | {"preset": "quantile", "critics.risk": 1.0}),
-    # Longer runs meet a defect: at the limit the dual runs between its bounds, parameters can become NaN (at 27 840).
-    "cvpo": ("cvpo", 24_000, TRANSITIONS | {"actor.mean_radius": 0.05, "actor.std_radius": 0.01}),
+    "cvpo": ("cvpo", 32_000, TRANSITIONS | {"actor.mean_radius": 0.05, "actor.std_radius": 0.01}),
 }
 
 
@@ -436,7 +435,6 @@ def test_learns_the_toy_optimum(task):
     """0.25 per step is 5 per episode of 20; there the multiplier is 1."""
     last, best = train(*TASKS[task])
     reward, cost = (last.episodes[f"episode/{what}"] / 20 for what in ("return", "cost"))
-    print(task, reward, cost, float(last.metrics["cost/0/multiplier"]), best.reward)
     assert cost == pytest.approx(0.25, abs=0.05)
     assert 0.8 * best.reward < reward < best.reward + 0.05
     if task in ("td3_lag", "ddpg_lag", "sac_pid"):
@@ -452,7 +450,6 @@ def test_the_worst_tenth_of_outcomes_costs_more_than_the_mean():
     """With `risk` 0.1 the mean stays further below the limit, at some of the reward."""
     last, best = train("wcsac", 32_000, TRANSITIONS | SOFT | DUAL | {"critics.risk": 0.1})
     reward, cost = (last.episodes[f"episode/{what}"] / 20 for what in ("return", "cost"))
-    print("risk 0.1", reward, cost, float(last.metrics["cost/0/discounted"]))
     assert cost < 0.24
     assert reward > 0.6 * best.reward
 
@@ -468,6 +465,5 @@ def test_choices_take_the_way_that_the_limit_leaves(limit, way):
     learner = jsafe.make("sac_discrete_lag", env_spec(env), **options, **heat, **rule, **rates)
     for step in run(learner, make_collector(env, learner, seed=0), key=jax.random.key(1), total_steps=12_000):
         last = step
-    print(limit, last.episodes, {k: float(v) for k, v in last.metrics.items()})
     assert last.episodes["episode/cost"] == pytest.approx(float(way == "short"), abs=0.1)
     assert last.episodes["episode/length"] < (6 if way == "short" else 10)

@@ -197,12 +197,20 @@ def assert_near(a, b):
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), a, b)
 
 
-def test_the_norms_of_actor_and_of_each_kind_of_critics_are_clipped_apart():
-    free, bound = (jsafe.make("ddpg_lag", SPEC, **{**SIZES, "max_grad_norm": norm}) for norm in (None, 0.05))
+@pytest.mark.parametrize("cost_replicas", [1, 2])
+def test_the_norms_of_actor_and_of_each_kind_of_critics_are_clipped_apart(cost_replicas):
+    """One batch of networks with as many critics of the costs as of the reward, two with more of them."""
+    options = {**SIZES, "critics.cost_replicas": cost_replicas}
+    free, bound = (jsafe.make("ddpg_lag", SPEC, **{**options, "max_grad_norm": norm}) for norm in (None, 0.05))
     state = start(free)
     batch = random_batch(free, jax.random.key(2))
     grads = [first_gradients(jax.jit(each.update)(state, batch, jax.random.key(3))[0]) for each in (free, bound)]
-    for part in (lambda g: g["critic"]["reward"], lambda g: g["critic"]["cost"], lambda g: g["actor"]):
+    joined = "reward" not in grads[0]["critic"]
+    reward, cost = (
+        (lambda g, cut=cut: jax.tree.map(lambda x: x[cut], g["critic"])) if joined else (lambda g, n=n: g["critic"][n])
+        for n, cut in (("reward", np.s_[:, :1]), ("cost", np.s_[:, 1:]))
+    )
+    for part in (reward, cost, lambda g: g["actor"]):
         norms = [np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(part(each)))) for each in grads]
         assert norms[0] > 0.05
         assert norms[1] == pytest.approx(0.05, rel=1e-4)

@@ -22,15 +22,16 @@ def reference_dual(x, reward, cost, limit, radius):
     return x[0] * radius + x[1:] @ limit + x[0] * (logsumexp(score, axis=0) - np.log(N)).mean()
 
 
+@pytest.mark.parametrize("start", [0.1, 1e-6, 1e5])
 @pytest.mark.parametrize("limit", [[1.2], [5.0], [1.3, 1.4]])
-def test_it_finds_the_minimum_and_keeps_divergence_and_limit(limit):
-    """Mean cost under the prior is 1.5: 1.2 binds, 5 does not; of two costs both bind."""
+def test_it_finds_the_minimum_and_keeps_divergence_and_limit(limit, start):
+    """Mean cost under the prior is 1.5: 1.2 binds, 5 does not; of two costs both bind. From any start."""
     limit, radius = np.array(limit), 0.1
     reward, cost = problem(len(limit))
     solve = jax.jit(lambda *inputs: solve_e_step(*inputs, radius))
-    dual = np.asarray(solve(*map(jnp.float32, (np.full(1 + len(limit), 0.1), reward, cost, limit))), np.float64)
+    dual = np.asarray(solve(*map(jnp.float32, (np.full(1 + len(limit), start), reward, cost, limit))), np.float64)
     inputs = reward, cost, limit, radius
-    bounds = [(1e-6, 1e5)] * len(dual)
+    bounds = [(1e-4, 1e3), *[(0, 1e3)] * len(limit)]
     best = minimize(reference_dual, np.full(len(dual), 0.5), inputs, bounds=bounds, method="L-BFGS-B", tol=1e-12)
     np.testing.assert_allclose(reference_dual(dual, *inputs), best.fun, rtol=1e-5)
     np.testing.assert_allclose(dual, best.x, rtol=0.02, atol=2e-3)
@@ -60,3 +61,10 @@ def test_a_limit_out_of_reach_leaves_the_cost_alone():
     )
     lowest, got = ((w * cost[..., 0]).sum(0).mean() for w in (alone, weights))
     assert got < lowest * 1.02
+
+
+def test_weights_are_finite_at_the_bounds():
+    reward, cost = (jnp.float32(x) for x in problem(1))
+    for dual in ([1e-4, 1e3], [1e3, 1e3], [1e-4, 1e-4]):
+        weights = np.asarray(jax.jit(e_step_weights)(jnp.array(dual), 5 + reward, 2 + cost))
+        np.testing.assert_allclose(weights.sum(0), 1.0, rtol=1e-5)
