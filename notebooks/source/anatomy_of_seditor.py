@@ -281,9 +281,10 @@ axis.set(xlabel="cost of the proposal, $Q_c(s, \\hat a)$", ylabel="cost saved by
 plt.show()
 
 # %% [markdown]
-# The first three rows of the table are the most dangerous proposals of the batch, the last three the safest. In the
-# picture, every row is a dot: dangerous proposals (right) are made a good deal safer; safe ones (left) have nothing to
-# gain, and what the policies do there is exploration noise.
+# The first three rows of the table are the most dangerous proposals of the batch, the last three the safest. (Rewards
+# and costs are normalised before the critics see them: a cost below zero is less than usual.) In the picture, every row
+# is a dot: dangerous proposals (right) are made a good deal safer; safe ones (left) have nothing to gain, and what the
+# policies do there is exploration noise.
 #
 # ## The price of a wet step
 #

@@ -184,8 +184,9 @@ jsafe.testing.check_learner(ours, jax.random.key(0))
 show(train(ours, 3_000 if TEST else 150_000))
 
 # %% [markdown]
-# A learning rate of the rule is a number in the state, like a cost limit: `state.rule.numbers.rate` may be swept under
-# `vmap`. And wrong values are errors, as everywhere:
+# Return, cost and price end at the optimum. On the way the price overshoots: the policy answers with a delay, as it
+# does to any multiplier. The rate of the rule is a number in the state, like a cost limit: `state.rule.numbers.rate`
+# may be swept under `vmap`. And wrong values are errors, as everywhere:
 
 # %%
 try:

@@ -169,8 +169,9 @@ axes[1].legend()
 plt.show()
 
 # %% [markdown]
-# The courier first finds out that driving fast pays, then what it costs. Speeding needs a price; the hazards hardly do,
-# since the courier is near that limit by itself. One limit on the sum of both could not tell them apart.
+# The courier first finds out that driving fast pays, then what it costs. Each limit finds its own price, and in its own
+# time: speeding's climbs as soon as the courier has learnt to drive and then comes down, that of the hazards climbs
+# more slowly. One limit on the sum of both could not tell them apart.
 #
 # ## Watch it
 #
