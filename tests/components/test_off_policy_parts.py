@@ -12,6 +12,7 @@ from jsafe.components.reward_normalizer import MovingNormalizer
 from jsafe.components.temperature import Learned, temperature_loss
 from jsafe.nets.perceptron import mlp
 from jsafe.ops.td_lambda import td_lambda
+from jsafe.spaces import Box
 
 SPEC = jsafe.EnvSpec(4, 2)
 
@@ -157,7 +158,7 @@ def test_mean_and_variance_of_a_chain():
 
 
 def test_stacked_frames_fill_at_the_start_of_an_episode():
-    memory = memories.frames(2, 3)
+    memory = memories.frames(Box(2), 3)
     state = memory.init(2)
     rows = np.arange(16, dtype=np.float32).reshape(4, 2, 2)
     state, stacked = memories.push(state, rows[0])
