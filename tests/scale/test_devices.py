@@ -100,8 +100,6 @@ CASES = {
         "transform": "early_termination",
         "step.cg_iterations": 3,
     },
-    "trpo, ipo": {"step": "trpo", "rule": "ipo", "step.cg_iterations": 3},
-    "cpo, two costs": {"step": "cpo", "num_costs": 2, "step.cg_iterations": 3},
     "pcpo": {"step": "pcpo", "step.cg_iterations": 3},
     "seditor": {"name": "seditor", "num_costs": 2},
     "seditor, l2, two minibatches": {"name": "seditor", "actor.distance": "l2", "updates": 2},
