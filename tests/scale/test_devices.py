@@ -235,7 +235,6 @@ def tighten(state, radius):
 
 FACTORS = {
     "cup, lagrange": 0.9,  # its projection moves on from where the divergence was looked at
-    "trpo, ipo": 60.0,  # so far that the surrogate falls for some devices, and not for all together
 }
 """Of the radius; found by trying."""
 
