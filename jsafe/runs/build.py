@@ -14,6 +14,9 @@ from jsafe.data import Collector, make_collector
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.types import EnvSpec, Learner, env_spec
 
+_SET_BY_RUNS = frozenset(("id", "num_envs", "seed", "num_threads", "costs"))
+"""Arguments of `jsafe.envs.make` that are the run's."""
+
 
 class Described(Protocol):
     """What a run folder says (`jsafe.runs.folder.Run`)."""
@@ -57,12 +60,20 @@ def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | No
       num_threads: In place of the config's.
 
     Raises:
-      ValueError: For an unknown id or option.
+      ValueError: For an unknown id or option, or a value of a type that the task does not take.
     """
     load_modules(config.imports)
     threads = num_threads or config.num_threads
     options: dict[str, Any] = dict(config.env_options)
-    return envs.make(config.env, num_envs, seed, threads, config.costs, **options)
+    if taken := _SET_BY_RUNS.intersection(options):
+        raise ValueError(f"env.{min(taken)} is not an option of an environment: the run sets it")
+    try:
+        return envs.make(config.env, num_envs, seed, threads, config.costs, **options)
+    except (TypeError, AttributeError) as error:
+        if not options:
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        raise ValueError(f"options of {config.env!r} ({given}): {error}") from error
 
 
 class Task(NamedTuple):

@@ -30,6 +30,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -240,6 +241,8 @@ class Checkpoints:
 def load_state(folder: str | os.PathLike, template: Any) -> Loaded:
     """The learner's part of the newest readable checkpoint of a run, without its environments and replay.
 
+    Newer ones that are damaged are passed over with a warning.
+
     Raises:
       CheckpointError: If there is none, or it does not agree with `template`.
     """
@@ -250,7 +253,10 @@ def load_state(folder: str | os.PathLike, template: Any) -> Loaded:
         except _Unreadable as error:
             problems.append(str(error))
             continue
-        return Loaded(iteration, stored.state(template), stored.decode("extra"))
+        loaded = Loaded(iteration, stored.state(template), stored.decode("extra"))
+        for problem in problems:
+            warnings.warn(f"{problem}; taking iteration {iteration} instead", RuntimeWarning, stacklevel=2)
+        return loaded
     raise CheckpointError("\n  ".join([f"no readable checkpoint in {folder}", *problems]))
 
 

@@ -184,7 +184,8 @@ class Session:
         try:
             if self.writes:
                 self._check_room(template)
-                dropped = self.table.continue_after(self.iteration)
+                known = [] if loaded is None else loaded.extra["table"].get("columns", [])
+                dropped = self.table.continue_after(self.iteration, known)
             if self.writes and config.tensorboard:
                 self.events.append(Events(folder / "tensorboard", collector.env_steps))
             if self.writes and config.wandb:
@@ -207,7 +208,7 @@ class Session:
         if self.writes and self.iteration and self.values and not self.table.path.exists():
             self.progress.message(f"warning: {self.table.path} has vanished; the curve begins anew")
         if dropped:
-            self.progress.message(f"warning: {dropped} damaged lines of {self.table.path} are left out")
+            self.progress.message(f"warning: {dropped} damaged lines of {self.table.path} are repaired or left out")
         for problem in self.checkpoints.problems:
             self.progress.message(f"warning: {problem}")
 

@@ -159,6 +159,8 @@ def test_an_older_checkpoint_serves_when_the_newest_is_damaged(tmp_path, capsys)
     data = bytearray(path.read_bytes())
     data[data.index(np.full(3, 2, np.float32).tobytes())] ^= 1  # a flipped bit in the middle of an array
     path.write_bytes(data)
+    with pytest.warns(RuntimeWarning, match=r"00000002 is unreadable .*; taking iteration 1 instead"):
+        assert load_state(tmp_path, {"w": jnp.zeros(3)}).iteration == 1
     store, rows = Checkpoints(tmp_path), Rows()
     loaded = store.load({"w": jnp.zeros(3)}, rows)
     assert loaded.iteration == 1
