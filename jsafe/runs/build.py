@@ -65,14 +65,16 @@ def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | No
     load_modules(config.imports)
     threads = num_threads or config.num_threads
     options: dict[str, Any] = dict(config.env_options)
+    if ":" in config.env:  # somebody else's, whose values are looked at where they come in
+        options.setdefault("bad_values", config.on_bad)
     if taken := _SET_BY_RUNS.intersection(options):
         raise ValueError(f"env.{min(taken)} is not an option of an environment: the run sets it")
     try:
         return envs.make(config.env, num_envs, seed, threads, config.costs, **options)
     except (TypeError, AttributeError) as error:
-        if not options:
+        if not config.env_options:
             raise
-        given = ", ".join(f"{name}={value!r}" for name, value in options.items())
+        given = ", ".join(f"{name}={value!r}" for name, value in config.env_options)
         raise ValueError(f"options of {config.env!r} ({given}): {error}") from error
 
 

@@ -19,6 +19,7 @@ import pytest
 from jsafe import cli, envs, train
 from jsafe.cli.train import default_folder
 from jsafe.curves.csv_table import WALL_COLUMNS, read_csv
+from jsafe.envs import WorkerError
 from jsafe.envs import registry as env_registry
 from jsafe.report import plot
 from jsafe.runs import build, compiled, evaluation
@@ -256,6 +257,28 @@ def test_wrong_words_are_named_and_leave_nothing_behind(tmp_path, monkeypatch, c
     assert message in error
     assert len(error.strip().splitlines()) <= 1
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("chosen", ["stop", "end"])
+def test_what_the_user_chose_for_bad_values_reaches_an_outside_environment(monkeypatch, chosen):
+    given = []
+    monkeypatch.setattr(build.envs, "make", lambda *_, **options: given.append(options))
+    build.build_env(RunConfig("gymnasium:Pendulum-v1", on_bad=chosen), 2, 0)
+    build.build_env(RunConfig("gymnasium:Pendulum-v1", env_options={"bad_values": "end"}), 2, 0)
+    build.build_env(RunConfig("Toy-SpeedLimit-v0", on_bad=chosen), 2, 0)
+    assert given == [{"bad_values": chosen}, {"bad_values": "end"}, {}]
+
+
+@pytest.mark.parametrize("error", [WorkerError("environment 1 is gone"), MemoryError("2 GiB")])
+def test_an_environment_that_fails_in_an_evaluation_is_a_line(capsys, monkeypatch, fake_run, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(evaluation, "evaluate", fail)
+    assert cli.main(["evaluate", str(fake_run)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(str(error))
 
 
 def test_help_is_there(capsys):
