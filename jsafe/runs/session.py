@@ -186,10 +186,10 @@ class Session:
                 self._check_room(template)
                 known = [] if loaded is None else loaded.extra["table"].get("columns", [])
                 dropped = self.table.continue_after(self.iteration, known)
+            if self.writes and config.wandb:  # first: it may be missing, and nothing was made yet
+                self.events.append(WandbRun(folder, description))
             if self.writes and config.tensorboard:
                 self.events.append(Events(folder / "tensorboard", collector.env_steps))
-            if self.writes and config.wandb:
-                self.events.append(WandbRun(folder, description))
         except OSError as error:
             raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
         if loaded is not None:
@@ -237,7 +237,7 @@ class Session:
                     return outcome
         except BadValueError as error:
             return self.refused(error)
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # a task of the user's may exit
             if self.team.count > 1:  # the others are told by `lost_process`
                 raise
             return self.failed(error)
