@@ -93,7 +93,7 @@ def main() -> int:
             place = prepare(shell.work / base, made)
             for case in cases:
                 if case.base == base:
-                    judge(shell, table, case, place, helps)
+                    judge(shell, table, case, place)
             if base in BASES and not (given.quick and base in SLOW):
                 correct(shell, table, base, place)
         return table.close()
@@ -108,7 +108,8 @@ def written() -> Iterator[Case]:
         if head := re.fullmatch(r"\[(\w+)\]", line):
             base = head[1]
             continue
-        text, bar, wanted = line.rpartition("|") if " |" in line or line.startswith("|") else (line, "", "")
+        text, bar, wanted = f" {line}".partition(" |")
+        text = text.strip()
         file = text.startswith("*")
         text = text.removeprefix("*").strip()
         if base == "sweep":
@@ -123,9 +124,9 @@ def _naming(words: list[str]) -> list[str]:
     at = max((i for i, word in enumerate(words) if word.startswith("--")), default=None)
     if at is None:
         return [re.escape(words[-1])] if words else []
-    name = words[at][2:].split("/")[0]
+    name = words[at][2:]
     values = words[at + 1 :]
-    return [re.sub("[-_]", "[-_ ]", name), *(_value(value) for value in values)]
+    return [re.sub("[-_]", "[-_ .s]+", name.rpartition(".")[2]), *(_value(value) for value in values)]
 
 
 def _value(word: str) -> str:
@@ -177,15 +178,9 @@ def prepare(place: Path, made: Path) -> Path:
     return place
 
 
-def judge(shell: Shell, table: Table, case: Case, place: Path, helps: dict[str, dict[str, str]]) -> None:
+def judge(shell: Shell, table: Table, case: Case, place: Path) -> None:
     """Runs one command."""
-    words, name, listed = list(case.words), f"{case.base}: {shlex.join(case.words)}", helps.get(case.base)
-    for i, word in enumerate(words):
-        if word.startswith("--") and word != "--" and listed is not None and case.names[:1] == _naming(case.words)[:1]:
-            words[i] = next((each for each in _spellings(word) if each in listed), "")
-            if not words[i]:
-                table.add(name, case.wanted, "absent", detail="the table needs the option's new name")
-                return
+    words, name = list(case.words), f"{case.base}: {shlex.join(case.words)}"
     if case.content is not None:
         name = f"sweep: {case.content!r}"
     if table.has(name):
@@ -195,6 +190,9 @@ def judge(shell: Shell, table: Table, case: Case, place: Path, helps: dict[str, 
     done = shell.run([*(BASES[case.base]() if case.base in BASES else []), *words], place, limit=LIMIT)
     after = snapshot(place)
     outcome = _outcome(done, case)
+    told = "unknown option" in done.text and case.base != "top" and case.words != ["--"]
+    if outcome == "refused" and told and case.names == _naming(case.words):
+        outcome = "absent"
     if outcome == "refused" and before != after:
         outcome = "left behind"
     if outcome in ("accepted", "trained") and "trained" in case.wanted:
@@ -209,11 +207,6 @@ def judge(shell: Shell, table: Table, case: Case, place: Path, helps: dict[str, 
         shutil.copytree(shell.work / "made", place / "made")
     if case.content is not None:
         (place / "grid.toml").write_text(_SWEEP)
-
-
-def _spellings(word: str) -> list[str]:
-    """The names that an option has had."""
-    return [f"--{name.removeprefix('--')}" for name in word.split("/")]
 
 
 def _outcome(done: Done, case: Case) -> str:
