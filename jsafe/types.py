@@ -262,6 +262,28 @@ class ActFn(Protocol):
     ) -> ActOutput: ...
 
 
+class Estimates(NamedTuple):
+    """What critics expect of the policy from some states on: discounted sums of raw rewards and costs.
+
+    Attributes:
+      reward: `[N]`.
+      cost: `[N, M]`, or `[N, 0]` where costs are not learnt.
+      gamma: Discount of the reward.
+      cost_gamma: Discount of the costs.
+    """
+
+    reward: Array
+    cost: Array
+    gamma: Array
+    cost_gamma: Array
+
+
+class EstimateFn(Protocol):
+    """`(state, memory, obs [N, ...], action [N, A]) -> Estimates`; memory as it is before it sees `obs`."""
+
+    def __call__(self, state: Any, memory: Any, obs: Obs, action: Any, /) -> Estimates: ...
+
+
 class Learner(NamedTuple):
     """An algorithm as a handful of pure functions; jit, vmap or pmap them as you like.
 
@@ -274,6 +296,7 @@ class Learner(NamedTuple):
       feed: What a collector has to produce.
       config: The frozen dataclass the learner was built from.
       spec: The `EnvSpec` it was built for.
+      estimate: `(state, memory, obs, action) -> Estimates`, what its critics say; None where it has none to ask.
     """
 
     init: InitFn
@@ -284,6 +307,7 @@ class Learner(NamedTuple):
     feed: Feed
     config: Any
     spec: EnvSpec
+    estimate: EstimateFn | None = None
 
 
 Built = TypeVar("Built", covariant=True)
