@@ -29,7 +29,7 @@ def random_batch(learner: Learner, key: jax.Array) -> Batch:
     rng = np.random.default_rng(np.asarray(jax.random.key_data(numpy_key)).tolist())
     steps, memory = random_rows(learner.feed, learner, rng, (init_key, act_key))
     rows, num_costs = learner.feed.steps_per_batch, learner.spec.num_costs
-    if not learner.feed.num_envs:  # nothing is measured
+    if getattr(learner.feed, "num_envs", 1) == 0:  # nothing is measured
         nothing = np.zeros(num_costs, np.float32), np.float32(0)
         episodes = EpisodeStats(np.float32(0), nothing[0].copy(), np.float32(0), np.float32(0))
         return Batch(steps, Measured(CostStats(*nothing), episodes), np.bool_(True), memory)
