@@ -77,6 +77,7 @@ CASES = {
     "focops with pairs, augmented": {
         **FIRST,
         "step": "focops",
+        "step.radius": 1e-4,  # within it are some rows, and others are not
         "rule": "augmented",
         "rule.init": 0.5,
         "compat": "omnisafe",
@@ -100,6 +101,8 @@ CASES = {
         "transform": "early_termination",
         "step.cg_iterations": 3,
     },
+    "trpo, ipo": {"step": "trpo", "rule": "ipo", "step.cg_iterations": 3},
+    "cpo, two costs": {"step": "cpo", "num_costs": 2, "step.cg_iterations": 3},
     "pcpo": {"step": "pcpo", "step.cg_iterations": 3},
     "seditor": {"name": "seditor", "num_costs": 2},
     "seditor, l2, two minibatches": {"name": "seditor", "actor.distance": "l2", "updates": 2},
@@ -115,7 +118,8 @@ def comparable(monkeypatch):
     """Makes devices comparable: what is random depends on the row alone, and SGD shows a wrong scale.
 
     A draw from a Beta distribution becomes a quantile that depends on its concentrations, minibatches come in order,
-    and SEditor's Adam is replaced. Programs are tiny: they are compiled without optimisations.
+    and SEditor's Adam is replaced. Programs are tiny: they are compiled without optimisations. Numbers have 64 bits: in
+    32, rounding alone is worth up to 0.6 % of a conjugate gradient's step.
     """
 
     def draw(key, a, b):
@@ -126,10 +130,22 @@ def comparable(monkeypatch):
     monkeypatch.setattr(jax.random, "bits", lambda key, shape: jnp.arange(shape[0], dtype=jnp.uint32))
     monkeypatch.setattr(jax.random, "normal", same_in_all_rows)
     monkeypatch.setattr(_off_policy, "scale_by_adam_epsilon_hat", lambda **_: optax.identity())
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    settings = ("jax_disable_most_optimizations", "jax_enable_x64")
+    before = {name: jax.config.read(name) for name in settings}
+    for name in settings:
+        jax.config.update(name, True)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    for name in settings:
+        jax.config.update(name, before[name])
+
+
+def wide(tree):
+    """With floats of 64 bits."""
+
+    def cast(x):
+        return x.astype(np.float64) if getattr(x, "dtype", None) == np.float32 else x
+
+    return jax.tree.map(cast, tree)
 
 
 def same_in_all_rows(key, shape=(), dtype=jnp.float32):
@@ -154,7 +170,7 @@ def start(learner):
     leaves, structure = jax.tree.flatten(state.params)
     rng = np.random.default_rng(1)
     leaves = [leaf + jnp.float32(0.4 * rng.standard_normal(leaf.shape)) for leaf in leaves]
-    return state._replace(params=jax.tree.unflatten(structure, leaves))
+    return wide(state._replace(params=jax.tree.unflatten(structure, leaves)))
 
 
 def parts(learner, state, seed, devices):
@@ -183,7 +199,7 @@ def parts(learner, state, seed, devices):
         ready = np.bool_(not replayed or seed == SEEDS[0] or device != 2)
         mine = jax.tree.map(lambda x, device=device: np.split(x, devices, axis)[device], steps)
         memory = jax.tree.map(lambda x, device=device: np.split(x, devices)[device], batch.memory)
-        pieces.append(Batch(mine, Measured(fresh, episodes), ready, memory))
+        pieces.append(wide(Batch(mine, Measured(fresh, episodes), ready, memory)))
     return pieces
 
 
@@ -192,7 +208,7 @@ def whole(pieces):
     axis = pieces[0].steps.reward.ndim - 1
     return Batch(
         steps=jax.tree.map(lambda *x: np.concatenate(x, axis), *(piece.steps for piece in pieces)),
-        measured=jax.tree.map(lambda *x: np.float32(sum(x)), *(piece.measured for piece in pieces)),
+        measured=jax.tree.map(lambda *x: sum(x), *(piece.measured for piece in pieces)),
         ready=np.all([piece.ready for piece in pieces]),
         memory=jax.tree.map(lambda *x: np.concatenate(x), *(piece.memory for piece in pieces)),
     )
@@ -209,7 +225,10 @@ def difference(before, expected, found, floor=1e-6):
     return worst
 
 
-TOLERANCE = 2e-3
+TOLERANCE = 1e-6
+"""What 32-bit constants leave."""
+NOTICED = 0.01
+"""What a collective changes at least."""
 REDUNDANT = (
     # Averages that enter the loss linearly: the gradient is averaged again.
     "return -mean(ratio * advantage)",
@@ -336,7 +355,7 @@ def test_every_collective_counts(case, references, monkeypatch):
         off[i] = False
         gap = worst(off)
         print(f"{gap:10.3g}  {place}")
-        if gap < 5 * TOLERANCE and not any(line in f"{case.split(',')[0]}: {place}" for line in REDUNDANT):
+        if gap < NOTICED and not any(line in f"{case.split(',')[0]}: {place}" for line in REDUNDANT):
             unnoticed.append(place)
     assert not unnoticed
 
@@ -384,7 +403,7 @@ def test_without_a_collective_devices_drift_apart(name, references, monkeypatch)
     one = reference(references, "seditor")
     monkeypatch.setattr(jax.lax, name, lambda x, axis_name: x)
     states, _ = run(parallel.shard_map_update, make("seditor", AXIS), one, 2, updates=1)
-    assert difference(*one.states[:2], states[0]) > 5 * TOLERANCE
+    assert difference(*one.states[:2], states[0]) > NOTICED
     with pytest.raises(AssertionError, match=r"devices hold different values of \.(params|normalizer)"):
         parallel.assert_replicated(states[-1])
 
@@ -406,7 +425,7 @@ def test_devices_draw_different_noise(monkeypatch):
     update = parallel.shard_map_update(make("sac_lag", AXIS), parallel.make_mesh(jax.devices()[:2]))
     found = update(state, [piece, piece], key)[0].params
     assert difference(state.params, expected, found) < TOLERANCE
-    assert difference(state.params, expected, each[0]) > 5 * TOLERANCE
+    assert difference(state.params, expected, each[0]) > NOTICED
 
 
 def test_a_whole_batch_is_split(references):
