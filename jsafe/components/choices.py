@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jsafe.components.actors.base import Values, mixture
+from jsafe.components.actors.base import Values
 from jsafe.components.generators.base import Generator
 from jsafe.components.transforms.remaining import remaining_budget
-from jsafe.components.valuations.base import Valuation, pick
+from jsafe.components.valuations.base import Valuation, pick, weighed
 from jsafe.ops import cmdp
 from jsafe.options import Options, number, part
 from jsafe.types import Array, CMDPTransform, EnvSpec, Key, Params, Weights
@@ -31,8 +31,8 @@ class Choice(NamedTuple):
     """How to act.
 
     Attributes:
-      act: `(generator, valuation, params, obs [N, O], more [N, E], key, deterministic) -> action [N, A]`; `more` are the
-        columns that the transform appends.
+      act: `(generator, valuation, params, obs [N, O], more [N, E], key, deterministic) -> action [N, A]`; `more` are
+        the columns that the transform appends.
       asks: Whether it asks the critics.
       transform: Applied by whoever acts, or None.
     """
@@ -86,10 +86,6 @@ class OfCandidates(Options):
         raise NotImplementedError
 
 
-def _weighed(values: Values, weights: Weights) -> Array:
-    return mixture(values, weights._replace(cost=weights.cost[: values.cost.shape[-1]]))
-
-
 @part("choice", "best")
 @dataclasses.dataclass(frozen=True)
 class Best(OfCandidates):
@@ -100,13 +96,13 @@ class Best(OfCandidates):
 
     def index(self, values: Values, weights: Weights, key: Key, deterministic: bool) -> Array:
         """The best."""
-        return jnp.argmax(_weighed(values, weights), axis=0)
+        return jnp.argmax(weighed(values, weights), axis=0)
 
 
 @part("choice", "softmax")
 @dataclasses.dataclass(frozen=True)
 class Softmax(OfCandidates):
-    """A candidate with the probability `softmax((w_r Q_r - w_c . Q_c) / beta)`, the likeliest where it is to be certain.
+    """A candidate with the probability `softmax((w_r Q_r - w_c . Q_c) / beta)`; the likeliest where it is certain.
 
     Source: Wang et al. 2020 (arXiv 2006.15134), section 3.3 (critic weighted policy).
     """
@@ -116,7 +112,7 @@ class Softmax(OfCandidates):
 
     def index(self, values: Values, weights: Weights, key: Key, deterministic: bool) -> Array:
         """A draw."""
-        score = _weighed(values, weights) / self.beta
+        score = weighed(values, weights) / self.beta
         return jnp.argmax(score, axis=0) if deterministic else jax.random.categorical(key, score, axis=0)
 
 

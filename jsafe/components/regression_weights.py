@@ -9,8 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jsafe.components.actors.base import mixture
-from jsafe.components.valuations.base import Judgement
+from jsafe.components.valuations.base import Judgement, weighed
 from jsafe.ops.regression import binary_weights, exp_weights
 from jsafe.options import Options, number, part, traced, traced_values
 from jsafe.types import Array, EnvSpec, Weights
@@ -62,7 +61,7 @@ class Exp(Options):
         del spec, axis_name
 
         def apply(judgement, weights, numbers, like):
-            return exp_weights(mixture(judgement.advantage, weights), numbers.beta, self.cap)[None]
+            return exp_weights(weighed(judgement.advantage, weights), numbers.beta, self.cap)[None]
 
         return RowWeights(apply, ("advantage",), lambda: traced_values(self))
 
@@ -79,7 +78,7 @@ class Binary(Options):
         """Weights of 0 and 1."""
         del spec, axis_name
         return RowWeights(
-            lambda judgement, weights, numbers, like: binary_weights(mixture(judgement.advantage, weights))[None],
+            lambda judgement, weights, numbers, like: binary_weights(weighed(judgement.advantage, weights))[None],
             ("advantage",),
         )
 

@@ -104,34 +104,33 @@ def test_the_corrected_occupancy_approaches_the_linear_program(problem, alpha, v
 def test_the_upper_bound_of_the_cost(problem, eps, bound):
     """Rows as often as the behaviour has them; chi and tau from the convex dual of the worst case within a KL ball."""
     _, occupancy = problem.solutions[0.001]
-    w = jnp.asarray((occupancy / problem.behaviour).ravel())
-    prior, cost = problem.behaviour.ravel(), problem.C.ravel()
+    triples = [x.ravel() for x in np.indices((S, A, S))]  # s, a, s'
+    prior = (problem.behaviour[..., None] * problem.P).ravel()
+    w, cost = (x[triples[0], triples[1]] for x in (occupancy / problem.behaviour, problem.C))
 
     def ell(chi):
-        here, there = chi[:, None].repeat(A, axis=1).ravel(), (jnp.asarray(problem.P) @ chi).ravel()
-        first = jnp.full(S * A, chi[0])
+        here, there, first = chi[triples[0]], chi[triples[2]], jnp.full(len(cost), chi[0])
         columns = [x[:, None] for x in (jnp.asarray(cost), here, there, first)]
-        return dice.flow(w, *columns, jnp.full(S * A, GAMMA), GAMMA)[:, 0]
+        return dice.flow(jnp.asarray(w), *columns, jnp.full(len(cost), GAMMA), GAMMA)[:, 0]
 
     def dual(x):
         tau = jnp.exp(x[S])
         return tau * jax.nn.logsumexp(ell(x[:S]) / tau, b=jnp.asarray(prior)) + tau * eps
 
     with jax.enable_x64(True):
-        w = w.astype(jnp.float64)
         value = jax.jit(jax.value_and_grad(dual))
         found = optimize.minimize(
             lambda x: [np.asarray(y, float) for y in value(jnp.asarray(x))], np.append(np.zeros(S), 0.0), jac=True,
             method="L-BFGS-B", options={"maxiter": 5000, "ftol": 1e-15, "gtol": 1e-10},
         )  # fmt: skip
         assert found.fun == pytest.approx(bound, abs=2e-4)
-        counts = np.round(100_000 * prior).astype(int)
-        rows = np.repeat(np.arange(S * A), counts)
+        counts = np.round(400_000 * prior).astype(int)
+        rows = np.repeat(np.arange(len(cost)), counts)
         worst = dice.worst_case(ell(jnp.asarray(found.x[:S]))[rows, None], jnp.exp(jnp.asarray(found.x[S:])))
     v = np.asarray(worst.weights[:, 0])
     assert v.mean() == pytest.approx(1.0, abs=1e-9)
     assert float(worst.divergence[0]) == pytest.approx(eps, rel=5e-3)
-    assert (v * (np.asarray(w) * cost)[rows]).mean() == pytest.approx(bound, abs=3e-4)
+    assert (v * (w * cost)[rows]).mean() == pytest.approx(bound, abs=3e-4)
 
 
 def test_an_infinite_temperature_is_the_plain_mean():

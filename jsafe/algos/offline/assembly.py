@@ -23,6 +23,7 @@ from jsafe.components.choices import ActParams, Choice
 from jsafe.components.critics import polyak
 from jsafe.components.generators import BEHAVIOUR, Generator
 from jsafe.components.improvements import Frozen, Improvement
+from jsafe.components.optim import descend
 from jsafe.components.regression_weights import RowWeights
 from jsafe.components.rules import NoRule
 from jsafe.components.transforms.remaining import RemainingParams
@@ -50,10 +51,10 @@ from jsafe.types import (
 class OfflineState(NamedTuple):
     """Everything that an update changes.
 
-    `params` and `slow` hold the groups of `policy` and `critic` (of slow copies: those that want one); `opt_state` Adam's
-    state of all; `own` the states of valuation, improvement and weights; `cost [M]` the last estimate of the policy's
-    cost, in the critics' unit. `obs_stats` is `()` where it is not used. `limit [M]` and `numbers` may be swept.
-    `updates` counts gradient steps.
+    `params` and `slow` hold the groups of `policy` and `critic` (of slow copies: those that want one); `opt_state`
+    Adam's state of all; `own` the states of valuation, improvement and weights; `cost [M]` the last estimate of the
+    policy's cost, in the critics' unit. `obs_stats` is `()` where it is not used. `limit [M]` and `numbers` may be
+    swept. `updates` counts gradient steps.
     """
 
     params: dict[str, Params]
@@ -262,7 +263,7 @@ class GradientStep:
         others = {"policy": numbers.policy_learning_rate * fall, "critic": numbers.critic_learning_rate}
         moved = {
             name: {
-                group: jax.tree.map(lambda p, u, r=rates.get(group, others[name]): p - r * u, tree[group], step)
+                group: descend(tree[group], step, rates.get(group, others[name]))
                 for group, step in direction[name].items()
             }
             for name, tree in state.params.items()
@@ -278,9 +279,9 @@ class GradientStep:
             return valued
         if not self.ruled:
             return None
-        if self.config.cost_estimate == "states":
-            if (found := valued if valued is not None else improved) is not None:
-                return found
+        found = valued if valued is not None else improved
+        if self.config.cost_estimate == "states" and found is not None:
+            return found
         obs = rows.obs if self.config.cost_estimate == "states" else rows.initial_obs
         if valuation.price is not None:
             return valuation.price(params["critic"], context, obs, key).mean(axis=0)
@@ -375,7 +376,7 @@ def _check(config: OfflineConfig, parts: Parts) -> None:
         raise ValueError(f"feed.length must be 1 (single transitions), got {config.feed.length}")
     if config.limit_unit != "endless" and critic.unit is not None:
         raise ValueError(
-            f"limit_unit={config.limit_unit!r} has no meaning with {kind('critic')}, whose unit is its own"
+            f"limit_unit={config.limit_unit!r} has no meaning with {kind('critic')}, which has a unit of its own"
         )
 
 

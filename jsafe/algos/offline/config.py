@@ -19,6 +19,10 @@ from jsafe.ops.precision import Precision
 from jsafe.options import Options, number, seam, traced
 from jsafe.types import ConstraintRule, Part
 
+RATES = ("policy_learning_rate", "critic_learning_rate", "cvae_learning_rate")
+MINIBATCHES = Dataset()
+"""250 minibatches of 256 transitions."""
+
 
 @dataclasses.dataclass(frozen=True)
 class OfflineConfig(Options):
@@ -42,7 +46,7 @@ class OfflineConfig(Options):
     """How it acts."""
     limit: CostLimit = CostLimit()
     """What the costs may be. Critics compare it in their own unit, see `limit_unit`."""
-    feed: Dataset = Dataset()
+    feed: Dataset = MINIBATCHES
     """What is drawn from the data set."""
 
     gamma: float = traced(0.99, low=0, high=1)
@@ -66,7 +70,7 @@ class OfflineConfig(Options):
     normalize_obs: bool = False
     """Running mean and standard deviation of the drawn observations, clipped at 5."""
     condition: Literal["none", "cost"] = "none"
-    """`cost`: the policy sees the cost of the row's whole episode beside the observation, and the limit when it acts."""
+    """`cost`: the policy sees the cost of the row's whole episode beside the observation; the limit when it acts."""
 
     cost_estimate: Literal["states", "initial"] = "states"
     """Where the critics are asked for the policy's cost, which drives the rule: in recorded states, or in those that
@@ -85,9 +89,7 @@ class OfflineConfig(Options):
     SHORT: ClassVar[dict[str, str | Callable[[Any], dict[str, Any]]]] = {
         "cost_limit": lambda value: {"limit.value": value, "limit.per": "episode"},
         "cost_limit_per_step": lambda value: {"limit.value": value, "limit.per": "step"},
-        "learning_rate": lambda value: dict.fromkeys(
-            ("policy_learning_rate", "critic_learning_rate", "cvae_learning_rate"), value
-        ),
+        "learning_rate": lambda value: dict.fromkeys(RATES, value),
         **{name: f"feed.{name}" for name in ("batch_size", "updates", "filter", "fraction", "reward_scale")},
     }
 

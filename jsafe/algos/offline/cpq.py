@@ -1,14 +1,15 @@
 """Constraints-penalised Q-learning: actions unlike the recorded ones are called costly, costly ones earn nothing.
 
-    y_r  = r + gamma d 1[Q'_c(s', a') <= l] min_j Q'_r,j(s', a'),   y_c = c + gamma d max_j Q'_c,j(s', a'),   a' ~ pi(s')
+    y_r  = r + gamma d 1[Q'_c(s', a') <= l] min_j Q'_r,j(s', a'),   a' ~ pi(s')
+    y_c  = c + gamma d max_j Q'_c,j(s', a')
     L_c  = sum_j mean (y_c - Q_c,j)^2 - alpha mean_ood Q_c(s, a)
     L_pi = -mean 1[Q_c(s, a) <= l] Q_r(s, a)
     log alpha <- clip(log alpha + rate alpha (1.5 l - mean_ood Q_c), -5, 5),    l = k / ((1 - gamma) T)
 
 `ood` are actions of the policy that an auto-encoder of the recorded ones finds unlikely. Two traps of the paper: once
-every action exceeds the limit, `L_pi` has no gradient, and the policy is stuck; and a fixed quarter of the actions counts
-as unlikely even where the data cover everything. The preset `jsafe` descends the cost where the limit is exceeded, and
-flags what is less likely than 99 in 100 recorded actions.
+every action exceeds the limit, `L_pi` has no gradient, and the policy is stuck; and a fixed quarter of the actions
+counts as unlikely even where the data cover everything. The preset `jsafe` descends the cost where the limit is
+exceeded, and flags what is less likely than 99 in 100 recorded actions.
 
 Source: Xu, Zhan & Zhu 2022, Constraints penalized Q-learning for safe offline reinforcement learning, arXiv 2107.09003,
 equations 5 to 9, and OSRL's code, whose penalty has no gradient.

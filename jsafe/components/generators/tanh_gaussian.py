@@ -56,8 +56,8 @@ class TanhGaussian(Layers):
 class Supported(TanhGaussian):
     """A tanh-Gaussian policy that learns from critics, and a CVAE beside it that learns from recorded actions.
 
-    The CVAE says how far an action is from recorded ones, `mean_L KL(encoder(s, a) || N(0, 1))`, and gives recorded-like
-    actions to compare samples with. Its `phi` has no effect.
+    The CVAE says how far an action is from recorded ones, `mean_L KL(encoder(s, a) || N(0, 1))`, and gives actions like
+    the recorded ones to compare samples with. Its `phi` has no effect.
 
     Source: Xu, Zhan & Zhu 2022 (CPQ, arXiv 2107.09003); Kumar et al. 2019 (BEAR, arXiv 1906.00949).
     """

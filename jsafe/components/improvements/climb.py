@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jsafe.components.actors.base import mixture
 from jsafe.components.improvements.base import Improved, Improvement
+from jsafe.components.valuations.base import weighed
 from jsafe.ops.mmd import Kernel, mmd
 from jsafe.ops.stats import pmean
 from jsafe.options import Options, number, part, traced, traced_values
@@ -50,7 +50,7 @@ class Climb(Options):
 
     def objective(self, values, context) -> Array:
         """What is descended, `[R]`."""
-        return -mixture(values, context.weights._replace(cost=context.weights.cost[: values.cost.shape[-1]]))
+        return -weighed(values, context.weights)
 
     def regulariser(self, params, context, state, key, axis_name) -> tuple[Array, dict[str, Array], object]:
         """What keeps the policy near the recorded actions besides: a scalar, metrics, and the new state."""

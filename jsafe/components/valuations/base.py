@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import jax.numpy as jnp
 
-from jsafe.components.actors.base import Values
+from jsafe.components.actors.base import Values, mixture
 from jsafe.components.generators.base import Generator
 from jsafe.ops import cmdp
 from jsafe.types import Array, Key, Metrics, Params, Weights
@@ -179,6 +179,11 @@ def signals_of(rows: Rows) -> dict[str, Array]:
 def critic_metrics(losses: dict[str, Array]) -> Metrics:
     """`loss/critic_reward` and `loss/critic_cost` of losses by row `[R, K]`."""
     return {f"loss/critic_{name}": rows.sum(axis=-1).mean() for name, rows in losses.items()}
+
+
+def weighed(values: Values, weights: Weights) -> Array:
+    """`w_r Q_r - w_c . Q_c`, `[..., R]`; the reward alone where costs have no critics (the rule is then `none`)."""
+    return mixture(values, weights._replace(cost=weights.cost[: values.cost.shape[-1]]))
 
 
 def pick(values: Array, index: Array) -> Array:

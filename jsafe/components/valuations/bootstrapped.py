@@ -8,7 +8,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from jsafe.components.actors.base import Values, mixture
+from jsafe.components.actors.base import Values
 from jsafe.components.critics import Blended, Critics
 from jsafe.components.valuations.base import (
     Judgement,
@@ -19,6 +19,7 @@ from jsafe.components.valuations.base import (
     one_step,
     pick,
     signals_of,
+    weighed,
 )
 from jsafe.options import Options, number, part, seam
 from jsafe.types import EnvSpec, Part
@@ -47,8 +48,8 @@ class Bootstrapped(Options):
     """n."""
     cost_target: Literal["same", "max", "reward"] = "same"
     """Where costs bootstrap: at the action of the reward's targets; at the costliest candidate; or, as OmniSafe's C-CRR
-    does by mistake, in the reward's critics, which are trained towards `c + gamma Q'_r`, too, and are asked for the costs
-    of the policy's actions, while the costs' critics stay as they began."""
+    does by mistake, in the reward's critics, which are trained towards `c + gamma Q'_r`, too, and are asked for the
+    costs of the policy's actions, while the costs' critics stay as they began."""
     samples: int = number(4, low=1)
     """Actions of the policy that an advantage is taken over."""
     baseline: Literal["mean", "max"] = "mean"
@@ -71,8 +72,7 @@ class Bootstrapped(Options):
             found = critics.bootstrap(net, critics.embed(net, obs), action, action)
             expected = {name: expectation(x) for name, x in found.items()}
             cost = expected.get("cost", jnp.zeros((*expected["reward"].shape[:2], 0)))
-            weights = context.weights._replace(cost=context.weights.cost[: cost.shape[-1]])
-            best = jnp.argmax(mixture(Values(expected["reward"][..., 0], cost), weights), axis=0)
+            best = jnp.argmax(weighed(Values(expected["reward"][..., 0], cost), context.weights), axis=0)
             chosen = {name: pick(x, best) for name, x in found.items()}
             own = pick(cost, best)
             if self.cost_target == "max" and "cost" in found:

@@ -30,16 +30,16 @@ class Dice(Layers, Released):
         L_lam = -sum_m lam_m (UB_m - k_m / T)
 
     `lam = clip(exp(l), 0, 1000)`, `tau = exp(t) + 1e-6`, from `l = t = 0`. With `eps` 0 the bound is the plain estimate
-    `mean w c`, and `chi` and `tau` are not there. Limits are in the normalised unit: cost per step. The multiplier is its
-    own: it goes with the rule `none`. `w` is the weight `ratio` of recorded actions.
+    `mean w c`, and `chi` and `tau` are not there. Limits are in the normalised unit: cost per step. The multiplier is
+    its own: it goes with the rule `none`. `w` is the weight `ratio` of recorded actions.
 
     The networks' slopes are held at `penalty_slope` with the weight `gradient_penalty`, between initial and recorded
     observations.
 
     Source: Lee et al. 2022 (arXiv 2204.08957), equations 10 to 21, and the authors' code. With `compat="omnisafe"` the
-      reward, the cost and the termination of every row meet the values of every other (there arrays `[B, 1]` meet arrays
-      `[B]`); the multiplier sees `mean w c` instead of the bound; `lam` and `tau` are learned as they are, not their
-      logarithms; slopes have no penalty.
+      reward, the cost and the termination of every row meet the values of every other (there arrays `[B, 1]` meet
+      arrays `[B]`); the multiplier sees `mean w c` instead of the bound; `lam` and `tau` are learned as they are, not
+      their logarithms; slopes have no penalty.
     """
 
     alpha: float = number(0.01, above=0)
