@@ -14,7 +14,7 @@ def per_step(J_episodic: Array, length: Array) -> Array:
     return J_episodic / (length * (length > 1) + 1.0 * (length <= 1))
 
 
-def discounted(J_episodic: Array, gamma: Array, horizon: int) -> Array:
+def discounted(J_episodic: Array, gamma: Array, horizon: int | Array) -> Array:
     """Discounted sum of a cost that is spread evenly over `horizon` steps.
 
     `J (1 - gamma^T) / ((1 - gamma) T)`; the sum itself at `gamma = 1`.

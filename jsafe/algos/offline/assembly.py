@@ -10,7 +10,8 @@ costs, only episodes show.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,7 @@ from optax import scale_by_adam
 from jsafe import spaces
 from jsafe.algos.offline.config import OfflineConfig
 from jsafe.components import compat, normalizers, rules
+from jsafe.components.actors import Values
 from jsafe.components.choices import ActParams, Choice
 from jsafe.components.critics import polyak
 from jsafe.components.generators import BEHAVIOUR, Generator
@@ -102,7 +104,7 @@ def assemble(config: OfflineConfig, spec: EnvSpec, axis_name: str | None = None)
         raise ValueError(f"offline learners take observations that are flat vectors, got {spec.obs}")
     config.limit.values(spec.num_costs)
     conditioned = config.condition == "cost"
-    seen = dataclasses.replace(spec, obs=spec.obs_dim + conditioned * spec.num_costs)
+    seen = dataclasses.replace(spec, obs=spaces.space(spec.obs_dim + conditioned * spec.num_costs))
     parts = _build(config, seen, axis_name)
     _check(config, parts)
     gradient_step = GradientStep(config, spec, parts, axis_name)
@@ -253,7 +255,7 @@ class GradientStep:
     def descended(self, state: OfflineState, direction: Params) -> dict[str, Params]:
         """Parameters after a step, each group at its rate."""
         numbers, config = state.numbers, self.config
-        fall = 1.0
+        fall = jnp.ones(())
         if config.cosine_updates is not None:
             done = jnp.minimum(state.updates / config.cosine_updates, 1.0)
             fall = 0.5 * (1.0 + jnp.cos(jnp.pi * done))
@@ -282,12 +284,13 @@ class GradientStep:
         found = valued if valued is not None else improved
         if self.config.cost_estimate == "states" and found is not None:
             return found
-        obs = rows.obs if self.config.cost_estimate == "states" else rows.initial_obs
+        obs = rows.obs if self.config.cost_estimate == "states" else cast(Array, rows.initial_obs)
         if valuation.price is not None:
             return valuation.price(params["critic"], context, obs, key).mean(axis=0)
         generator = self.parts.policy
         action = generator.draw(params["policy"], obs, generator.noise(key, 1, obs.shape[0]))[0]
-        return valuation.values(params["critic"], obs, action).cost.mean(axis=0)
+        ask = cast(Callable[..., Values], valuation.values)
+        return ask(params["critic"], obs, action).cost.mean(axis=0)
 
     def ruled_by(self, state: OfflineState, context: Context, cost: Array) -> OfflineState:
         """After a step of the rule."""

@@ -79,15 +79,15 @@ class Judgement(NamedTuple):
     """What recorded actions are worth, for the weights of a regression; None where a valuation does not know.
 
     Attributes:
-      advantage: `reward [R]`, `cost [R, M]` (above 0: costlier than what the policy would do).
+      advantage: `Values`, `reward [R]`, `cost [R, M]` (above 0: costlier than what the policy would do).
       ratio: `[R]`, of the best policy's occupancy to the data's.
       reach: `(V_h, Q_h)`, `[R]` each: above 0 where a violation cannot be avoided.
       cost: `[M]`, the policy's mean cost in the states of the rows, if it was found on the way.
     """
 
-    advantage: Values | None = None
-    ratio: Array | None = None
-    reach: tuple[Array, Array] | None = None
+    advantage: Any = None
+    ratio: Any = None
+    reach: Any = None
     cost: Array | None = None
 
 

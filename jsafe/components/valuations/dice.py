@@ -92,8 +92,8 @@ class Dice(Layers, Released):
         def residual(params, context):
             rows = context.rows
             lam = jax.lax.stop_gradient(multiplier(params))
-            values = [estimates(nu(params, obs)) for obs in (rows.obs, rows.next_obs)]
-            return dice.residual(signals(rows.reward), signals(rows.cost), lam, *values, signals(context.discount))
+            here, there = (estimates(nu(params, obs)) for obs in (rows.obs, rows.next_obs))
+            return dice.residual(signals(rows.reward), signals(rows.cost), lam, here, there, signals(context.discount))
 
         def slope_penalty(function, params, context, key):
             rows = context.rows
@@ -106,8 +106,8 @@ class Dice(Layers, Released):
         def of_bound(params, context, w, cost):
             """`L_chi + L_tau`, and the weights of the upper bound."""
             rows, gamma = context.rows, context.gamma
-            chis = [estimates(chi(params, obs)) for obs in (rows.obs, rows.next_obs, rows.initial_obs)]
-            ell = dice.flow(w, cost, *chis, signals(context.discount), gamma)
+            here, there, first = (estimates(chi(params, x)) for x in (rows.obs, rows.next_obs, rows.initial_obs))
+            ell = dice.flow(w, cost, here, there, first, signals(context.discount), gamma)
             tau = params["tau"] if released else jnp.exp(params["tau"]) + 1e-6
             bound = jax.lax.stop_gradient(dice.worst_case(ell, tau, axis_name))
             of_chi = (bound.weights * ell).mean(axis=tuple(range(ell.ndim - 1))).sum()
