@@ -350,7 +350,9 @@ def _help(algorithm: registry.Algorithm, config: Any, found: Sequence[Option]) -
     seams = _seams(config)
     groups = {option.group for option in found if option.shown} | {*seams}
     for path in filter(groups.__contains__, made_of.paths(config)):
-        sections.append(f"{_heading(config, path, seams.get(path), width)}\n{rows(path)}")
+        folded = seams.get(path) == "encoder" and _value(config, path) == type(_value(config, path))()
+        options = _names_alone(found, path, width) if folded else rows(path)
+        sections.append(f"{_heading(config, path, seams.get(path), width)}\n{options}")
     env = [
         ("--env.KEY VALUE", "An option of the environment's constructor: --env.horizon 200."),
         ("--import MODULE", "Import a module first, of the current folder say: it may register tasks and algorithms."),
@@ -367,6 +369,12 @@ def _heading(config: Any, path: str, seam: str | None, width: int) -> str:
     choice = f" (or --{path.replace('_', '-')} {', '.join(others)})" if others and kind else ""
     name = f"{path.replace('.', ' ').replace('_', ' ').capitalize()}{f' {kind}' if kind else ''}"
     return textwrap.fill(f"{name}{choice}: {about}", width)
+
+
+def _names_alone(found: Sequence[Option], path: str, width: int) -> str:
+    """Options that are of use for pictures alone, and most tasks have none."""
+    flags = [option.flags[0] for option in found if option.group == path]
+    return textwrap.fill(", ".join(flags), width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _row(option: Option) -> tuple[str, str]:
