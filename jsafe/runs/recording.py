@@ -99,7 +99,7 @@ def record(
                 made,
                 actor.policy,
                 jax.random.key(stream),
-                **({"steps": count} if steps is not None else {"episodes": count}),  # type: ignore[arg-type]
+                **({"steps": count} if steps is not None else {"episodes": count}),
                 seed=stream,
                 behaviour={**actor.about, "deterministic": deterministic},
                 env_options=dict(config.env_options),
