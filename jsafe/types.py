@@ -212,7 +212,7 @@ class Feed(Protocol):
 
     @property
     def num_envs(self) -> int:
-        """Environments that are stepped."""
+        """Environments that are stepped; 0: a data set is read."""
 
     @property
     def batch_option(self) -> str:
@@ -224,7 +224,7 @@ class Feed(Protocol):
 
     @property
     def steps_per_batch(self) -> int:
-        """Environment steps behind one batch."""
+        """Environment steps behind one batch; gradient updates where none is stepped."""
 
     def divided(self, processes: int) -> Feed:
         """The part of one of several processes."""

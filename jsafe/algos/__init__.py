@@ -8,6 +8,16 @@ from jsafe.algos.off_policy import sac_discrete as sac_discrete
 from jsafe.algos.off_policy import seditor as seditor
 from jsafe.algos.off_policy import td3 as td3
 from jsafe.algos.off_policy import wcsac as wcsac
+from jsafe.algos.offline import bc as bc
+from jsafe.algos.offline import bcq as bcq
+from jsafe.algos.offline import bcq_lag as bcq_lag
+from jsafe.algos.offline import bear_lag as bear_lag
+from jsafe.algos.offline import caps as caps
+from jsafe.algos.offline import coptidice as coptidice
+from jsafe.algos.offline import cpq as cpq
+from jsafe.algos.offline import crr as crr
+from jsafe.algos.offline import fisor as fisor
+from jsafe.algos.offline import vae_bc as vae_bc
 from jsafe.algos.on_policy import appo as appo
 from jsafe.algos.on_policy import cpo as cpo
 from jsafe.algos.on_policy import cppo_pid as cppo_pid

@@ -26,8 +26,10 @@ from jsafe.scale.processes import JobConfig
 
 _SET_BY_RUNS = ("total_steps",)
 """Options of algorithms whose value is the run's."""
-_READ_BEFORE = ("env_options", "imports")
-"""Fields of a run that have a syntax of their own."""
+_READ_BEFORE = ("env_options", "imports", "data_sha256")
+"""Fields of a run that have a syntax of their own, or are filled in."""
+_OFFLINE = ("data", "eval_interval", "eval_episodes")
+"""Fields of a run that only algorithms on data sets use."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +121,16 @@ def read(algorithm: registry.Algorithm, arguments: Sequence[str]) -> Given:
     preset = parse.peek(words, "--preset")
     chosen, config, words = _choose_parts(algorithm, preset, words)
     found = [*_plain(RunConfig), *_plain(Place), *_of(config), *_plain(JobConfig), *_plain(Many)]
+    if algorithm.family != "offline":
+        found = [option._replace(shown=option.shown and option.key not in _OFFLINE) for option in found]
     _check_names(algorithm.name, found)
     if {"-h", "--help"} & set(words):
         print(_help(algorithm, config, found))
         raise SystemExit(0)
     _check_words(algorithm.name, config, found, words)
     if parse.peek(words, "--env") is None:
-        raise ValueError("--env ID is missing: the task to train on; `jsafe list tasks` names them")
+        env, env_options = _task_of_data(parse.peek(words, "--data"), env_options)
+        words = [*words, "--env", env]
     values = _parse(found, words, f"jsafe train {algorithm.name}")
     groups = {kind: {o.key: values[o.key] for o in found if o.group is kind} for kind in _SHARED}
     changes = {o.key: values[o.key] for o in found if o.group not in _SHARED and _is_given(o, words)}
@@ -137,6 +142,24 @@ def read(algorithm: registry.Algorithm, arguments: Sequence[str]) -> Given:
     options = registry.make_config(algorithm, preset, **chosen, **_specific_last(config, changes))
     place, job, many = Place(**groups[Place]), JobConfig(**groups[JobConfig]), Many(**groups[Many])
     return Given(RunConfig(**groups[RunConfig]), options, place, job, many)
+
+
+def _task_of_data(path: str | None, env_options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The task that a data set was recorded on, and the options of its environment.
+
+    Raises:
+      ValueError: Without a data set, or with one that does not know.
+    """
+    if path is None:
+        raise ValueError("--env ID is missing: the task to train on; `jsafe list tasks` names them")
+    from jsafe.runs.build import NO_ENV, load_data
+
+    about = load_data(RunConfig(NO_ENV, data=path)).about
+    if about.env is None:
+        raise ValueError(
+            f"--env ID is missing: {path} does not say which task it was recorded on; --env {NO_ENV} trains without one"
+        )
+    return about.env, dict(about.env_options) | env_options
 
 
 _SHARED = (RunConfig, Place, JobConfig, Many)
@@ -312,8 +335,9 @@ def _help(algorithm: registry.Algorithm, config: Any, found: Sequence[Option]) -
         chosen = [option for option in found if option.shown and option.group in groups]
         return parse.columns(map(_row, chosen), width)
 
+    what = "--data FILE" if algorithm.family == "offline" else "--env ID"
     sections = [
-        f"usage: jsafe train {algorithm.name} --env ID [options]",
+        f"usage: jsafe train {algorithm.name} {what} [options]",
         f"{algorithm.summary}\n{algorithm.paper}".strip(),
     ]
     if algorithm.presets:

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jsafe.data import coroutine as acting
-from jsafe.data.door import Door
 from jsafe.data.episodes import EpisodeTracker
+from jsafe.data.playing import Policy, play
 from jsafe.types import Key, Learner, PolicyState
 
 
@@ -52,7 +51,6 @@ def evaluate(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    acting.check_spec(env, learner.spec)
     n, m = env.num_envs, env.spec.num_costs
     quota = episodes // n + (np.arange(n) < episodes % n)
     slot = np.cumsum(quota) - quota  # where the next episode of each environment is put
@@ -63,40 +61,18 @@ def evaluate(
         "length": np.zeros(episodes, np.int64),
         "success": np.zeros(episodes, bool),
     }
-    actions, tracker, door = acting.Actions(env), EpisodeTracker(n, m), Door(env.spec, n)
-    first = env.reset() if seed is None else env.reset(seed=seed)
-    door.look_at_first(first)
-    seen, started, memory = acting.received(first), np.ones(n, bool), learner.memory.init(n)
-    transform = getattr(learner.feed, "transform", None) or acting.IDENTITY
-    params = acting.transform_params(policy_state)
-    z = transform.init(params, n)
-    step = 0
-    while (slot < stop).any():
-        obs = acting.received(transform.augment(seen, z))
-        action, _, memory = acting.act(
-            learner.act,
-            learner.memory.reset,
-            policy_state,
-            memory,
-            started,
-            obs,
-            key,
-            np.int32(step),
-            deterministic,
-        )
-        out = env.step(actions.to_env(actions.clipped(action)))
-        door.look(out, tracker.lengths)
-        started = out.terminated | out.truncated
-        z = transform.step(params, z, out.reward, out.cost, out.terminated, out.truncated).z
-        finished = tracker.step(out.reward, out.cost, out.info.get("success"), started)
+    tracker = EpisodeTracker(n, m)
+    policy = Policy(learner, policy_state, deterministic)
+    for step, (_, _, out) in enumerate(play(env, policy, key, seed=seed), 1):
+        finished = tracker.step(out.reward, out.cost, out.info.get("success"), out.terminated | out.truncated)
         if finished is not None:
             counts = slot[finished.env] < stop[finished.env]
             at = slot[finished.env][counts]
             for name, value in zip(result, finished[1:]):
                 result[name][at] = value[counts]
             slot[finished.env[counts]] += 1
-        seen = acting.received(out.obs)
-        step += 1
         if on_step is not None:
             on_step(step * n)
+        if not (slot < stop).any():
+            break
     return result

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ import jsafe
 from jsafe import registry
 from jsafe.data import ram
 from jsafe.options import from_json, to_json
-from jsafe.runs.build import build_learner, build_task, load_modules
+from jsafe.runs.build import build_learner, build_task, check_data, data_checksum, load_modules
 from jsafe.runs.checkpoint import sealed, unsealed
 from jsafe.runs.config import RunConfig
 
@@ -44,8 +45,11 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
     description = to_json(options)  # parts that cannot be saved are told before anything is made
     folder = check_free(folder)
     task = build_task(config)
-    ram.check(build_learner(run, task=task), config.total_steps)
-    run = run._replace(cost_names=task.cost_names)
+    learner = build_learner(run, task=task)
+    ram.check(learner, config.total_steps)
+    check_data(config, algorithm, learner, task)
+    config = dataclasses.replace(config, data_sha256=data_checksum(config))
+    run = run._replace(config=config, cost_names=task.cost_names)
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

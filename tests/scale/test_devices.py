@@ -15,10 +15,12 @@ import optax
 import pytest
 
 import jsafe
+from jsafe import registry
 from jsafe.algos.off_policy import gradient as _off_policy
+from jsafe.algos.offline import assembly as _offline
 from jsafe.components.actors import beta as beta_actors
 from jsafe.distributions import beta
-from jsafe.feeds import Replay
+from jsafe.feeds import Replay, Rollouts
 from jsafe.scale import devices as parallel
 from jsafe.testing import random_batch
 from jsafe.types import Batch, CostStats, EpisodeStats, Measured
@@ -60,6 +62,15 @@ TRANSITIONS = {
     "normalize_obs": True,
     "max_grad_norm": 1.0,
     "updates": 2,
+}
+OFFLINE = {
+    "hidden": (4,),
+    "batch_size": 8,
+    "updates": 2,
+    "learning_rate": 0.05,
+    "tau": 0.1,
+    "gamma": 0.5,
+    "cost_limit": 5.0,
 }
 FIRST = {"step.learning_rate": 0.05}
 LAGRANGE = {"rule": "lagrange", "rule.init": 0.5}
@@ -110,6 +121,9 @@ CASES = {
     "td3_lag": {"name": "td3_lag", **TRANSITIONS, "actor.smoothing_noise": 0.0, "cost_limit": 5.0},
     "cal, the critics drive the rule": {"name": "cal", **TRANSITIONS, "gamma": 0.5, "rule.learning_rate": 0.5},
     "cvpo, dual variables in the actor": {"name": "cvpo", **TRANSITIONS, "actor.mean_most": 1.0},
+    "bcq_lag": {"name": "bcq_lag", "num_costs": 2, "normalize_obs": True, "rule.learning_rate": 0.5},
+    "coptidice": {"name": "coptidice", "num_costs": 2, "critic.alpha": 1.0, "critic.gradient_penalty": 0.0},
+    "cpq": {"name": "cpq", "critic.penalty_learning_rate": 0.1, "cost_limit": 0.5},
 }
 
 
@@ -129,6 +143,7 @@ def comparable(monkeypatch):
     monkeypatch.setattr(beta, "sample", draw)
     monkeypatch.setattr(jax.random, "bits", lambda key, shape: jnp.arange(shape[0], dtype=jnp.uint32))
     monkeypatch.setattr(jax.random, "normal", same_in_all_rows)
+    monkeypatch.setattr(_offline, "scale_by_adam", lambda **_: optax.identity())
     monkeypatch.setattr(_off_policy, "scale_by_adam_epsilon_hat", lambda **_: optax.identity())
     settings = ("jax_disable_most_optimizations", "jax_enable_x64")
     before = {name: jax.config.read(name) for name in settings}
@@ -160,7 +175,9 @@ def make(case, axis_name=None):
     options = dict(CASES[case])
     spec = jsafe.EnvSpec(3, 2, num_costs=options.pop("num_costs", 1), horizon=10)
     if "name" in options:
-        return jsafe.make(options.pop("name"), spec, axis_name=axis_name, **{**OFF_POLICY, **options})
+        name = options.pop("name")
+        common = OFFLINE if registry.get(name).family == "offline" else OFF_POLICY
+        return jsafe.make(name, spec, axis_name=axis_name, **{**common, **options})
     return jsafe.on_policy(spec, axis_name=axis_name, **{**ON_POLICY, **options})
 
 
@@ -182,7 +199,7 @@ def parts(learner, state, seed, devices):
     known = (steps.reward != 0) if replayed else True  # rows of a window that are no steps have no reward
     reward = (steps.reward * (1 + lane) + 0.3 * lane * known).astype(np.float32)
     steps = steps._replace(obs=steps.obs * (0.5 + 0.2 * lane[:, None]), reward=reward)
-    if not replayed:
+    if isinstance(learner.feed, Rollouts):
         flat = steps.obs.reshape(-1, steps.obs.shape[-1])
         out = learner.act(learner.policy(state), learner.memory.init(len(flat)), flat, jax.random.key(seed), False)
         log_prob = np.array(out.log_prob).reshape(reward.shape)
