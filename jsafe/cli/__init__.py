@@ -70,6 +70,7 @@ def _run(arguments: list[str]) -> int:
         return _fail(f"{name} takes nothing more" if name == "--version" else errors.unknown("command", name, COMMANDS))
     if (folder := os.getcwd()) not in sys.path:
         sys.path.append(folder)  # last: a file of the user's never stands in for a package
+    from jsafe.envs.outside.workers import WorkerError
     from jsafe.runs.checkpoint import CheckpointError
     from jsafe.runs.folder import RunError
 
@@ -77,8 +78,10 @@ def _run(arguments: list[str]) -> int:
         return importlib.import_module(COMMANDS[name]).main(rest)
     except ValueError as error:
         return _fail(str(error))
-    except (RunError, CheckpointError) as error:
+    except (RunError, CheckpointError, WorkerError) as error:
         return _fail(str(error), 1)
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error or 'no more is said'}", 1)
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         return _fail(f"{where}{error.strerror or error}", 1)

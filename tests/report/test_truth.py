@@ -97,7 +97,7 @@ def test_visited_states_are_spread_over_the_episode():
 
 def test_a_task_without_states_cannot_be_branched():
     env = jsafe.envs.make("Toy-SpeedLimit-v0", 1, 0)
-    with pytest.raises(RunError, match="Toy-SpeedLimit-v0 cannot be branched: it has no get_state, set_state$"):
+    with pytest.raises(RunError, match=r"Toy-SpeedLimit-v0 cannot be branched: it has no get_state, set_state$"):
         truth.check_branches(env)
 
 
