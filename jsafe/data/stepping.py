@@ -60,8 +60,10 @@ class SteppingCollector:
         return self.env_steps
 
     def episodes(self) -> dict[str, float]:
-        """Statistics of finished episodes; see `EpisodeTracker.pop`."""
-        return self._tracker.pop()
+        """Statistics of finished episodes, see `EpisodeTracker.pop`; and of plans, `plan/*`, where the policy has one:
+        means over the environments of what its last step looked for."""
+        info = getattr(self.memory, "info", None) or {}
+        return self._tracker.pop() | {f"plan/{name}": float(np.mean(value)) for name, value in info.items()}
 
     @property
     def tracker(self) -> EpisodeTracker:
