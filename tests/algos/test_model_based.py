@@ -7,6 +7,7 @@ import pytest
 
 import jsafe
 from jsafe import options, registry
+from jsafe.algos.model_based.value import SAC
 from jsafe.components.dynamics import Ensemble
 from jsafe.components.planners import ARC, CEM
 from jsafe.components.rules import Lagrange
@@ -100,7 +101,7 @@ def test_bad_options(changes, message):
     ("planner", "score", "value", "rule"),
     [
         (ARC(horizon=2, samples=6, enough=2, iterations=1), "penalised", "none", Lagrange(normalize="none")),
-        (CEM(horizon=2, samples=6, elites=2, iterations=1), "constrained", "sac", "none"),
+        (CEM(horizon=2, samples=6, elites=2, iterations=1), "constrained", SAC(updates=2), "none"),
         (CEM(horizon=2, samples=6, elites=2, iterations=1), "penalised", "none", "pid"),
     ],
 )

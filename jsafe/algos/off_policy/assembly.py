@@ -134,8 +134,16 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         return state, pmean({name: x.mean(axis=0) for name, x in metrics.items()} | shares, axis_name)
 
     def step_rule(state, cost, aim):
-        pace: dict[str, Any] = {"steps": feed.steps_per_batch, "interval": config.rule_interval, "warmup": config.rule_warmup}
-        return rules.paced(rule, state.rule, cost, aim, iteration=state.iteration, **pace)
+        return rules.paced(
+            rule,
+            state.rule,
+            cost,
+            aim,
+            iteration=state.iteration,
+            steps=feed.steps_per_batch,
+            interval=config.rule_interval,
+            warmup=config.rule_warmup,
+        )
 
     def update(state, batch, key):
         if axis_name is not None:
