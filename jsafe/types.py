@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -31,6 +31,8 @@ class EnvSpec:
         `[-1, 1]^A`, whatever the bounds; collectors map that to the environment's box.
       num_costs: Number of separate cost signals M.
       horizon: Longest episode, in environment steps.
+      layout: `(name, start, stop)` of each named part of a flat observation; empty where nothing is known.
+      action_repeat: Steps of the simulation in one environment step, at most.
 
     Raises:
       ValueError: If a field is not a space or a positive integer.
@@ -40,17 +42,28 @@ class EnvSpec:
     action: Space
     num_costs: int
     horizon: int
+    layout: tuple[tuple[str, int, int], ...]
+    action_repeat: int
 
-    def __init__(self, obs: Space | int, action: Space | int, num_costs: int = 1, horizon: int = 1000):
+    def __init__(
+        self,
+        obs: Space | int,
+        action: Space | int,
+        num_costs: int = 1,
+        horizon: int = 1000,
+        layout: Sequence[tuple[str, int, int]] = (),
+        action_repeat: int = 1,
+    ):
         for name, given in (("obs", obs), ("action", action)):
             try:
                 object.__setattr__(self, name, spaces.space(given))
             except ValueError as error:
                 raise ValueError(f"EnvSpec.{name}: {error}") from None
-        for name, value in (("num_costs", num_costs), ("horizon", horizon)):
+        for name, value in (("num_costs", num_costs), ("horizon", horizon), ("action_repeat", action_repeat)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"EnvSpec.{name} must be an integer of at least 1, got {value!r}")
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "layout", tuple((name, int(start), int(stop)) for name, start, stop in layout))
 
     @property
     def obs_dim(self) -> int:
@@ -90,7 +103,9 @@ def env_spec(env: Any) -> EnvSpec:
     """The part of an environment's `spec` that a learner is built from."""
     spec = env.spec
     obs, action = getattr(spec, "obs", None) or spec.obs_dim, getattr(spec, "action", None) or spec.act_dim
-    return EnvSpec(obs, action, spec.num_costs, spec.horizon)
+    slices = getattr(spec, "obs_slices", None) or {}
+    layout = tuple((name, start, stop) for name, (start, stop) in slices.items())
+    return EnvSpec(obs, action, spec.num_costs, spec.horizon, layout, getattr(spec, "action_repeat", 1))
 
 
 # ---- acting ------------------------------------------------------------------------------------------------------
