@@ -35,6 +35,9 @@ class Spec:
       obs_slices: (start, stop) of each named part of a flat observation, in order.
       dt: Seconds per environment step.
       action_repeat: Steps of the simulation that an action is held for, at most: a step of this environment.
+      start: The first observation of every episode, where it is always the same; else empty.
+      safe: `(component, lowest, highest)` of the components of a flat observation that decide whether a state is safe,
+        where they do; else empty.
     """
 
     id: str
@@ -46,6 +49,8 @@ class Spec:
     obs_slices: dict[str, tuple[int, int]]
     dt: float
     action_repeat: int = 1
+    start: tuple[float, ...] = ()
+    safe: tuple[tuple[int, float, float], ...] = ()
 
     @property
     def obs_dim(self) -> int:

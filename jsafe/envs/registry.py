@@ -9,6 +9,7 @@ from typing import Any
 from jsafe.envs import checks
 from jsafe.envs.api import VectorEnv
 from jsafe.envs.device import catalogue
+from jsafe.envs.pendulum import PENDULUMS
 from jsafe.envs.repeat import RepeatedEnv
 from jsafe.envs.safety_gym.robots import ROBOTS, Robot
 from jsafe.envs.safety_gym.tasks import SAFEXP, TASKS, Task
@@ -54,7 +55,7 @@ def register(id: str, task: Callable[..., Task], robot: Robot | str, **options: 
 
 def list_ids() -> list[str]:
     """All ids that `make` knows, sorted."""
-    return sorted([*_IDS, *VELOCITY_IDS, *TOYS, *catalogue.IDS, *catalogue.ALIASES])
+    return sorted([*_IDS, *VELOCITY_IDS, *PENDULUMS, *TOYS, *catalogue.IDS, *catalogue.ALIASES])
 
 
 def make(
@@ -104,7 +105,7 @@ def make(
     if not isinstance(id, str) or id not in list_ids():
         raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
     racing = id in catalogue.IDS or id in catalogue.ALIASES
-    if (racing or id in TOYS) and costs != "sum":
+    if (racing or id in TOYS or id in PENDULUMS) and costs != "sum":
         raise ValueError(f"costs must be 'sum' on {id}, which has a single cost: {costs!r}")
     if racing:
         from jsafe.envs.device import hosted
@@ -124,6 +125,11 @@ def _plain(
     if id in TOYS:
         _bind(id, TOYS[id], num_envs, seed, **options)
         return TOYS[id](num_envs, seed, **options)
+    if id in PENDULUMS:
+        from jsafe.envs.pendulum import factory as pendulum
+
+        _bind(id, pendulum(id), num_envs, seed, **options)
+        return pendulum(id)(num_envs, seed, **options)
     if id in VELOCITY_IDS:
         from jsafe.envs.velocity.env import VelocityEnv
 
