@@ -33,6 +33,9 @@ class EnvSpec:
       horizon: Longest episode, in environment steps.
       layout: `(name, start, stop)` of each named part of a flat observation; empty where nothing is known.
       action_repeat: Steps of the simulation in one environment step, at most.
+      start: The first observation of every episode, where it is always the same; else empty.
+      safe: `(component, lowest, highest)` of the components of a flat observation that decide whether a state is safe,
+        where they do; else empty.
 
     Raises:
       ValueError: If a field is not a space or a positive integer.
@@ -44,6 +47,8 @@ class EnvSpec:
     horizon: int
     layout: tuple[tuple[str, int, int], ...]
     action_repeat: int
+    start: tuple[float, ...]
+    safe: tuple[tuple[int, float, float], ...]
 
     def __init__(
         self,
@@ -53,6 +58,8 @@ class EnvSpec:
         horizon: int = 1000,
         layout: Sequence[tuple[str, int, int]] = (),
         action_repeat: int = 1,
+        start: Sequence[float] = (),
+        safe: Sequence[tuple[int, float, float]] = (),
     ):
         for name, given in (("obs", obs), ("action", action)):
             try:
@@ -63,7 +70,9 @@ class EnvSpec:
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"EnvSpec.{name} must be an integer of at least 1, got {value!r}")
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "layout", tuple((name, int(start), int(stop)) for name, start, stop in layout))
+        object.__setattr__(self, "layout", tuple((name, int(first), int(stop)) for name, first, stop in layout))
+        object.__setattr__(self, "start", tuple(map(float, start)))
+        object.__setattr__(self, "safe", tuple((int(i), float(low), float(high)) for i, low, high in safe))
 
     @property
     def obs_dim(self) -> int:
@@ -105,7 +114,9 @@ def env_spec(env: Any) -> EnvSpec:
     obs, action = getattr(spec, "obs", None) or spec.obs_dim, getattr(spec, "action", None) or spec.act_dim
     slices = getattr(spec, "obs_slices", None) or {}
     layout = tuple((name, start, stop) for name, (start, stop) in slices.items())
-    return EnvSpec(obs, action, spec.num_costs, spec.horizon, layout, getattr(spec, "action_repeat", 1))
+    known: dict[str, Any] = {"action_repeat": 1, "start": (), "safe": ()}
+    told: dict[str, Any] = {name: getattr(spec, name, default) for name, default in known.items()}
+    return EnvSpec(obs, action, spec.num_costs, spec.horizon, layout, **told)
 
 
 # ---- acting ------------------------------------------------------------------------------------------------------

@@ -88,7 +88,7 @@ class ReplayCollector(SteppingCollector):
             ended = result.terminated | result.truncated
             done = (self._obs, action, result, ended, bad)
             self._obs, self._started = acting.received(result.obs), ended
-            self.env_steps += len(ended)
+            self.env_steps += len(ended) * self._repeat
         self._record(*done)
         count, *cost = self._fresh.astype(np.float32)
         measured = Measured(CostStats(np.array(cost, np.float32), count), episode_stats(self._ended))
