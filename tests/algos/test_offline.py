@@ -23,6 +23,7 @@ SAME = {"bc_safe", "bc_risky", "bc_boundary", "bc_frontier"}
 TABLE = {name: {} for name in NAMES if name not in SAME} | {
     "bc_conditioned": {"normalize_obs": True},
     "bcq_lag": {"cost_estimate": "initial", "critic.candidates": 3},
+    "trac": {"clone_updates": 3},
 }
 
 
@@ -97,7 +98,7 @@ def test_every_preset_builds_and_survives_json():
         ({"rule": "lagrange", "critic": "reach", "improve": "climb"}, "needs critics of the costs"),
         ({"critic": "penalised", "improve": "climb_feasible"}, "policy='supported', not policy='deterministic'"),
         ({"critic": "bootstrapped", "improve": "climb_in_support"}, "needs a model of the recorded actions"),
-        ({"critic": "expectile", "weight": "heads"}, "weight='heads' is for 2 heads, policy='deterministic' has 1"),
+        ({"critic": "expectile", "weight": "heads"}, "weight='heads' is for 2 losses, policy='deterministic' has 1"),
         ({"critic": "expectile", "weight": "exp", "policy": Gaussian(heads=3)}, "has 3"),
         ({"feed.length": 5}, "feed.length must be 1"),
         ({"critic": "dice", "limit_unit": "cut"}, "a unit of its own"),

@@ -358,7 +358,7 @@ def _check(config: OfflineConfig, parts: Parts) -> None:
     def kind(name):
         return f"{name}={getattr(type(getattr(config, name)), 'kind', '') or type(getattr(config, name)).__name__!r}"
 
-    critic, heads = parts.critic, parts.policy.heads
+    critic, losses = parts.critic, parts.policy.losses
     missing = [need for need in parts.weight.needs if need not in critic.knows]
     if parts.improve.weighs and missing:
         raise ValueError(f"{kind('weight')} needs the {' and '.join(missing)} of actions, which {kind('critic')} lacks")
@@ -373,8 +373,8 @@ def _check(config: OfflineConfig, parts: Parts) -> None:
     if (critic.support or parts.improve.support) and parts.policy.support is None:
         who = kind("critic") if critic.support else kind("improve")
         raise ValueError(f"{who} needs a model of the recorded actions: policy='supported', not {kind('policy')}")
-    if parts.weight.heads not in (None, heads) or (heads > 1 and parts.weight.heads is None and parts.weight.needs):
-        raise ValueError(f"{kind('weight')} is for {parts.weight.heads or 1} heads, {kind('policy')} has {heads}")
+    if parts.weight.heads not in (None, losses) or (losses > 1 and parts.weight.heads is None and parts.weight.needs):
+        raise ValueError(f"{kind('weight')} is for {parts.weight.heads or 1} losses, {kind('policy')} has {losses}")
     if config.feed.length != 1:
         raise ValueError(f"feed.length must be 1 (single transitions), got {config.feed.length}")
     if config.limit_unit != "endless" and critic.unit is not None:
