@@ -51,7 +51,8 @@ def label_segments(reward: Array, cost: Array, limit: Array, floor: float = 0.7)
 def contrastive_loss(z: Array, labels: Labels) -> Array:
     """`-w l [y log sig(z) + (1 - y) log(1 - sig(z))]`, `[N]`.
 
-    `l` is 1 for desired segments, and for the others half the number of desired ones over the number of others. At `z = 0`, where the policy is the reference, it is `log 2` times `w l`.
+    `l` is 1 for desired segments, and for the others half the number of desired ones over the number of others. At
+    `z = 0`, where the policy is the reference, a row is `log 2` times `w l`.
 
     Args:
       z: `[N]`, how much likelier a segment is under the policy than under the reference.
