@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time on first use, so that `import jsafe.envs` needs no JAX, `import jsafe` no MuJoCo
+    from jsafe.algos.model_based.assembly import model_based
     from jsafe.algos.off_policy.assembly import off_policy
     from jsafe.algos.offline.assembly import offline
     from jsafe.algos.on_policy.assembly import on_policy
@@ -14,13 +15,14 @@ if TYPE_CHECKING:  # at run time on first use, so that `import jsafe.envs` needs
 
 __version__ = "0.2.0"
 
-__all__ = ["EnvSpec", "Learner", "env_spec", "make", "names", "off_policy", "offline", "on_policy"]
+__all__ = ["EnvSpec", "Learner", "env_spec", "make", "model_based", "names", "off_policy", "offline", "on_policy"]
 
 _NAMES = {
     "EnvSpec": "jsafe.types",
     "Learner": "jsafe.types",
     "env_spec": "jsafe.types",
     "make": "jsafe.registry",
+    "model_based": "jsafe.algos.model_based.assembly",
     "names": "jsafe.registry",
     "off_policy": "jsafe.algos.off_policy.assembly",
     "offline": "jsafe.algos.offline.assembly",

@@ -91,6 +91,9 @@ class Replay(Options):
     """Environment steps (all envs) with uniformly random actions at the start."""
     dtype: Literal["float32", "float16"] = "float32"
     """Storage type of float observations: float32 or float16. Images stay uint8."""
+    jumps: bool = False
+    """Rows say whether what followed is another problem, `extras["jump"]` (bool): the environment reported a success,
+    and the episode went on (a goal that was met and drawn anew)."""
     replay_on_device: bool = False
     """Keep a copy of the observations in the device's memory, and gather minibatches there."""
 

@@ -73,6 +73,8 @@ def _(feed: Replay, learner: Learner, rng: np.random.Generator, keys: Any) -> tu
         weight=weight,
         extras={},
     )
+    if feed.jumps:
+        steps = steps._replace(extras={"jump": (real > 0) & (rng.random(shape) < 0.1)})
     obs, action = _observations(learner, rng, shape, feed.frame_stack), _actions(learner, rng, shape)
     # The action of a final observation is zero, as in a replay.
     action *= (weight.reshape(*shape, *(1,) * (action.ndim - len(shape)))).astype(action.dtype)

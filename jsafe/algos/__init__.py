@@ -1,5 +1,11 @@
 """Named algorithms. Importing this package registers them all."""
 
+from jsafe.algos.model_based import cap_pets as cap_pets
+from jsafe.algos.model_based import cce_pets as cce_pets
+from jsafe.algos.model_based import loop as loop
+from jsafe.algos.model_based import pets as pets
+from jsafe.algos.model_based import rce_pets as rce_pets
+from jsafe.algos.model_based import safe_loop as safe_loop
 from jsafe.algos.off_policy import cal as cal
 from jsafe.algos.off_policy import cvpo as cvpo
 from jsafe.algos.off_policy import ddpg as ddpg

@@ -72,7 +72,7 @@ def _resume(arguments: list[str]) -> int:
 
 
 def _one(algorithm: registry.Algorithm, given: words_of.Given) -> int:
-    from jsafe.runs.folder import RunError, start
+    from jsafe.runs.folder import RunError, start, undo
 
     folder = given.place.run_dir or default_folder(algorithm.name, given.run)
     team = connect(given.job)
@@ -85,7 +85,12 @@ def _one(algorithm: registry.Algorithm, given: words_of.Given) -> int:
     folder, problem = team.gather((folder, problem))[0]
     if problem is not None:
         raise problem
-    return _run(folder, team)
+    try:
+        return _run(folder, team)
+    except Exception:
+        if team.index == 0:
+            undo(folder)
+        raise
 
 
 def _run(folder: Path, team: Team, options: dict[str, Any] | None = None) -> int:
@@ -119,7 +124,7 @@ def _show_final(folder: Path, episodes: int = 20) -> None:
 
 
 def _several(algorithm: registry.Algorithm, given: words_of.Given) -> int:
-    from jsafe.runs.folder import check_free, start
+    from jsafe.runs.folder import check_free, start, undo
     from jsafe.runs.many import train_many
 
     planned = []
@@ -133,8 +138,13 @@ def _several(algorithm: registry.Algorithm, given: words_of.Given) -> int:
             planned.append((dataclasses.replace(given.run, seed=seed), algorithm.name, options, where))
     for *_, where in planned:  # before the first one is made
         check_free(where)
-    folders = [start(*plan) for plan in planned]
-    outcomes = train_many(folders)
+    try:
+        folders = [start(*plan) for plan in planned]
+        outcomes = train_many(folders)
+    except Exception:
+        for *_, where in planned:
+            undo(where)
+        raise
     table = Table(title="Summary", title_justify="left")
     for column in ("run folder", "ended", "return", "success", "cost"):
         table.add_column(column, overflow="fold")

@@ -19,6 +19,8 @@ from jsafe.types import EnvSpec, Learner, env_spec
 
 NO_ENV = "none"
 """In the place of the environment's id, where a data set is all there is."""
+_SET_BY_RUNS = frozenset(("id", "num_envs", "seed", "num_threads", "costs"))
+"""Arguments of `jsafe.envs.make` that are the run's."""
 
 
 class Described(Protocol):
@@ -63,14 +65,24 @@ def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | No
       num_threads: In place of the config's.
 
     Raises:
-      ValueError: For an unknown id or option.
+      ValueError: For an unknown id or option, or a value of a type that the task does not take.
     """
     load_modules(config.imports)
     if config.env == NO_ENV:
         raise ValueError("env is 'none': this run has a data set and no environment; name one (--env ID)")
     threads = num_threads or config.num_threads
     options: dict[str, Any] = dict(config.env_options)
-    return envs.make(config.env, num_envs, seed, threads, config.costs, **options)
+    if ":" in config.env:  # somebody else's, whose values are looked at where they come in
+        options.setdefault("bad_values", config.on_bad)
+    if taken := _SET_BY_RUNS.intersection(options):
+        raise ValueError(f"env.{min(taken)} is not an option of an environment: the run sets it")
+    try:
+        return envs.make(config.env, num_envs, seed, threads, config.costs, **options)
+    except (TypeError, AttributeError) as error:
+        if not config.env_options:
+            raise
+        given = ", ".join(f"{name}={value!r}" for name, value in config.env_options)
+        raise ValueError(f"options of {config.env!r} ({given}): {error}") from error
 
 
 class Task(NamedTuple):

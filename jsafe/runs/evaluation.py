@@ -93,8 +93,8 @@ def evaluate(
     return report
 
 
-def restore(folder: str | os.PathLike) -> tuple[Learner, Loaded]:
-    """The learner of a run, and the state in its newest checkpoint.
+def restore(folder: str | os.PathLike, iteration: int | None = None) -> tuple[Learner, Loaded]:
+    """The learner of a run, and the state in its newest checkpoint, or in that of an iteration.
 
     Example:
       >>> learner, loaded = jsafe.runs.evaluation.restore("runs/seditor")
@@ -102,7 +102,7 @@ def restore(folder: str | os.PathLike) -> tuple[Learner, Loaded]:
       >>> out = learner.act(policy, memory, obs, key, True)
     """
     learner = build_learner(read(folder))
-    return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)))
+    return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)), iteration)
 
 
 def elsewhere(config: RunConfig, env: str | None, env_options: Mapping[str, Any] | None = None) -> RunConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -14,6 +15,7 @@ import jsafe
 from jsafe import registry
 from jsafe.data import ram
 from jsafe.options import from_json, to_json
+from jsafe.runs import lock
 from jsafe.runs.build import build_learner, build_task, check_data, data_checksum, load_modules
 from jsafe.runs.checkpoint import sealed, unsealed
 from jsafe.runs.config import RunConfig
@@ -61,6 +63,19 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
                 folder.rmdir()
         raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
     return folder
+
+
+def undo(folder: str | os.PathLike) -> None:
+    """Takes back what `start` has made, where nothing was trained since: what was refused leaves nothing behind.
+
+    A folder in which somebody else has begun to work stays.
+    """
+    folder = Path(folder)
+    with contextlib.suppress(OSError, lock.LockedError), lock.lock(folder, "cleaning up"):
+        if {path.name for path in folder.iterdir()} <= {CONFIG, lock.NAME}:
+            for name in (CONFIG, lock.NAME):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def check_free(folder: str | os.PathLike) -> Path:

@@ -208,7 +208,7 @@ def _train_together(
                 break
     except BadValueError as error:
         return [each or session.refused(error) for each, session in zip(outcomes, sessions)]
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # a task of the user's may exit
         return [each or session.failed(error) for each, session in zip(outcomes, sessions)]
     return [each or session.ended("finished", collector.progress) for each, session in zip(outcomes, sessions)]
 

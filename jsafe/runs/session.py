@@ -195,11 +195,12 @@ class Session:
         try:
             if self.writes:
                 self._check_room(template)
-                dropped = self.table.continue_after(self.iteration)
+                known = [] if loaded is None else loaded.extra["table"].get("columns", [])
+                dropped = self.table.continue_after(self.iteration, known)
+            if self.writes and config.wandb:  # first: it may be missing, and nothing was made yet
+                self.events.append(WandbRun(folder, description))
             if self.writes and config.tensorboard:
                 self.events.append(Events(folder / "tensorboard", collector.progress))
-            if self.writes and config.wandb:
-                self.events.append(WandbRun(folder, description))
         except OSError as error:
             raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
         if loaded is not None:
@@ -221,7 +222,7 @@ class Session:
         if self.writes and self.iteration and self.values and not self.table.path.exists():
             self.progress.message(f"warning: {self.table.path} has vanished; the curve begins anew")
         if dropped:
-            self.progress.message(f"warning: {dropped} damaged lines of {self.table.path} are left out")
+            self.progress.message(f"warning: {dropped} damaged lines of {self.table.path} are repaired or left out")
         for problem in self.checkpoints.problems:
             self.progress.message(f"warning: {problem}")
 
@@ -250,7 +251,7 @@ class Session:
                     return outcome
         except BadValueError as error:
             return self.refused(error)
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # a task of the user's may exit
             if self.team.count > 1:  # the others are told by `lost_process`
                 raise
             return self.failed(error)

@@ -1,7 +1,7 @@
 """DSRL's `.hdf5`: `observations, next_observations, actions, rewards, costs, terminals, timeouts`, a row per step.
 
-What follows the last end of an episode is dropped, as all released loaders do. Files of the D4RL kind, without
-`next_observations`, are read, too.
+Actions are in the units of their box (without a task it is taken to be `[-1, 1]`). What follows the last end of an
+episode is dropped, as all released loaders do. Files of the D4RL kind, without `next_observations`, are read, too.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from jsafe.data.datasets.episodes import About, DatasetError, Episodes
 from jsafe.data.datasets.hdf5 import array, h5py, opened
-from jsafe.data.datasets.rows import from_rows
+from jsafe.data.datasets.rows import from_rows, from_units, to_units
 
 KEYS = {
     "obs": "observations",
@@ -45,6 +45,8 @@ def read(
         following = array(file, "next_observations", str(path)) if "next_observations" in file else None
     if not len(rows["obs"]):
         raise DatasetError(f"{path}: it is empty: observations has shape {rows['obs'].shape}")
+    if about is not None:
+        rows["action"] = from_units(rows["action"], about.action)
     return from_rows(next_obs=following, where=str(path), clip=clip, about=about, unfinished="drop", **rows)
 
 
@@ -56,7 +58,7 @@ def write(episodes: Episodes, path: str | os.PathLike) -> None:
     columns = {
         "observations": steps["obs"].astype(np.float32),
         "next_observations": steps["next_obs"].astype(np.float32),
-        "actions": steps["action"].astype(np.float32),
+        "actions": to_units(steps["action"], episodes.about.action),
         "rewards": steps["reward"],
         "costs": steps["cost"].sum(axis=1),
         "terminals": steps["terminated"],

@@ -19,7 +19,7 @@ import numpy as np
 
 from jsafe.data.datasets.episodes import About, DatasetError, Episodes
 from jsafe.data.datasets.hdf5 import array, h5py, opened
-from jsafe.data.datasets.rows import from_rows
+from jsafe.data.datasets.rows import from_rows, from_units, to_units
 from jsafe.spaces import Box, Discrete, Space, bounds
 
 VERSION = "0.5.4"
@@ -64,9 +64,7 @@ def read(
         parts = [_episode(file[f"episode_{i}"], names, f"{folder}, episode_{i}") for i in numbers]
     rows: dict[str, Any] = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     end = rows.pop("end")
-    if isinstance(action, Box):
-        middle, half = _scale(action)
-        rows["action"] = (rows["action"] - middle) / half
+    rows["action"] = from_units(rows["action"], action)
     short = tuple(name.removeprefix(f"{cost_key}_") for name in names) if len(names) > 1 else ("cost",)
     spec = json.loads(metadata["env_spec"]) if isinstance(metadata.get("env_spec"), str) else {}
     horizon = int(max(len(part["reward"]) for part in parts))
@@ -118,14 +116,9 @@ def write(episodes: Episodes, path: str | os.PathLike) -> None:
 def _write_episode(group: Any, episodes: Episodes, i: int) -> None:
     rows = slice(episodes.start[i], episodes.start[i + 1])
     steps = slice(rows.start, rows.stop - 1)
-    action = episodes.action[steps]
-    space = episodes.about.action
-    if isinstance(space, Box):
-        middle, half = _scale(space)
-        action = (middle + half * action).astype(np.float32)
     columns = {
         "observations": episodes.obs[rows],
-        "actions": action,
+        "actions": to_units(episodes.action[steps], episodes.about.action),
         "rewards": episodes.reward[steps].astype(np.float64),
         "terminations": episodes.terminated[steps],
         "truncations": episodes.truncated[steps],
@@ -210,13 +203,6 @@ def _cost_names(group: Any, key: str, where: str) -> list[str]:
         known = ", ".join(infos) or "nothing"
         raise DatasetError(f"{where}: infos/{key} missing; infos hold {known} (--cost-key names the cost)")
     return several
-
-
-def _scale(box: Box) -> tuple[np.ndarray, np.ndarray]:
-    low, high = bounds(box)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise DatasetError(f"actions must have bounds, got {low.tolist()} and {high.tolist()}")
-    return (low + high) / 2, (high - low) / 2
 
 
 def _space(metadata: Any, name: str) -> Space:

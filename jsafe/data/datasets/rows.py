@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import numpy as np
 
 from jsafe.data.datasets.episodes import About, DatasetError, Episodes
-from jsafe.spaces import Box
+from jsafe.spaces import Box, bounds
 
 TOLERANCE = 1e-6
 """How far `next_obs` may be from the observation of the next row, absolutely and relatively."""
@@ -205,6 +204,24 @@ def _guess(obs: np.ndarray, action: np.ndarray, cost: np.ndarray, ends: np.ndarr
     return About(space, acts, int(lengths.max()), cost_names=names)
 
 
-def known(about: About | None, **facts: Any) -> About | None:
-    """What is known of a task, with more facts; None stays None."""
-    return None if about is None else dataclasses.replace(about, **facts)
+def from_units(action: np.ndarray, space: Any) -> np.ndarray:
+    """Actions in the units of their box as a policy gives them, in `[-1, 1]`; choices as they are."""
+    if not isinstance(space, Box):
+        return action
+    middle, half = _scale(space)
+    return (action - middle) / half
+
+
+def to_units(action: np.ndarray, space: Any) -> np.ndarray:
+    """The inverse of `from_units`, float32."""
+    if not isinstance(space, Box):
+        return action
+    middle, half = _scale(space)
+    return (middle + half * action).astype(np.float32)
+
+
+def _scale(box: Box) -> tuple[np.ndarray, np.ndarray]:
+    low, high = bounds(box)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        raise DatasetError(f"actions must have bounds, got {low.tolist()} and {high.tolist()}")
+    return (low + high) / 2, (high - low) / 2
