@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -138,7 +138,7 @@ def assemble(config: TraCConfig, spec: EnvSpec, axis_name: str | None = None) ->
         """Of the segments of a minibatch, by their sums."""
         limit = config.limit.aim(state.limit)
         episodic = limit if config.limit.per == "episode" else limit * spec.horizon
-        weight = steps.weight
+        weight = cast(Array, steps.weight)  # rows of a data set have one
         cost = (weight[..., None] * steps.cost).sum(axis=0)
         return preference.label_segments(
             (weight * steps.reward).sum(axis=0), cost, episodic * config.share, config.floor
