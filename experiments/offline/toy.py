@@ -38,7 +38,9 @@ ROWS = {
     "cpq, stuck": ("cpq", {**CPQ, "critic.ood": "none", "improve.infeasible": "stuck"}, 2500),
     "bear_lag": ("bear_lag", {}, 5000),
     "caps": ("caps", {"reward_scale": 1.0, "critic.expectile": 0.9, "learning_rate": 1e-3}, 5000),
-    "fisor": ("fisor", {"reward_scale": 1.0, "learning_rate": 1e-3}, 5000),
+    "fisor": ("fisor", {"learning_rate": 1e-3}, 5000),
+    "fisor, its mean": ("fisor", {"learning_rate": 1e-3, "choice": "policy"}, 5000),
+    "fisor, diffusion": ("fisor", {"learning_rate": 1e-3, "policy": "diffusion"}, 2500),
     "lspc": ("lspc", {"reward_scale": 1.0, "learning_rate": 1e-3}, 5000),
     "trac": (
         "trac",

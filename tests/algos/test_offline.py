@@ -14,6 +14,7 @@ from jsafe.components.generators import CVAE, Gaussian
 from jsafe.components.improvements import Improved, Improvement
 from jsafe.components.rules import Lagrange
 from jsafe.components.valuations import in_unit
+from jsafe.runs.checkpoint import Checkpoints, load_state
 from jsafe.testing import check_learner, random_batch
 
 TINY = {"hidden": (8,), "batch_size": 6, "updates": 2}
@@ -49,11 +50,33 @@ def test_every_learner_keeps_its_promises(name):
         ({"policy": "gaussian", "critic": "expectile", "weight": "exp", "rule": "lagrange"}, {}),
         ({"policy": CVAE(phi=0.1), "critic": "expectile", "improve": "climb", "rule": "pid"}, {"choice": "best"}),
         ({"policy": "deterministic", "critic": "bootstrapped", "improve": "climb"}, {"cosine_updates": 3}),
+        ({"policy": "diffusion", "critic": "expectile", "weight": "exp"}, {}),
     ],
 )
 def test_new_combinations_come_free(parts, more):
-    """IQL under a multiplier; an auto-encoder's candidates judged by expectile critics; TD3 with cloning."""
+    """IQL under a multiplier; an auto-encoder's candidates judged by expectiles; TD3 with cloning; IDQL."""
     check_shapes(jsafe.offline(jsafe.EnvSpec(5, 2, num_costs=2, horizon=50), **parts, **TINY, **more))
+
+
+def test_the_state_of_every_learner_survives_a_checkpoint(tmp_path):
+    class Nothing:
+        def journal(self):
+            return None
+
+        def journal_keep(self):
+            return 0
+
+        def state_dict(self):
+            return {}
+
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        learner = jsafe.make(name, jsafe.EnvSpec(5, 2, num_costs=2, horizon=50), **TINY)
+        shapes = jax.eval_shape(learner.init, jax.random.key(0))
+        state = jax.tree.map(lambda x: rng.integers(0, 9, x.shape).astype(x.dtype), shapes)
+        Checkpoints(tmp_path / name).save(3, state, Nothing())
+        loaded = load_state(tmp_path / name, shapes)
+        jax.tree.map(np.testing.assert_array_equal, loaded.state, state)
 
 
 def check_shapes(learner):

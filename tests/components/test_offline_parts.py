@@ -10,8 +10,9 @@ from jsafe.components.actors import Values
 from jsafe.components.choices import ActParams, Best, Safest, Softmax, Switch
 from jsafe.components.critics import Critics
 from jsafe.components.critics.blended import blend
-from jsafe.components.generators import CVAE, Deterministic, Gaussian, Generator, Supported, TanhGaussian
+from jsafe.components.generators import CVAE, Deterministic, Diffusion, Gaussian, Generator, Supported, TanhGaussian
 from jsafe.components.generators.cvae import kl_from_prior
+from jsafe.components.generators.diffusion import variance_preserving
 from jsafe.components.improvements import ClimbFeasible, Frozen, Regress
 from jsafe.components.regression_weights import Binary, Exp, Feasible, PerHead
 from jsafe.components.transforms.remaining import RemainingParams, remaining_budget
@@ -313,7 +314,14 @@ def test_weighted_regression_has_a_closed_form(weight, expected):
 
 
 @pytest.mark.parametrize(
-    "part", [Deterministic(hidden=(4,)), Gaussian(hidden=(4,)), TanhGaussian(hidden=(4,)), CVAE(hidden=(4,), phi=0.1)]
+    "part",
+    [
+        Deterministic(hidden=(4,)),
+        Gaussian(hidden=(4,)),
+        TanhGaussian(hidden=(4,)),
+        CVAE(hidden=(4,), phi=0.1),
+        Diffusion(hidden=(8,), steps=2),
+    ],
 )
 def test_generators_draw_within_the_box(part):
     generator = part.build(EnvSpec(3, 2))
@@ -330,6 +338,49 @@ def test_generators_draw_within_the_box(part):
     assert np.abs(drawn).max() <= 1
     np.testing.assert_allclose(same, np.broadcast_to(same[:, :1], same.shape), atol=1e-6)  # rows of the same noise
     assert loss.shape == (1, 5)
+
+
+def test_the_schedule_of_a_diffusion_policy():
+    """Five steps, low 0.1, high 10: hardly anything of the action is left at the end."""
+    beta, kept = variance_preserving(5)
+    assert beta[0] == pytest.approx(1 - np.exp(-0.02 - 9.9 / 50))
+    assert kept[-1] == pytest.approx(np.exp(-0.1 - 9.9 / 2))  # the sum of 2 t - 1 is N^2
+
+
+def test_a_diffusion_policy_learns_two_separate_actions():
+    """Of -0.5 and 0.5 a Gaussian makes 0; samples of a diffusion policy are at either."""
+    generator = Diffusion(hidden=(32,), dropout=0.0).build(SPEC)
+    adam, obs = optax.adam(3e-3), jnp.zeros((128, 1))
+
+    @jax.jit
+    def train():
+        params = generator.init(KEY)
+
+        def body(carry, key):
+            params, state = carry
+            action = jnp.sign(jax.random.normal(key, (128, 1))) * 0.5
+            grads = jax.grad(lambda p: generator.loss(p, obs, action, jax.random.fold_in(key, 1)).mean())(params)
+            change, state = adam.update(grads, state, params)
+            return (optax.apply_updates(params, change), state), None
+
+        params = jax.lax.scan(body, (params, adam.init(params)), jax.random.split(KEY, 1200))[0][0]
+        return generator.draw(params, obs, generator.noise(jax.random.key(1), 4, 128))
+
+    drawn = np.abs(np.asarray(train()))
+    assert np.mean((drawn > 0.35) & (drawn < 0.65)) > 0.8
+
+
+def test_as_released_ccrr_asks_the_rewards_critics_for_costs():
+    """They are trained towards `c + gamma Q_r'`, too; the costs' critics give the recorded action's cost alone."""
+    critics = tabled(lambda p, a: 1.0 + a, lambda p, a: 10.0 + 0.0 * a)
+    valuation = Bootstrapped(critics, cost_target="reward", samples=2).build(SPEC)
+    context = context_of(rows_of(0.5, reward=3.0, cost=2.0), fixed(-0.5, 1.0))
+    found = valuation.loss({"critic": {}}, {"critic": {}}, context, KEY)
+    assert float(found.metrics["loss/critic_reward"]) == pytest.approx(3 + 0.9 * 2.0)
+    assert float(found.metrics["loss/critic_cost"]) == pytest.approx(2 + 0.9 * 2.0)
+    judged = valuation.judge({"critic": {}}, {}, context, KEY)
+    assert float(judged.advantage.cost[0, 0]) == pytest.approx(10 - np.mean([0.5, 2.0]))
+    assert float(judged.cost[0]) == pytest.approx(np.mean([0.5, 2.0]))
 
 
 def test_only_the_perturbation_learns_from_critics():

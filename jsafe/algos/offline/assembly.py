@@ -166,7 +166,8 @@ def assemble(config: OfflineConfig, spec: EnvSpec, axis_name: str | None = None)
     def policy(state):
         critic = {name: state.params["critic"][name] for name in parts.critic.acting} if parts.choice.asks else {}
         weights = gradient_step.weights(state)
-        params = ActParams(state.params["policy"], critic, weights, state.numbers.gamma)
+        actor = state.params["policy"] | (state.slow["policy"] if parts.policy.acts_slow else {})
+        params = ActParams(actor, critic, weights, state.numbers.gamma)
         known: dict[str, Any] = {"limit": gradient_step.episodic_limit(state)} if conditioned else {}
         transform: Any = ()
         if parts.choice.transform is not None:

@@ -47,6 +47,7 @@ class Generator(NamedTuple):
       slow: Groups of which targets use a slow copy.
       losses: H; a row has one weight for all, or one for each.
       heads: Policies on one trunk, with a loss each; the draws of several are their means, whatever the count.
+      acts_slow: Whether it acts with its slow copy.
       support: A model of the recorded actions beside the policy, or None.
     """
 
@@ -58,6 +59,7 @@ class Generator(NamedTuple):
     slow: tuple[str, ...] = ()
     losses: int = 1
     heads: int = 1
+    acts_slow: bool = False
     support: Support | None = None
 
 
