@@ -234,6 +234,19 @@ def test_a_cosine_lets_the_rate_fall_to_nothing():
     np.testing.assert_array_equal(moved[1], moved[2])
 
 
+def test_estimates_are_of_raw_rewards():
+    """Critics of rewards times 0.1, asked through the interface that all learners share."""
+    learner = jsafe.make("caps", jsafe.EnvSpec(3, 1, horizon=10), **TINY)
+    state = jax.jit(learner.init)(jax.random.key(0))
+    obs, action = jnp.ones((4, 5)), jnp.zeros((4, 1))  # with the two columns of what is left
+    found = jax.jit(learner.estimate)(state, (), obs, action)
+    assert (found.reward.shape, found.cost.shape) == ((4,), (4, 1))
+    plain = jsafe.make("caps", jsafe.EnvSpec(3, 1, horizon=10), **TINY, reward_scale=1.0)
+    np.testing.assert_allclose(found.reward, 10 * plain.estimate(state, (), obs, action).reward, rtol=1e-5)
+    assert jsafe.make("bc", jsafe.EnvSpec(3, 1)).estimate is None
+    assert jsafe.make("fisor", jsafe.EnvSpec(3, 1)).estimate is None
+
+
 def test_what_a_learner_asks_its_data_for():
     spec = jsafe.EnvSpec(5, 2)
     asked = {name: jsafe.make(name, spec).feed for name in ("bc", "bc_safe", "bc_conditioned", "coptidice", "caps")}

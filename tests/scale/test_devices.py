@@ -17,7 +17,7 @@ import pytest
 import jsafe
 from jsafe import registry
 from jsafe.algos.off_policy import gradient as _off_policy
-from jsafe.algos.offline import assembly as _offline
+from jsafe.algos.offline import gradient as _offline
 from jsafe.components.actors import beta as beta_actors
 from jsafe.distributions import beta
 from jsafe.feeds import Replay, Rollouts
