@@ -82,7 +82,7 @@ def theory(algorithm: registry.Algorithm) -> list[tuple[str, str]]:
     """Theory pages that matter for an algorithm, by what it is put together from."""
     if algorithm.family == "offline":
         pages = [("theory/offline.md", "learning from a data set")]
-        return pages + [THEORY["rule"]] * (getattr(algorithm.config.rule, "kind", "none") != "none")
+        return pages + [THEORY["rule"]] * (getattr(getattr(algorithm.config, "rule", None), "kind", "none") != "none")
     if algorithm.name == "seditor":
         return [("theory/seditor.md", "SEditor"), THEORY["actor"], THEORY["rule"]]
     idle = ("none", "identity")
