@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # at run time on first use, so that `import jsafe.envs` needs no JAX, `import jsafe` no MuJoCo
     from jsafe.algos.off_policy.assembly import off_policy
     from jsafe.algos.on_policy.assembly import on_policy
+    from jsafe.deploy.reading import load
     from jsafe.registry import make, names
     from jsafe.types import EnvSpec, Learner, env_spec
 
 __version__ = "0.2.0"
 
-__all__ = ["EnvSpec", "Learner", "env_spec", "make", "names", "off_policy", "on_policy"]
+__all__ = ["EnvSpec", "Learner", "env_spec", "load", "make", "names", "off_policy", "on_policy"]
 
 _NAMES = {
     "EnvSpec": "jsafe.types",
     "Learner": "jsafe.types",
     "env_spec": "jsafe.types",
+    "load": "jsafe.deploy.reading",
     "make": "jsafe.registry",
     "names": "jsafe.registry",
     "off_policy": "jsafe.algos.off_policy.assembly",
@@ -29,6 +31,7 @@ _ROOMS = (
     "components",
     "curves",
     "data",
+    "deploy",
     "distributions",
     "envs",
     "errors",

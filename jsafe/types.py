@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -86,6 +86,25 @@ class EnvSpec:
         return self.action.width
 
 
+def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
+    """Plain values; `spec_from_json` reads them back."""
+    sizes = {"num_costs": spec.num_costs, "horizon": spec.horizon}
+    return {"obs": spaces.to_json(spec.obs), "action": spaces.to_json(spec.action), **sizes}
+
+
+def spec_from_json(data: Mapping[str, Any]) -> EnvSpec:
+    """The inverse of `spec_to_json`.
+
+    Raises:
+      ValueError: If it is not the form of a spec.
+    """
+    try:
+        obs, action = (spaces.from_json(data[name]) for name in ("obs", "action"))
+        return EnvSpec(obs, action, data["num_costs"], data["horizon"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not the description of an EnvSpec: {data!r} ({error})") from None
+
+
 def env_spec(env: Any) -> EnvSpec:
     """The part of an environment's `spec` that a learner is built from."""
     spec = env.spec
@@ -99,9 +118,10 @@ def env_spec(env: Any) -> EnvSpec:
 class ActOutput(NamedTuple):
     """What a policy returns for a batch of observations `[N, ...]`.
 
-    `action` is `[N, A]` in `[-1, 1]` (Gaussian policies may leave it: collectors, evaluation and exports clip), or
-    int32 choices; `log_prob` is `[N]`; `extras` holds whatever else the update or a curious user wants (SEditor: the
-    `proposal` before the edit); `memory` goes into the next call.
+    `action` is `[N, A]` in `[-1, 1]`, or int32 choices. Gaussian policies may leave that box, and the update wants what was
+    drawn: evaluation, films, `jsafe.load`, exports and the replay clip, rollouts do not. `log_prob` is `[N]`; `extras`
+    holds whatever else the update or a curious user wants (SEditor: the `proposal` before the edit); `memory` goes into
+    the next call.
     """
 
     action: Array

@@ -13,7 +13,7 @@ import pytest
 import jsafe
 from jsafe import registry
 from jsafe.cli import algorithm as words_of
-from jsafe.cli import evaluate, parse, play, plot, sweep, train
+from jsafe.cli import evaluate, export, parse, play, plot, sweep, train
 from jsafe.options import paths
 from jsafe.sweeps import grid
 
@@ -25,7 +25,13 @@ import rooms  # noqa: E402
 
 PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
 
-OPTIONS = {"sweep": sweep.Sweep, "evaluate": evaluate.Evaluate, "play": play.Play, "plot": plot.Plot}
+OPTIONS = {
+    "sweep": sweep.Sweep,
+    "evaluate": evaluate.Evaluate,
+    "play": play.Play,
+    "export": export.Export,
+    "plot": plot.Plot,
+}
 
 
 @pytest.fixture(scope="module")

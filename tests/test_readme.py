@@ -51,7 +51,7 @@ def test_every_command_shown_is_understood():
     assert len(shown) >= 10
     for line in shown:
         command, *words = line.split()
-        assert command in ("train", "sweep", "evaluate", "play", "plot", "list")
+        assert command in ("train", "sweep", "evaluate", "play", "export", "plot", "list")
         if command != "train" or "--help" in words:
             continue
         if words[0] in jsafe.names():

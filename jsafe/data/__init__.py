@@ -4,7 +4,7 @@ from jsafe.data import ram
 from jsafe.data.api import BadValueError, Collector, feeds_with, make_collector
 from jsafe.data.door import Door
 from jsafe.data.episodes import EpisodeTracker
-from jsafe.data.evaluate import evaluate
+from jsafe.data.evaluate import Acting, evaluate, run_episodes
 from jsafe.data.many import ManyCollector
 from jsafe.data.prefetch import PrefetchCollector
 from jsafe.data.replay.collector import ReplayCollector
@@ -13,6 +13,7 @@ from jsafe.data.rollouts import RolloutCollector
 from jsafe.data.stepping import SteppingCollector
 
 __all__ = [
+    "Acting",
     "BadValueError",
     "Collector",
     "Door",
@@ -27,4 +28,5 @@ __all__ = [
     "feeds_with",
     "make_collector",
     "ram",
+    "run_episodes",
 ]
