@@ -118,10 +118,10 @@ def env_spec(env: Any) -> EnvSpec:
 class ActOutput(NamedTuple):
     """What a policy returns for a batch of observations `[N, ...]`.
 
-    `action` is `[N, A]` in `[-1, 1]`, or int32 choices. Gaussian policies may leave that box, and the update wants what was
-    drawn: evaluation, films, `jsafe.load`, exports and the replay clip, rollouts do not. `log_prob` is `[N]`; `extras`
-    holds whatever else the update or a curious user wants (SEditor: the `proposal` before the edit); `memory` goes into
-    the next call.
+    `action` is `[N, A]` in `[-1, 1]`, or int32 choices. Gaussian policies may leave that box, and the update wants what
+    was drawn: evaluation, films, `jsafe.load`, exports and the replay clip, rollouts do not. `log_prob` is `[N]`;
+    `extras` holds whatever else the update or a curious user wants (SEditor: the `proposal` before the edit); `memory`
+    goes into the next call.
     """
 
     action: Array

@@ -64,8 +64,10 @@ def _results(policy: dict[str, Any]) -> list[tuple[str, str]]:
     results = policy.get("results", {})
     rows = [(f"of {results['episodes']} episodes", f"return {results['return']:.4g}")] if results else []
     for cost in results.get("costs", []):
-        verdict = f"limit {cost['limit']:g} per {cost['per']}: {'kept' if cost['kept'] else 'broken'}"
-        rows.append(("", f"cost per episode {cost['mean']:.4g}" + f" ({verdict})" * ("limit" in cost)))
+        verdict = ""
+        if "limit" in cost:
+            verdict = f" (limit {cost['limit']:g} per {cost['per']}: {'kept' if cost['kept'] else 'broken'})"
+        rows.append(("", f"cost per episode {cost['mean']:.4g}{verdict}"))
     return rows
 
 

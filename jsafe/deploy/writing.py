@@ -106,10 +106,14 @@ def _shapes(made: Program) -> dict[str, jax.ShapeDtypeStruct]:
 def npz(made: Program, about: dict[str, Any]) -> bytes:
     """The parameters and a program for numpy; see `jsafe.deploy.policy_file`."""
     listed = listing(lambda inputs: made.function(inputs, jax.random.key(KEY)), _shapes(made))
-    about = {**about, "numbers": listed.numbers, "program": listed.program}
+    return pack({**about, "numbers": listed.numbers, "program": listed.program}, listed.arrays)
+
+
+def pack(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
+    """An `.npz` file, the same bytes whenever it is made."""
     data = BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:  # np.savez stamps the time of day
-        for name, array in {"about": np.asarray(json.dumps(about)), **listed.arrays}.items():
+        for name, array in {"about": np.asarray(json.dumps(about)), **arrays}.items():
             one = BytesIO()
             np.lib.format.write_array(one, np.asarray(array), allow_pickle=False)
             entry = zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
