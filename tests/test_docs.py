@@ -143,7 +143,7 @@ def test_commands_and_sweeps_on_pages_are_understood(page):
         elif command in OPTIONS:
             parse.parse(OPTIONS[command], words, command)
         else:
-            assert line.split() in (["list"], ["--version"])
+            assert line.split() in (["list"], ["list", "policies"], ["--version"])
     for toml in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
         runs = len(grid.expand(tomllib.loads(toml)))
         assert f"lists its {runs} runs" in text

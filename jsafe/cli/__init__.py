@@ -23,12 +23,14 @@ USAGE = """usage: jsafe COMMAND ...
   jsafe export RUN -o FILE              the trained policy as .npz (numpy), .onnx or .stablehlo
   jsafe plot RUN... [-o curves.png]     draw learning curves: mean and spread over seeds, cost limits
   jsafe list [algorithms|tasks|policies]   what there is, with presets, papers and results (--json for programs)
+  jsafe completion bash|zsh             a script for the shell: words appear at the tabulator
 
 `jsafe train NAME --help` lists the options of an algorithm. Modules of the current folder can be used: `--import
 MODULE` imports one that registers tasks or algorithms. Exit status: 0 when done, 1 after a failure, 2 for wrong
 arguments, 130 or 143 when a signal ended the run (which is then saved and can be resumed)."""
 
 COMMANDS = {name: f"jsafe.cli.{name}" for name in ("train", "sweep", "evaluate", "play", "export", "plot")}
+COMMANDS["completion"] = "jsafe.cli.completion"
 COMMANDS["list"] = "jsafe.cli.listing"  # a module named like a builtin would take its place here
 _WRITERS = ("train", "sweep", "evaluate", "play", "export")
 """Commands whose output is not what they are there for: they do not fail when nobody reads it."""

@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     if given.what in ("tasks", "all"):
         from jsafe import envs
 
-        found["tasks"] = envs.list_ids()
+        found["tasks"] = [{"id": id, "summary": envs.summary(id)} for id in envs.list_ids()]
     if given.what in ("policies", "all"):
         from jsafe.deploy import zoo
 
@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> int:
         ]
         print(parse.columns([*presets, ("", algorithm["paper"])], width, 26))
     for task in found.get("tasks", []):
-        print(task)
+        print(parse.columns([(task["id"], task["summary"])], width, 34))
     for policy in found.get("policies", []):
         print(f"{policy['name']}: {policy['algorithm']} on {policy['env']}, {screen.count(policy['env_steps'])} steps")
         print(parse.columns(_results(policy), width, 26))

@@ -17,6 +17,7 @@ from jax.extend import core
 from jax.interpreters import partial_eval
 
 import jsafe
+from jsafe.components.limits import limit_of
 from jsafe.deploy.instructions import listing
 from jsafe.deploy.program import Program, program
 from jsafe.errors import unknown
@@ -79,7 +80,7 @@ def check_output(path: Path) -> None:
 
 def describe(run: Any, made: Program, spec: EnvSpec, env_steps: int) -> dict[str, Any]:
     """What a policy is and where it comes from, in plain values."""
-    limit = evaluation.limit_of(run.options)
+    limit = limit_of(run.options)
     return {
         "format": FORMAT,
         "jsafe": jsafe.__version__,

@@ -17,7 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from jsafe import data
-from jsafe.components.limits import CostLimit
+from jsafe.components.limits import CostLimit, limit_of
 from jsafe.curves.screen import Progress
 from jsafe.envs import VectorEnv
 from jsafe.runs.build import build_env, build_learner
@@ -147,11 +147,6 @@ def rollout(
     """`jsafe.data.evaluate` of the policy in a learner's state."""
     key = jax.random.key(seed)
     return data.evaluate(env, learner, learner.policy(state), episodes, key, deterministic, seed=seed, on_step=on_step)
-
-
-def limit_of(options: Any) -> CostLimit | None:
-    """The limit that an algorithm keeps, of its options; None if costs have no say in what it learns."""
-    return getattr(options, "limit", None) if getattr(options, "constrained", True) else None
 
 
 def statistics(result: dict[str, np.ndarray], names: tuple[str, ...], limit: CostLimit | None) -> dict[str, Any]:
