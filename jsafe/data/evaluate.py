@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
 
-from jsafe.data import coroutine as acting
 from jsafe.data.door import Door
 from jsafe.data.episodes import EpisodeTracker
+from jsafe.data.playing import Policy, play
 from jsafe.types import Key, Learner, Obs, PolicyState
 
 
@@ -57,33 +56,8 @@ def evaluate(
       ValueError: If `episodes` is less than one, or the environment does not fit the learner.
       BadValueError: If the environment gives a value that cannot be used (`jsafe.data.Door`).
     """
-    acting.check_spec(env, learner.spec)
-    n = env.num_envs
-    actions, memory, count = acting.Actions(env), learner.memory.init(n), itertools.count()
-    transform = getattr(learner.feed, "transform", None) or acting.IDENTITY
-    params = acting.transform_params(policy_state)
-    z = transform.init(params, n)
-
-    def act(obs, step):
-        nonlocal memory, z
-        started = np.ones(n, bool)
-        if step is not None:
-            started = step.terminated | step.truncated
-            z = transform.step(params, z, step.reward, step.cost, step.terminated, step.truncated).z
-        action, _, memory = acting.act(
-            learner.act,
-            learner.memory.reset,
-            policy_state,
-            memory,
-            started,
-            acting.received(transform.augment(acting.received(obs), z)),
-            key,
-            np.int32(next(count)),
-            deterministic,
-        )
-        return actions.to_env(actions.clipped(action))
-
-    return run_episodes(env, act, episodes, seed=seed, on_step=on_step)
+    steps = (played.step for played in play(env, Policy(learner, policy_state, deterministic), key, seed=seed))
+    return _count(env, steps, episodes, on_step)
 
 
 def run_episodes(
@@ -100,6 +74,25 @@ def run_episodes(
       ValueError: If `episodes` is less than one.
       BadValueError: If the environment gives a value that cannot be used (`jsafe.data.Door`).
     """
+
+    def steps() -> Iterator[Any]:
+        door, lengths, out = Door(env.spec, env.num_envs), np.zeros(env.num_envs, np.int64), None
+        obs = env.reset() if seed is None else env.reset(seed=seed)
+        door.look_at_first(obs)
+        while True:
+            out = env.step(act(obs, out))
+            door.look(out, lengths)
+            yield out
+            lengths = np.where(out.terminated | out.truncated, 0, lengths + 1)
+            obs = out.obs
+
+    return _count(env, steps(), episodes, on_step)
+
+
+def _count(
+    env: Any, steps: Iterator[Any], episodes: int, on_step: Callable[[int], None] | None
+) -> dict[str, np.ndarray]:
+    """What whole episodes in a stream of steps sum up to."""
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     n, m = env.num_envs, env.spec.num_costs
@@ -112,13 +105,8 @@ def run_episodes(
         "length": np.zeros(episodes, np.int64),
         "success": np.zeros(episodes, bool),
     }
-    tracker, door = EpisodeTracker(n, m), Door(env.spec, n)
-    obs = env.reset() if seed is None else env.reset(seed=seed)
-    door.look_at_first(obs)
-    out, steps = None, 0
-    while (slot < stop).any():
-        out = env.step(act(obs, out))
-        door.look(out, tracker.lengths)
+    tracker = EpisodeTracker(n, m)
+    for count, out in enumerate(steps, 1):
         finished = tracker.step(out.reward, out.cost, out.info.get("success"), out.terminated | out.truncated)
         if finished is not None:
             counts = slot[finished.env] < stop[finished.env]
@@ -126,7 +114,8 @@ def run_episodes(
             for name, value in zip(result, finished[1:]):
                 result[name][at] = value[counts]
             slot[finished.env[counts]] += 1
-        obs, steps = out.obs, steps + n
         if on_step is not None:
-            on_step(steps)
+            on_step(count * n)
+        if not (slot < stop).any():
+            break
     return result

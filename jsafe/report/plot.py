@@ -293,11 +293,25 @@ def save(folders: Sequence[str | os.PathLike], output: str | os.PathLike) -> Pat
     Raises:
       ValueError: For a folder without a run, a file type that cannot be drawn, or a file that cannot be written.
     """
-    output = Path(output)
+    check_output(output)
+    return write(figure(folders), output)
+
+
+def check_output(output: str | os.PathLike) -> None:
+    """Raises ValueError unless a figure can be drawn into a file of this name."""
     known = Figure().canvas.get_supported_filetypes()
-    if output.suffix[1:].lower() not in known:
+    if Path(output).suffix[1:].lower() not in known:
         raise ValueError(f"output must end in one of {', '.join(sorted(known))}, got {str(output)!r}")
-    drawn = figure(folders)
+
+
+def write(drawn: Figure, output: str | os.PathLike) -> Path:
+    """Draws a figure into a file, and makes its folder.
+
+    Raises:
+      ValueError: For a file type that cannot be drawn, or a file that cannot be written.
+    """
+    check_output(output)
+    output = Path(output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         drawn.savefig(output, dpi=150)

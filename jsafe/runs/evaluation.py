@@ -93,8 +93,10 @@ def evaluate(
     return report
 
 
-def restore(folder: str | os.PathLike, imports: bool = True) -> tuple[Learner, Loaded]:
-    """The learner of a run, and the state in its newest checkpoint; `imports` as for `jsafe.runs.folder.read`.
+def restore(folder: str | os.PathLike, iteration: int | None = None, imports: bool = True) -> tuple[Learner, Loaded]:
+    """The learner of a run, and the state in its newest checkpoint, or in that of an iteration.
+
+    `imports` as for `jsafe.runs.folder.read`.
 
     Example:
       >>> learner, loaded = jsafe.runs.evaluation.restore("runs/seditor")
@@ -104,7 +106,7 @@ def restore(folder: str | os.PathLike, imports: bool = True) -> tuple[Learner, L
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how it is trained
         learner = build_learner(read(folder, imports))
-    return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)))
+    return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)), iteration)
 
 
 def elsewhere(config: RunConfig, env: str | None, env_options: Mapping[str, Any] | None = None) -> RunConfig:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,8 @@ import jsafe
 from jsafe import registry
 from jsafe.data import ram
 from jsafe.options import from_json, to_json
-from jsafe.runs.build import build_learner, build_task, load_modules
+from jsafe.runs import lock
+from jsafe.runs.build import build_learner, build_task, check_data, data_checksum, load_modules
 from jsafe.runs.checkpoint import sealed, unsealed
 from jsafe.runs.config import RunConfig
 from jsafe.types import EnvSpec, spec_from_json, spec_to_json
@@ -48,8 +50,11 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
     description = to_json(options)  # parts that cannot be saved are told before anything is made
     folder = check_free(folder)
     task = build_task(config)
-    ram.check(build_learner(run, task=task), config.total_steps)
-    run = run._replace(cost_names=task.cost_names, spec=task.spec)
+    learner = build_learner(run, task=task)
+    ram.check(learner, config.total_steps)
+    check_data(config, algorithm, learner, task)
+    config = dataclasses.replace(config, data_sha256=data_checksum(config))
+    run = run._replace(config=config, cost_names=task.cost_names, spec=task.spec)
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,6 +66,19 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
                 folder.rmdir()
         raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
     return folder
+
+
+def undo(folder: str | os.PathLike) -> None:
+    """Takes back what `start` has made, where nothing was trained since: what was refused leaves nothing behind.
+
+    A folder in which somebody else has begun to work stays.
+    """
+    folder = Path(folder)
+    with contextlib.suppress(OSError, lock.LockedError), lock.lock(folder, "cleaning up"):
+        if {path.name for path in folder.iterdir()} <= {CONFIG, lock.NAME}:
+            for name in (CONFIG, lock.NAME):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def check_free(folder: str | os.PathLike) -> Path:

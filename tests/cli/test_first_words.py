@@ -9,7 +9,8 @@ from jsafe import cli, registry
 from jsafe.components.limits import CostLimit, limit_of
 
 OMNISAFE = """PolicyGradient NaturalPG TRPO PPO PDO RCPO OnCRPO CPO PCPO FOCOPS CUP PPOLag TRPOLag CPPOPID TRPOPID DDPG
-TD3 SAC DDPGLag TD3Lag SACLag DDPGPID TD3PID SACPID P3O IPO PPOSimmerPID TRPOSimmerPID PPOSaute TRPOSaute PPOEarlyTerminated
+TD3 SAC DDPGLag TD3Lag SACLag DDPGPID TD3PID SACPID P3O IPO PPOSimmerPID TRPOSimmerPID PPOSaute TRPOSaute
+PPOEarlyTerminated
 TRPOEarlyTerminated"""
 
 
