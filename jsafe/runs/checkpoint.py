@@ -243,25 +243,32 @@ class Checkpoints:
                     path.unlink()
 
 
-def load_state(folder: str | os.PathLike, template: Any) -> Loaded:
+def load_state(folder: str | os.PathLike, template: Any, iteration: int | None = None) -> Loaded:
     """The learner's part of the newest readable checkpoint of a run, without its environments and replay.
 
     Newer ones that are damaged are passed over with a warning.
+
+    Args:
+      folder: The run folder.
+      template: A state of the learner, or its `jax.eval_shape`.
+      iteration: Of the checkpoint, in place of the newest.
 
     Raises:
       CheckpointError: If there is none, or it does not agree with `template`.
     """
     problems = []
-    for iteration in reversed(Checkpoints(folder).list()):
+    there = Checkpoints(folder).list()
+    if iteration is not None and iteration not in there:
+        raise CheckpointError(f"{folder} has no checkpoint of iteration {iteration}; it has {there or 'none'}")
+    for number in reversed(there if iteration is None else [iteration]):
         try:
-            stored = _Stored(Path(folder), iteration)
+            stored = _Stored(Path(folder), number)
         except _Unreadable as error:
             problems.append(str(error))
             continue
-        loaded = Loaded(iteration, stored.state(template), stored.decode("extra"))
         for problem in problems:
-            warnings.warn(f"{problem}; taking iteration {iteration} instead", RuntimeWarning, stacklevel=2)
-        return loaded
+            warnings.warn(f"{problem}; taking iteration {number} instead", RuntimeWarning, stacklevel=2)
+        return Loaded(number, stored.state(template), stored.decode("extra"))
     raise CheckpointError("\n  ".join([f"no readable checkpoint in {folder}", *problems]))
 
 
