@@ -147,6 +147,14 @@ def read(algorithm: registry.Algorithm, arguments: Sequence[str]) -> Given:
     return Given(RunConfig(**groups[RunConfig]), options, place, job, many)
 
 
+def flags(algorithm: registry.Algorithm) -> list[str]:
+    """The options of `jsafe train NAME` that its help lists, with the parts that it has by default."""
+    found = [*_plain(RunConfig), *_plain(Place), *_of(algorithm.config), *_plain(JobConfig), *_plain(Many)]
+    _check_names(algorithm.name, found)
+    parts = [f"--{path.replace('_', '-')}" for path in _seams(algorithm.config)]
+    return [option.flags[0] for option in found if option.shown] + parts + ["--import", "--help"]
+
+
 def with_task(config: RunConfig) -> RunConfig:
     """With the task that the data set was recorded on, and the options of its environment, where none was given.
 
