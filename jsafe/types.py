@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -108,6 +108,29 @@ class EnvSpec:
         return self.action.width
 
 
+_PLAIN = ("num_costs", "horizon", "layout", "action_repeat", "start", "safe")
+
+
+def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
+    """Plain values; `spec_from_json` reads them back."""
+    rest = {name: getattr(spec, name) for name in _PLAIN}
+    rest["safe"] = [[i, repr(low), repr(high)] for i, low, high in spec.safe]  # JSON has no infinity
+    return {"obs": spaces.to_json(spec.obs), "action": spaces.to_json(spec.action), **rest}
+
+
+def spec_from_json(data: Mapping[str, Any]) -> EnvSpec:
+    """The inverse of `spec_to_json`.
+
+    Raises:
+      ValueError: If it is not the form of a spec.
+    """
+    try:
+        obs, action = (spaces.from_json(data[name]) for name in ("obs", "action"))
+        return EnvSpec(obs, action, **{name: data[name] for name in _PLAIN})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not the description of an EnvSpec: {data!r} ({error})") from None
+
+
 def env_spec(env: Any) -> EnvSpec:
     """The part of an environment's `spec` that a learner is built from."""
     spec = env.spec
@@ -125,9 +148,10 @@ def env_spec(env: Any) -> EnvSpec:
 class ActOutput(NamedTuple):
     """What a policy returns for a batch of observations `[N, ...]`.
 
-    `action` is `[N, A]` in `[-1, 1]` (Gaussian policies may leave it: collectors, evaluation and exports clip), or
-    int32 choices; `log_prob` is `[N]`; `extras` holds whatever else the update or a curious user wants (SEditor: the
-    `proposal` before the edit); `memory` goes into the next call.
+    `action` is `[N, A]` in `[-1, 1]`, or int32 choices. Gaussian policies may leave that box, and the update wants what
+    was drawn: evaluation, films, `jsafe.load`, exports and the replay clip, rollouts do not. `log_prob` is `[N]`;
+    `extras` holds whatever else the update or a curious user wants (SEditor: the `proposal` before the edit); `memory`
+    goes into the next call.
     """
 
     action: Array

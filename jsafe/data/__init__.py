@@ -5,7 +5,7 @@ from jsafe.data.api import BadValueError, Collector, feeds_with, make_collector
 from jsafe.data.datasets.collector import DatasetCollector
 from jsafe.data.door import Door
 from jsafe.data.episodes import EpisodeTracker
-from jsafe.data.evaluate import evaluate
+from jsafe.data.evaluate import Acting, evaluate, run_episodes
 from jsafe.data.many import ManyCollector
 from jsafe.data.playing import Policy, play
 from jsafe.data.prefetch import PrefetchCollector
@@ -15,6 +15,7 @@ from jsafe.data.rollouts import RolloutCollector
 from jsafe.data.stepping import SteppingCollector
 
 __all__ = [
+    "Acting",
     "BadValueError",
     "Collector",
     "DatasetCollector",
@@ -32,4 +33,5 @@ __all__ = [
     "make_collector",
     "play",
     "ram",
+    "run_episodes",
 ]

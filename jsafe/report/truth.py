@@ -358,7 +358,7 @@ def tell(
     with contextlib.ExitStack() as stack:
         stack.callback(env.close)
         check_branches(env)
-        evaluation.check_fit(env, learner)
+        evaluation.check_fit(env, learner.spec)
         length = length or min(env.spec.horizon, steps_until_rest(learner, loaded.state, env))
         n, horizon = env.num_envs, env.spec.horizon
         total = (horizon + -(-states * rollouts // n) * length) * n

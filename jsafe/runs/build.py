@@ -38,6 +38,10 @@ class Described(Protocol):
     def options(self) -> Any:
         """Of the algorithm."""
 
+    @property
+    def spec(self) -> EnvSpec | None:
+        """What the environment was like at the start; None in the folders of earlier versions."""
+
 
 def load_modules(modules: tuple[str, ...]) -> None:
     """Imports the modules that register a user's tasks and algorithms; the current folder is searched, too.
@@ -164,11 +168,12 @@ def build_task(config: RunConfig) -> Task:
 
 
 def build_learner(run: Described, axis_name: str | None = None, task: Task | None = None) -> Learner:
-    """The learner of a run; `task` where it was built before."""
+    """The learner of a run; an environment is made (for a moment) only where neither run nor `task` says what it is."""
     options = run.options
     if getattr(options, "schedule_steps", 0) is None:
         options = dataclasses.replace(options, schedule_steps=run.config.total_steps)
-    return registry.get(run.algorithm).build(options, (task or build_task(run.config)).spec, axis_name)
+    spec = run.spec if task is None else task.spec
+    return registry.get(run.algorithm).build(options, spec or build_task(run.config).spec, axis_name)
 
 
 def build_collector(

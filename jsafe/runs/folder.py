@@ -19,6 +19,7 @@ from jsafe.runs import lock
 from jsafe.runs.build import build_learner, build_task, check_data, data_checksum, load_modules
 from jsafe.runs.checkpoint import sealed, unsealed
 from jsafe.runs.config import RunConfig
+from jsafe.types import EnvSpec, spec_from_json, spec_to_json
 
 CONFIG = "config.json"
 
@@ -28,12 +29,14 @@ class RunError(RuntimeError):
 
 
 class Run(NamedTuple):
-    """What a run folder says: how to run (`config`), the algorithm by name, its options, and the names of the costs."""
+    """What a run folder says: how to run (`config`), the algorithm by name and its options; and what the environment
+    was like at the start, the names of its costs and its `spec` (None in the folders of earlier versions)."""
 
     config: RunConfig
     algorithm: str
     options: Any
     cost_names: tuple[str, ...] = ()
+    spec: EnvSpec | None = None
 
 
 def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.PathLike) -> Path:
@@ -51,7 +54,7 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
     ram.check(learner, config.total_steps)
     check_data(config, algorithm, learner, task)
     config = dataclasses.replace(config, data_sha256=data_checksum(config))
-    run = run._replace(config=config, cost_names=task.cost_names)
+    run = run._replace(config=config, cost_names=task.cost_names, spec=task.spec)
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -113,14 +116,20 @@ def _write(run: Run, options: Any, folder: Path) -> None:
         "config": options,
         "run": to_json(run.config),
         "cost_names": list(run.cost_names),
+        **({} if run.spec is None else {"spec": spec_to_json(run.spec)}),
     }
     temporary = folder / f".{CONFIG}.new"
     temporary.write_bytes(sealed(description))
     os.replace(temporary, folder / CONFIG)
 
 
-def read(folder: str | os.PathLike) -> Run:
+def read(folder: str | os.PathLike, imports: bool = True) -> Run:
     """Run config, algorithm and options of a run folder, checked like words on the command line.
+
+    Args:
+      folder: The run folder.
+      imports: Whether the modules that the run imports have to be there; else one that is missing does no harm unless
+        the algorithm is its own.
 
     Raises:
       RunError: If the folder holds no run, its config.json is damaged, or it does not fit this version.
@@ -142,9 +151,11 @@ def read(folder: str | os.PathLike) -> Run:
             )
         described = unsealed(data)
         config = from_json(RunConfig, described["run"])
-        load_modules(config.imports)  # one of them may register the algorithm
+        with contextlib.nullcontext() if imports else contextlib.suppress(ValueError):
+            load_modules(config.imports)  # one of them may register the algorithm
         algorithm = registry.get(described["algorithm"])
         options = from_json(type(algorithm.config), described["config"])
-        return Run(config, algorithm.name, options, tuple(map(str, described.get("cost_names", ()))))
+        spec = spec_from_json(described["spec"]) if "spec" in described else None
+        return Run(config, algorithm.name, options, tuple(map(str, described.get("cost_names", ()))), spec)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be used: {error}") from error

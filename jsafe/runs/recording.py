@@ -86,7 +86,7 @@ def record(
             made = build_env(config, min(num_envs, count), 0, num_threads)
             stack.callback(made.close)
             if actor.policy is not None:
-                check_fit(made, actor.policy.learner)
+                check_fit(made, actor.policy.learner.spec)
                 actor = actor._replace(policy=actor.policy._replace(deterministic=deterministic))
             stream = env_seed(seed + number, PURPOSE)
             done = before

@@ -18,11 +18,13 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
+from jsafe.components.limits import limit_of
 from jsafe.curves import screen
 from jsafe.curves.csv_table import CsvTable
 from jsafe.curves.interval import Interval
 from jsafe.curves.screen import Progress, count
 from jsafe.curves.sinks import Events, WandbRun
+from jsafe.curves.vocabulary import cost_name
 from jsafe.data import BadValueError, PrefetchCollector
 from jsafe.feeds import Dataset
 from jsafe.options import to_json
@@ -216,6 +218,12 @@ class Session:
         what = f"continuing at {count(collector.progress)} {unit}" if self.iteration else "starting"
         title = f"{described.algorithm} on {config.env}, seed {config.seed}: {what} in {folder}"
         console.print(title, markup=False, highlight=False, soft_wrap=True)
+        limit = limit_of(described.options)
+        if limit is not None:
+            count_of = learner.spec.num_costs
+            names = [cost_name(i, described.cost_names, count_of) for i in range(count_of)]
+            told = f"limit of {limit.told(names, learner.spec.horizon)}"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
         self.progress: Any = Progress(
             console, self.total_steps, collector.progress, cost_names=described.cost_names, unit=unit
         )

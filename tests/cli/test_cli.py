@@ -505,7 +505,9 @@ def test_list_names_algorithms_and_tasks(capsys):
     status, output, _ = run(capsys, "list", "algorithms", "--json")
     (found,) = [each for each in json.loads(output) if each["name"] == "fake"]
     assert found["presets"] == [{"name": "fast", "summary": "Large steps.", "recommended": False, "total_steps": None}]
-    assert "Toy-SpeedLimit-v0" in json.loads(run(capsys, "list", "tasks", "--json")[1])
+    tasks = {task["id"]: task["summary"] for task in json.loads(run(capsys, "list", "tasks", "--json")[1])}
+    assert tasks["SafetyPointGoal1-v0"].startswith("Point: drive to a place, then to the next; hazards cost")
+    assert all(tasks[name] for name in envs.list_ids() if name.startswith(("Safety", "Safexp", "SafeRacing", "Toy")))
 
 
 def test_default_folders_are_numbered_and_every_file_system_takes_them(tmp_path, monkeypatch):
