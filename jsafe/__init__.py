@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time on first use, so that `import jsafe.envs` needs no JAX, `import jsafe` no MuJoCo
     from jsafe.algos.model_based.assembly import model_based
+    from jsafe.algos.model_based.imagination import imagining
     from jsafe.algos.off_policy.assembly import off_policy
     from jsafe.algos.on_policy.assembly import on_policy
     from jsafe.registry import make, names
@@ -14,12 +15,13 @@ if TYPE_CHECKING:  # at run time on first use, so that `import jsafe.envs` needs
 
 __version__ = "0.2.0"
 
-__all__ = ["EnvSpec", "Learner", "env_spec", "make", "model_based", "names", "off_policy", "on_policy"]
+__all__ = ["EnvSpec", "Learner", "env_spec", "imagining", "make", "model_based", "names", "off_policy", "on_policy"]
 
 _NAMES = {
     "EnvSpec": "jsafe.types",
     "Learner": "jsafe.types",
     "env_spec": "jsafe.types",
+    "imagining": "jsafe.algos.model_based.imagination",
     "make": "jsafe.registry",
     "model_based": "jsafe.algos.model_based.assembly",
     "names": "jsafe.registry",
