@@ -18,7 +18,7 @@ from jsafe.train import run
 from jsafe.types import env_spec
 
 TINY = {"hidden": (8, 8), "num_envs": 4, "updates": 2, "unroll": 5, "initial_rows": 20, "random_steps": 0}
-NAMES = [name for name in registry.names() if registry.get(name).family == "model_based"]
+NAMES = [name for name in registry.names() if hasattr(registry.get(name).config, "planner")]
 
 
 def small(name, **more):
