@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -108,6 +108,29 @@ class EnvSpec:
         return self.action.width
 
 
+_PLAIN = ("num_costs", "horizon", "layout", "action_repeat", "start", "safe")
+
+
+def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
+    """Plain values; `spec_from_json` reads them back."""
+    rest = {name: getattr(spec, name) for name in _PLAIN}
+    rest["safe"] = [[i, repr(low), repr(high)] for i, low, high in spec.safe]  # JSON has no infinity
+    return {"obs": spaces.to_json(spec.obs), "action": spaces.to_json(spec.action), **rest}
+
+
+def spec_from_json(data: Mapping[str, Any]) -> EnvSpec:
+    """The inverse of `spec_to_json`.
+
+    Raises:
+      ValueError: If it is not the form of a spec.
+    """
+    try:
+        obs, action = (spaces.from_json(data[name]) for name in ("obs", "action"))
+        return EnvSpec(obs, action, **{name: data[name] for name in _PLAIN})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not the description of an EnvSpec: {data!r} ({error})") from None
+
+
 def env_spec(env: Any) -> EnvSpec:
     """The part of an environment's `spec` that a learner is built from."""
     spec = env.spec
@@ -125,9 +148,10 @@ def env_spec(env: Any) -> EnvSpec:
 class ActOutput(NamedTuple):
     """What a policy returns for a batch of observations `[N, ...]`.
 
-    `action` is `[N, A]` in `[-1, 1]` (Gaussian policies may leave it: collectors, evaluation and exports clip), or
-    int32 choices; `log_prob` is `[N]`; `extras` holds whatever else the update or a curious user wants (SEditor: the
-    `proposal` before the edit); `memory` goes into the next call.
+    `action` is `[N, A]` in `[-1, 1]`, or int32 choices. Gaussian policies may leave that box, and the update wants what
+    was drawn: evaluation, films, `jsafe.load`, exports and the replay clip, rollouts do not. `log_prob` is `[N]`;
+    `extras` holds whatever else the update or a curious user wants (SEditor: the `proposal` before the edit); `memory`
+    goes into the next call.
     """
 
     action: Array
@@ -240,7 +264,7 @@ class Feed(Protocol):
 
     @property
     def num_envs(self) -> int:
-        """Environments that are stepped."""
+        """Environments that are stepped; 0: a data set is read."""
 
     @property
     def batch_option(self) -> str:
@@ -252,7 +276,7 @@ class Feed(Protocol):
 
     @property
     def steps_per_batch(self) -> int:
-        """Environment steps behind one batch."""
+        """Environment steps behind one batch; gradient updates where none is stepped."""
 
     def divided(self, processes: int) -> Feed:
         """The part of one of several processes."""
@@ -290,6 +314,28 @@ class ActFn(Protocol):
     ) -> ActOutput: ...
 
 
+class Estimates(NamedTuple):
+    """What critics expect of the policy from some states on: discounted sums of raw rewards and costs.
+
+    Attributes:
+      reward: `[N]`.
+      cost: `[N, M]`, or `[N, 0]` where costs are not learnt.
+      gamma: Discount of the reward.
+      cost_gamma: Discount of the costs.
+    """
+
+    reward: Array
+    cost: Array
+    gamma: Array
+    cost_gamma: Array
+
+
+class EstimateFn(Protocol):
+    """`(state, memory, obs [N, ...], action [N, A]) -> Estimates`; memory as it is before it sees `obs`."""
+
+    def __call__(self, state: Any, memory: Any, obs: Obs, action: Any, /) -> Estimates: ...
+
+
 class Learner(NamedTuple):
     """An algorithm as a handful of pure functions; jit, vmap or pmap them as you like.
 
@@ -302,6 +348,7 @@ class Learner(NamedTuple):
       feed: What a collector has to produce.
       config: The frozen dataclass the learner was built from.
       spec: The `EnvSpec` it was built for.
+      estimate: `(state, memory, obs, action) -> Estimates`, what its critics say; None where it has none to ask.
     """
 
     init: InitFn
@@ -312,6 +359,7 @@ class Learner(NamedTuple):
     feed: Feed
     config: Any
     spec: EnvSpec
+    estimate: EstimateFn | None = None
 
 
 Built = TypeVar("Built", covariant=True)

@@ -155,15 +155,23 @@ class SteppingCollector:
         self._started = np.ones(self._env.num_envs, bool)
 
     def _track(self, step: Any, ended: np.ndarray, bad: Bad | None, totals: np.ndarray) -> Finished | None:
-        """Counts one step; adds the episodes that it has finished to `totals`, and returns them."""
-        counted = ended if bad is None else ended & ~bad.steps
+        """Counts one step; adds the episodes that it has finished to `totals`, and returns them.
+
+        An episode that ended because of a bad value, or because its environment crashed, is no whole one: it counts as
+        bad, and its sums are forgotten.
+        """
+        lost = np.zeros_like(ended) if bad is None else bad.steps
+        lost = lost | step.info.get("crashed", False)
+        counted = ended & ~lost
         finished = self._tracker.step(step.reward, step.cost, step.info.get("success"), counted)
         if finished is not None:
             # Columns: return, length, count, costs.
             totals[:3] += finished.total_return.sum(), finished.length.sum(), len(finished.env)
             totals[3:] += finished.cost.sum(0)
         if bad is not None:
-            self._tracker.discard(bad.steps | bad.starts)
+            lost |= bad.starts
+        if lost.any():
+            self._tracker.discard(lost)
         return finished
 
     def _mended(self, step: Any, bad: Bad) -> Generator[Any, Any, Any]:

@@ -24,6 +24,27 @@ OUTSIDE = ("gymnasium", "safety_gymnasium", "python")
 _LEVELS = dict((*TASKS.values(), *SAFEXP.values()))
 """Levels of the stock tasks."""
 
+_ABOUT = {
+    "Goal": (
+        "drive to a place, then to the next",
+        ("nothing in the way", "hazards cost, a vase does not", "more hazards and vases, both cost"),
+    ),
+    "Button": (
+        "touch the right one of four buttons",
+        ("nothing in the way", "hazards, gremlins and wrong buttons cost", "more hazards and gremlins cost"),
+    ),
+    "Push": (
+        "push a box to a place",
+        ("nothing in the way", "hazards cost, a pillar does not", "more hazards and pillars, both cost"),
+    ),
+    "Circle": (
+        "run fast around a circle",
+        ("no walls", "crossing the two walls at its sides costs", "crossing the four walls around it costs"),
+    ),
+    "Run": ("get down a lane fast", ("crossing its walls costs",)),
+}
+"""What the stock tasks are about, and their levels."""
+
 _IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
 
 
@@ -56,6 +77,37 @@ def register(id: str, task: Callable[..., Task], robot: Robot | str, **options: 
 def list_ids() -> list[str]:
     """All ids that `make` knows, sorted."""
     return sorted([*_IDS, *VELOCITY_IDS, *PENDULUMS, *TOYS, *catalogue.IDS, *catalogue.ALIASES])
+
+
+def summary(id: str) -> str:
+    """What a task is about, in a line; empty for one that does not say.
+
+    Raises:
+      ValueError: If the id is unknown.
+    """
+    if id not in list_ids():
+        raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
+    if id in catalogue.ALIASES:
+        return f"The authors' name of {catalogue.ALIASES[id]}."
+    if id in catalogue.IDS:
+        task = catalogue.IDS[id]
+        cost = "hitting obstacles" if task.obstacle_ratio else "leaving the road"
+        return f"Drive along a winding road, seen as {task.observation}; {cost} costs."
+    if id in VELOCITY_IDS:
+        return f"{VELOCITY_IDS[id][0].name} learns to run; a speed above its limit costs."
+    if id in TOYS:
+        return _first_line(TOYS[id])
+    robot, factory, options = _IDS[id]
+    for family, source in ((TASKS, ""), (SAFEXP, " A task of SEditor's paper.")):
+        for name, (stock, _) in family.items():
+            if stock is factory:
+                about, levels = _ABOUT[name]
+                return f"{robot.name}: {about}; {levels[options['level']]}.{source}"
+    return _first_line(factory)
+
+
+def _first_line(thing: Any) -> str:
+    return (getattr(thing, "__doc__", None) or "").strip().partition("\n")[0]
 
 
 def make(

@@ -21,6 +21,11 @@ def pmean(x, axis_name: str | None):
     return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
 
+def gathered(x: Array, axis_name: str | None) -> Array:
+    """All entries of an array, of all devices, as one flat array."""
+    return x.ravel() if axis_name is None else jax.lax.all_gather(x, axis_name).ravel()
+
+
 def standardize(x: Array, axis_name: str | None = None, *, scale: bool = True, eps: float = 1e-8) -> Array:
     """`(x - mean) / (std + eps)` over the leading axes, separately for each entry of the last one.
 

@@ -18,8 +18,10 @@ from rich.console import Console
 from jsafe.curves import screen
 from jsafe.curves.screen import Progress
 from jsafe.data import BadValueError, ManyCollector
+from jsafe.data.datasets import ManyDatasets
+from jsafe.feeds import Dataset
 from jsafe.options import difference, to_json
-from jsafe.runs.build import build_env, build_learner
+from jsafe.runs.build import build_env, build_learner, data_options, eval_env
 from jsafe.runs.config import env_seed
 from jsafe.runs.folder import RunError, read
 from jsafe.runs.loop import INIT_FOLD
@@ -47,7 +49,11 @@ class ManyStep(NamedTuple):
 
 
 def run_many(
-    learners: Sequence[Learner], collector: ManyCollector, *, keys: Sequence[Key], total_steps: int
+    learners: Sequence[Learner],
+    collector: ManyCollector | ManyDatasets,
+    *,
+    keys: Sequence[Key],
+    total_steps: int,
 ) -> Iterator[ManyStep]:
     """`run` for R runs at once: one compiled update under `vmap`, one policy call, one engine.
 
@@ -57,7 +63,7 @@ def run_many(
     Args:
       learners: One for each run. They may differ in what their states hold (cost limits, learning rates, discounts ...)
         and in nothing else; the same object may come several times.
-      collector: Steps the environments of all runs.
+      collector: Steps the environments of all runs, or draws from their data set (`ManyDatasets`).
       keys: Typed root key of each run.
       total_steps: Environment steps of each run at which to stop.
 
@@ -97,7 +103,7 @@ def run_many(
     policy = jax.jit(lambda state: jax.tree.map(jnp.copy, jax.vmap(learner.policy)(state)))
     split = jax.jit(lambda keys, i: jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys))
     iteration, checked = 0, False
-    while collector.env_steps < total_steps:
+    while collector.progress < total_steps:
         pairs = split(roots, np.uint32(iteration))
         batch = collector.collect(policy(state), pairs[:, 0])
         if not checked:
@@ -105,7 +111,7 @@ def run_many(
             states, checked = [], True
         state, metrics = update(state, batch, pairs[:, 1])
         iteration += 1
-        yield ManyStep(iteration, collector.env_steps, state, metrics, collector.episodes())
+        yield ManyStep(iteration, collector.progress, state, metrics, collector.episodes())
 
 
 def train_many(
@@ -151,7 +157,12 @@ def train_many(
             return build_env(config, num_envs, 0, num_threads)
 
         seeds = [env_seed(run.config.seed) for run in described]
-        collector = ManyCollector(make_env, learners, seeds, on_bad=config.on_bad)
+        collector: Any
+        if isinstance(learners[0].feed, Dataset):
+            env = eval_env(config, stack, seeds[0], num_threads)
+            collector = ManyDatasets(env, learners, seeds, **data_options(config))
+        else:
+            collector = ManyCollector(make_env, learners, seeds, on_bad=config.on_bad)
         stack.callback(collector.close)
         sessions = [
             Session(*each, quiet, Team.alone()) for each in zip(paths, described, learners, collector.collectors)
@@ -163,7 +174,8 @@ def train_many(
         console = console or screen.console()
         title = f"{algorithm} on {config.env}: {len(paths)} runs side by side"
         console.print(title, markup=False, highlight=False, soft_wrap=True)
-        progress = Progress(console, config.total_steps, cost_names=described[0].cost_names)
+        unit = "updates" if config.data else "steps"
+        progress = Progress(console, config.total_steps, cost_names=described[0].cost_names, unit=unit)
         stack.callback(progress.close)
         for session in sessions:
             session.progress = _Shared(progress, session.folder)
@@ -173,7 +185,7 @@ def train_many(
 def _train_together(
     sessions: Sequence[Session],
     learners: Sequence[Learner],
-    collector: ManyCollector,
+    collector: ManyCollector | ManyDatasets,
     progress: Progress,
     stop: Signals,
 ) -> list[Outcome]:
@@ -196,9 +208,9 @@ def _train_together(
                 break
     except BadValueError as error:
         return [each or session.refused(error) for each, session in zip(outcomes, sessions)]
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # a task of the user's may exit
         return [each or session.failed(error) for each, session in zip(outcomes, sessions)]
-    return [each or session.ended("finished", collector.env_steps) for each, session in zip(outcomes, sessions)]
+    return [each or session.ended("finished", collector.progress) for each, session in zip(outcomes, sessions)]
 
 
 def _means(episodes: Sequence[dict[str, float]]) -> dict[str, float]:

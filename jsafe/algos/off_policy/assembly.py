@@ -34,7 +34,18 @@ from jsafe.nets.encoders import as_encoder
 from jsafe.ops.precision import with_precision
 from jsafe.ops.stats import pmean, psum
 from jsafe.options import replace, traced_values
-from jsafe.types import NO_MEMORY, ActOutput, Array, ConstraintRule, EnvSpec, Learner, Params, Part, PolicyState
+from jsafe.types import (
+    NO_MEMORY,
+    ActOutput,
+    Array,
+    ConstraintRule,
+    EnvSpec,
+    Estimates,
+    Learner,
+    Params,
+    Part,
+    PolicyState,
+)
 
 
 class OffPolicyState(NamedTuple):
@@ -184,9 +195,22 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         log_prob = sum(draw.log_probs.values(), jnp.zeros(draw.action.shape[0]))
         return ActOutput(draw.action, log_prob, draw.extras or {}, memory)
 
-    update, act = (with_precision(function, config.matmul_precision) for function in (update, act))
+    def estimate(state, memory, obs, action):
+        """Of action values, the reward's with the entropy where targets have it (`soft`)."""
+        if stack > 1:
+            obs = memories.push(memory, obs)[1]
+        if config.normalize_obs:
+            obs = normalizers.normalize_obs(state.obs_stats, obs)
+        params = state.params["critic"]
+        latent = encoder.apply(state.params.get("encoder", ()), obs)
+        found = critics.values(params, critics.embed(params, latent), parts.encoded(action))
+        gamma = state.numbers.gamma
+        raw = normalizer.restore(state.normalizer, jnp.concatenate([found.reward[:, None], found.cost], -1), gamma)
+        return Estimates(raw[:, 0], raw[:, 1:], gamma, gamma)
+
+    update, act, estimate = (with_precision(f, config.matmul_precision) for f in (update, act, estimate))
     memory = memories.frames(spec.obs, stack) if stack > 1 else NO_MEMORY
-    return Learner(init, update, policy, act, memory, feed, config, spec)
+    return Learner(init, update, policy, act, memory, feed, config, spec, estimate)
 
 
 def off_policy(
