@@ -29,6 +29,7 @@ _ROOMS = (
     "components",
     "curves",
     "data",
+    "device",
     "distributions",
     "envs",
     "errors",

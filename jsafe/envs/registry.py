@@ -64,6 +64,7 @@ def make(
     costs: str = "sum",
     sleep: bool = True,
     render_mode: str | None = None,
+    backend: str = "host",
     **options: Any,
 ) -> VectorEnv:
     """Makes a batch of environments.
@@ -79,6 +80,8 @@ def make(
       costs: `sum`: one cost column, 1 where any constraint is violated; `separate`: one column for each cost group.
       sleep: Let resting objects sleep, which is many times faster and changes their state by about 1e-7.
       render_mode: `rgb_array` where pictures will be wanted: outside environments have to know it in advance.
+      backend: `host`, or `device`: the environment that runs inside the program (`jsafe.device.make`), as a batch for
+        host code. It has streams of its own, so that a seed starts other episodes than on the host.
       **options: Passed to the task.
 
     Returns:
@@ -89,7 +92,10 @@ def make(
     """
     if not isinstance(sleep, bool):
         raise ValueError(f"sleep must be True or False, got {sleep!r}")
+    checks.one_of("backend", backend, ("host", "device"))
     if callable(id) or (isinstance(id, str) and ":" in id):
+        if backend != "host":
+            raise ValueError(f"environments of others run with backend='host' only, got {backend!r}")
         if render_mode is not None:
             options["render_mode"] = render_mode
         return _outside(id, num_envs, seed, num_threads, costs, options)
@@ -98,6 +104,10 @@ def make(
     if not isinstance(id, str) or id not in list_ids():
         raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
     racing = id in catalogue.IDS or id in catalogue.ALIASES
+    if backend == "device":
+        from jsafe.envs.device import hosted, making
+
+        return hosted(making.make(id, costs=costs, **options), num_envs, seed)
     if (racing or id in TOYS) and costs != "sum":
         raise ValueError(f"costs must be 'sum' on {id}, which has a single cost: {costs!r}")
     if racing:

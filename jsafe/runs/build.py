@@ -7,10 +7,12 @@ import dataclasses
 import importlib
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from jsafe import envs, registry
 from jsafe.data import Collector, make_collector
+from jsafe.data.device import DeviceCollector
+from jsafe.envs.device import DeviceEnv, HostedEnv
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.types import EnvSpec, Learner, env_spec
 
@@ -62,7 +64,19 @@ def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | No
     load_modules(config.imports)
     threads = num_threads or config.num_threads
     options: dict[str, Any] = dict(config.env_options)
+    if config.backend != "host":
+        options["backend"] = config.backend
     return envs.make(config.env, num_envs, seed, threads, config.costs, **options)
+
+
+def device_env(config: RunConfig) -> DeviceEnv:
+    """One episode of a run's task, for the program.
+
+    Raises:
+      ValueError: If it has no device environment, or for an unknown option.
+    """
+    made = build_env(dataclasses.replace(config, backend="device"), 1, 0)
+    return cast(HostedEnv, made).env
 
 
 class Task(NamedTuple):
@@ -109,6 +123,10 @@ def build_collector(
       BadValueError: If the first observations cannot be used.
     """
     seed = env_seed(run.config.seed) + first
+    if run.config.backend == "device":
+        inside = DeviceCollector(device_env(run.config), learner, seed)
+        stack.callback(inside.close)
+        return inside
     env = build_env(run.config, learner.feed.num_envs, seed, num_threads)
     stack.callback(env.close)
     collector = make_collector(env, learner, seed=seed, on_bad=run.config.on_bad)
