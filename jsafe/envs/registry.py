@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsafe.envs import checks
 from jsafe.envs.api import VectorEnv
@@ -15,6 +15,9 @@ from jsafe.envs.safety_gym.tasks.validate import validate
 from jsafe.envs.toy import TOYS
 from jsafe.envs.velocity.tasks import VELOCITY_IDS
 from jsafe.errors import closest
+
+if TYPE_CHECKING:
+    from jsafe.envs.device import DeviceEnv
 
 OUTSIDE = ("gymnasium", "safety_gymnasium", "python")
 """Whose environments `make` takes, as `KIND:ID`."""
@@ -105,9 +108,9 @@ def make(
         raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
     racing = id in catalogue.IDS or id in catalogue.ALIASES
     if backend == "device":
-        from jsafe.envs.device import hosted, making
+        from jsafe.envs.device import hosted
 
-        return hosted(making.make(id, costs=costs, **options), num_envs, seed)
+        return hosted(_device(id, costs, options), num_envs, seed)
     if (racing or id in TOYS) and costs != "sum":
         raise ValueError(f"costs must be 'sum' on {id}, which has a single cost: {costs!r}")
     if racing:
@@ -124,6 +127,14 @@ def make(
         if options:
             raise ValueError(f"options of {id!r}: it has none, got {', '.join(options)}")
         return VelocityEnv(id, *VELOCITY_IDS[id], num_envs, seed, num_threads, costs)
+    robot, task = _build_task(id, options)
+    from jsafe.envs.safety_gym.engine import SafetyGymEnv
+
+    return SafetyGymEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep)
+
+
+def _build_task(id: str, options: dict[str, Any]) -> tuple[Robot, Task]:
+    """Robot and task of a registered id."""
     robot, factory, given = _IDS[id]
     options = given | options
     _bind(id, factory, robot, **options)
@@ -133,9 +144,21 @@ def make(
             raise ValueError(f"level of {id!r} must be one of {', '.join(map(str, allowed))}, got {level!r}")
     task = factory(robot, **options)
     validate(task)
-    from jsafe.envs.safety_gym.engine import SafetyGymEnv
+    return robot, task
 
-    return SafetyGymEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep)
+
+def _device(id: str, costs: str, options: dict[str, Any]) -> DeviceEnv:
+    """One episode of an id in the program."""
+    from jsafe.envs.device import making
+
+    if id in making.IDS:
+        return making.make(id, costs, **options)
+    if id not in _IDS:
+        raise ValueError(f"{id!r} has no device environment: use backend='host'")
+    from jsafe.envs.device.point import PointEnv
+
+    checks.costs(costs)
+    return PointEnv(id, *_build_task(id, options), costs).env
 
 
 def _bind(id: str, factory: Callable[..., Any], *args: Any, **options: Any) -> None:

@@ -44,7 +44,7 @@ class RunConfig(Options):
     """Threads that step the environments (default: one per core). Results do not depend on it."""
     backend: Literal["host", "device"] = "host"
     """`host`: the exact engine feeds the program; `device`: environments and update are one compiled program, for tasks
-    that have one (`jsafe.envs.device.ids()`)."""
+    that have one (`jsafe.device.make`)."""
     depth: Literal[0, 1] = 0
     """1 collects the next batch during the update: data is one update old (`jsafe.data.PrefetchCollector`)."""
     log_interval: int = number(10_000, low=1, high=10**15)

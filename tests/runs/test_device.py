@@ -1,5 +1,6 @@
 """Training in one program: the same as the loop with environments outside, however it is cut, and exactly resumable."""
 
+import contextlib
 import io
 import json
 
@@ -13,7 +14,8 @@ import jsafe
 from jsafe import device, registry, train
 from jsafe.curves import csv_table
 from jsafe.data.device import DeviceCollector
-from jsafe.envs.device import hosted, make
+from jsafe.device import make
+from jsafe.envs.device import hosted
 from jsafe.runs import checkpoint, evaluation
 from jsafe.runs.build import build_collector, build_learner
 from jsafe.runs.config import RunConfig
@@ -123,8 +125,6 @@ def final(folder):
     """Bits of the learner and the environments in the newest checkpoint, the rows of the replay included."""
     run = train.read(folder)
     learner = build_learner(run)
-    import contextlib
-
     with contextlib.ExitStack() as stack:
         collector = build_collector(run, learner, stack)
         store = checkpoint.Checkpoints(folder)
@@ -159,7 +159,7 @@ def test_side_by_side(tmp_path):
     train.train(alone, console=QUIET)
     assert len(curve(alone)) == len(curve(folders[1]))
     for row, other in zip(curve(alone), curve(folders[1])):
-        np.testing.assert_allclose(list(row.values()), list(other.values()), rtol=1e-4)
+        np.testing.assert_allclose([float(x) for x in row.values()], [float(x) for x in other.values()], rtol=1e-4)
     assert train.train(folders[1], total_steps=260, console=QUIET).env_steps == 260
 
 

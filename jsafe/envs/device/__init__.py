@@ -9,18 +9,15 @@ if TYPE_CHECKING:  # at run time on first use: the names in `catalogue` need no 
     from jsafe.envs.device.api import DeviceEnv
     from jsafe.envs.device.batch import vectorise
     from jsafe.envs.device.host import HostedEnv, hosted
-    from jsafe.envs.device.making import ids, make
 
 _NAMES = {
     "DeviceEnv": "api",
     "HostedEnv": "host",
     "hosted": "host",
-    "ids": "making",
-    "make": "making",
     "vectorise": "batch",
 }
 
-__all__ = ["DeviceEnv", "HostedEnv", "hosted", "ids", "make", "vectorise"]
+__all__ = ["DeviceEnv", "HostedEnv", "hosted", "vectorise"]
 
 
 def __getattr__(name: str) -> Any:

@@ -81,3 +81,37 @@ def select(mask: jax.Array, then: Any, other: Any) -> Any:
 def stream_keys(seeds: jax.Array, counts: jax.Array) -> jax.Array:
     """Keys `[N]` of N streams, each a seed and the number of keys that were taken of it before (uint32 `[N]`)."""
     return jax.vmap(lambda seed, count: jax.random.fold_in(jax.random.key(seed), count))(seeds, counts)
+
+
+def sometimes(flag: jax.Array, function: Callable, operands: tuple, other: Any) -> Any:
+    """`function` of the operands where the scalar `flag` is true, else `other`; under `vmap`, `rarely`.
+
+    Args:
+      flag: Bool scalar.
+      function: Of the operands, which are all that it may use of what is traced; returns what `other` is.
+      operands: Trees of arrays.
+      other: Tree of arrays.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def call(flag, operands, other):
+        return jax.lax.cond(flag, lambda operands, other: _like(function(*operands), other), _second, operands, other)
+
+    @call.def_vmap
+    def batched(size, batched, *values):
+        def spread(is_batched, x):
+            return x if is_batched else jnp.broadcast_to(x, (size, *jnp.shape(x)))
+
+        flag, operands, other = jax.tree.map(spread, tuple(batched), values)
+        out = rarely(flag, function, operands, other)
+        return out, jax.tree.map(lambda x: True, out)
+
+    return call(flag, operands, other)
+
+
+def _like(made: Any, other: Any) -> Any:
+    return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), made, other)
+
+
+def _second(operands: Any, other: Any) -> Any:
+    return other

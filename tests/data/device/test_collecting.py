@@ -11,7 +11,8 @@ from jsafe.components.transforms import EarlyTermination, Saute
 from jsafe.data import BadValueError, RolloutCollector, make_collector
 from jsafe.data.device import DeviceCollector, Episodes, Report, collecting
 from jsafe.data.replay.store import LAST
-from jsafe.envs.device import DeviceEnv, hosted, make, vectorise
+from jsafe.device import make
+from jsafe.envs.device import DeviceEnv, hosted, vectorise
 from jsafe.envs.device.batch import rarely
 from jsafe.feeds import Replay, Rollouts
 
