@@ -49,6 +49,9 @@ def disks(body: Body, centre: Any, radius: float) -> Touch:
     ex, ey = ahead - px, aside - py
     apart = jnp.sqrt(ex * ex + ey * ey)
     ux, uy = _unit(ex, ey, apart)
+    # A centre inside the arrow is pushed away from the arrow's.
+    mx, my = _unit(ahead - REACH, aside, jnp.sqrt((ahead - REACH) ** 2 + aside * aside))
+    ux, uy = jnp.where(apart > 0, ux, mx), jnp.where(apart > 0, uy, my)
     second = (
         radius - apart,
         c * ux - s * uy,
@@ -149,6 +152,7 @@ def resist(body: Body, c: Any, s: Any, ahead: Any, aside: Any, turn: Any, touch:
                 speed = ux * vx + uy * vy + lever * body.w
                 one = respond((ux, uy, lever), damped=False)
                 inertia = ux * one[0] + uy * one[1] + lever * one[2]
+                inertia = jnp.where(inertia > 0, inertia, jnp.inf)
                 wanted = -_DAMP * speed + (0.0 if along else _STIFF * impedance[i] * depth[i])
                 if along:
                     before, bound = rubbed[i], pressed[i]

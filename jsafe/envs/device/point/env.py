@@ -5,7 +5,7 @@
 | robot, floor, sensors, lidars, rewards, costs, ends | as on the host (`body`: exact where nothing is touched) |
 | buttons and pillars | resist (`meeting.resist`: MuJoCo's soft contact with the friction cone simplified) |
 | vases | are pushed out of the robot's way, take its speed and slide to rest; the robot does not feel them |
-| gremlins | go round their circles, and aside where the robot is; the robot does not feel them |
+| gremlins | follow the points that pull them round, and go aside where the robot is; the robot does not feel them |
 | push boxes | not yet: use the host |
 
 Vases slide with a deceleration of 4.25 m/s^2 and, once slower than about 0.12 m/s, halve their speed in a step: fitted
@@ -36,6 +36,8 @@ from jsafe.envs.safety_gym.tasks.base import cost_columns
 from jsafe.spaces import Box
 
 DT = H * SUBSTEPS
+LAG = 0.0881
+"""Seconds by which a gremlin follows what pulls it: MuJoCo's weld is overdamped."""
 SLIDING, HALVING = 4.25, 0.5
 """Deceleration of a vase, m/s^2; what is left of a small speed after a step."""
 
@@ -261,9 +263,9 @@ class PointEnv:
             xy, vel = state.xy[rows], state.vel[moving]
             if kind.motion == DRIVEN:
                 own = slice(rows.start - self._driven, rows.stop - self._driven)
-                time = (state.steps * SUBSTEPS - 1).astype(xy.dtype) * H
+                time = (state.steps.astype(xy.dtype) - 0.5) * DT - H
                 circle = jnp.stack([jnp.sin(time), jnp.cos(time)]) * jnp.asarray(self._travel[own], xy.dtype)
-                fresh = state.centre[own] + circle
+                fresh = xy + (1 - np.exp(-DT / LAG)) * (state.centre[own] + circle - xy)
                 vel = (fresh - xy) / DT
             else:
                 speed = jnp.sqrt((vel * vel).sum(axis=1, keepdims=True))
