@@ -9,7 +9,6 @@ from jsafe.envs import checks
 from jsafe.envs.device import catalogue
 from jsafe.envs.device.api import DeviceEnv
 
-
 IDS = (*catalogue.IDS, *catalogue.ALIASES, *catalogue.TOYS)
 
 

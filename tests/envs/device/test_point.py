@@ -112,7 +112,7 @@ def test_episodes_begin_with_room_for_everything_and_follow_each_other():
     env = point("SafetyPointGoal2-v0")
     many, n = vectorise(env.env), 40
     keys = jax.random.split(jax.random.key(3), n)
-    state, obs = jax.jit(many.reset)(keys)
+    state, _obs = jax.jit(many.reset)(keys)
     places = np.concatenate([np.stack([state.body.x, state.body.y], 1)[:, None], state.xy], axis=1)
     apart = np.linalg.norm(places[:, :, None] - places[:, None], axis=-1) + 10 * np.eye(places.shape[1])
     least = env.plan.keepouts[:, None] + env.plan.keepouts
@@ -169,11 +169,13 @@ def test_buttons_stop_the_robot_and_count():
     # The arrow ends 0.15 m ahead, the button begins 0.1 m before its centre.
     assert 0.44 < float(states.body.x.max()) < 0.47
     assert float(jnp.abs(states.body.vx[-1])) < 0.02
-    assert not np.asarray(out.cost[:20]).any() and np.asarray(out.cost[-50:]).all()
+    assert not np.asarray(out.cost[:20]).any()
+    assert np.asarray(out.cost[-50:]).all()
     state = state._replace(memory=state.memory | {"goal_button": jnp.asarray(0.0)})
     _, out = roll(env, state, [1.0, 0.0], 80)
     first = int(np.argmax(np.asarray(out.info["success"])))
-    assert first > 20 and float(out.reward[first]) > 1 - 1e-3
+    assert first > 20
+    assert float(out.reward[first]) > 1 - 1e-3
     hidden = out.obs[first, slice(*env.spec.obs_slices["buttons_lidar"])]
     assert not np.asarray(hidden).any()
 
@@ -182,13 +184,19 @@ def test_vases_are_pushed_and_slide_to_rest():
     env, state = alone("SafetyPointGoal2-v0", vases=[(0.7, 0.0)], goal=[(-3.0, 0.0)])
     states, out = roll(env, state, [1.0, 0.0], 80)
     at = states.xy[:, env.slices["vases"].start]
-    assert float(at[-1, 0] - at[0, 0]) > 0.1 and abs(float(at[-1, 1])) < 0.02
+    assert float(at[-1, 0] - at[0, 0]) > 0.1
+    assert abs(float(at[-1, 1])) < 0.02
     assert (np.asarray(at[:, 0] - states.body.x) > 0.24).all()  # half the vase, and the arrow's end
-    assert np.asarray(out.info["cost_vases_contact"]).any() and np.asarray(out.info["cost_vases_velocity"][-1]) == 1
+    assert np.asarray(out.info["cost_vases_contact"]).any()
+    assert np.asarray(out.info["cost_vases_velocity"][-1]) == 1
     last = jax.tree.map(lambda x: x[-1], states)
-    rest, out = roll(env, last._replace(body=last.body._replace(x=jnp.asarray(-2.0), vx=jnp.zeros(()))), [0.0, 0.0], 30)
+    _rest, out = roll(
+        env, last._replace(body=last.body._replace(x=jnp.asarray(-2.0), vx=jnp.zeros(()))), [0.0, 0.0], 30
+    )
     moving = np.asarray(out.info["cost_vases_velocity"])
-    assert moving[0] == 1 and not moving[-1] and (np.diff(moving) <= 0).all()
+    assert moving[0] == 1
+    assert not moving[-1]
+    assert (np.diff(moving) <= 0).all()
     assert 8 < moving.sum() < 25
 
 

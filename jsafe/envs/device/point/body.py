@@ -76,7 +76,7 @@ def substep(body: Body, action: Any, push: Push | None = None) -> Body:
     cos, sin = jnp.cos(body.yaw), jnp.sin(body.yaw)
     force = forces(body, cos, sin, action)
     if push is not None:
-        force = tuple(f + p for f, p in zip(force, push(body, cos, sin, *force)))  # type: ignore[assignment]
+        force = tuple(f + p for f, p in zip(force, push(body, cos, sin, *force)))
     ahead, aside, turn = respond(force, damped=True)
     vx = body.vx + H * (cos * ahead - sin * aside)
     vy = body.vy + H * (sin * ahead + cos * aside)
@@ -89,7 +89,7 @@ def sensors(body: Body, action: Any, push: Push | None = None) -> Any:
     cos, sin = jnp.cos(body.yaw), jnp.sin(body.yaw)
     force = forces(body, cos, sin, action)
     if push is not None:
-        force = tuple(f + p for f, p in zip(force, push(body, cos, sin, *force)))  # type: ignore[assignment]
+        force = tuple(f + p for f, p in zip(force, push(body, cos, sin, *force)))
     ahead, aside, _ = respond(force, damped=False)
     zero = jnp.zeros_like(cos)
     velocity = (cos * body.vx + sin * body.vy, cos * body.vy - sin * body.vx, zero)

@@ -25,8 +25,8 @@ from jsafe.envs.device.api import DeviceEnv
 from jsafe.envs.device.batch import sometimes
 from jsafe.envs.device.point import contacts as meeting
 from jsafe.envs.device.point import tracing
-from jsafe.envs.device.point.body import H, SENSORS, SUBSTEPS, Body, sensors, substep
-from jsafe.envs.device.point.episode import Sampler, Stream, TracedEpisode
+from jsafe.envs.device.point.body import SENSORS, SUBSTEPS, Body, H, sensors, substep
+from jsafe.envs.device.point.episode import Sampler, TracedEpisode
 from jsafe.envs.safety_gym.objects import DRIVEN, FREE, PASSIVE, STATIC, in_order
 from jsafe.envs.safety_gym.observe import Observer
 from jsafe.envs.safety_gym.plan import plan_of
@@ -92,7 +92,8 @@ class PointEnv:
             flat = {STATIC: ("sphere", "cylinder"), FREE: ("box",), DRIVEN: ("box",)}.get(kind.motion)
             if flat is not None and kind.shape not in flat:
                 raise ValueError(
-                    f"{id!r}: {kind.motion} {kind.group!r} of shape {kind.shape!r} have no closed form: use backend='host'"
+                    f"{id!r}: {kind.motion} {kind.group!r} of shape {kind.shape!r} have no closed form: "
+                    "use backend='host'"
                 )
         self.id, self.task, self.groups, self.robot = id, task, groups, robot
         self.plan = plan_of(task)
@@ -177,14 +178,14 @@ class PointEnv:
                     centre.append(np.asarray(bodies[f"{name}obj"][0])[:2])
                 xy.append(np.asarray(pose)[:2])
                 turn.append(2 * np.arctan2(pose[6], pose[3]))
-        kind = jnp.zeros(()).dtype
+        real = jnp.zeros(()).dtype
         state = State(
-            body=Body(*(jnp.asarray(np.ravel(value)[0], kind) for value in (x, y, yaw, vx, vy, w))),
-            xy=jnp.asarray(np.reshape(xy, (-1, 2)), kind),
-            yaw=jnp.asarray(turn, kind),
-            vel=jnp.asarray(np.reshape(vel, (-1, 2)), kind),
-            centre=jnp.asarray(np.reshape(centre, (-1, 2)), kind),
-            memory={name: jnp.asarray(saved["task"].get(name, 0.0), kind) for name in self.task.memory},
+            body=Body(*(jnp.asarray(np.ravel(value)[0], real) for value in (x, y, yaw, vx, vy, w))),
+            xy=jnp.asarray(np.reshape(xy, (-1, 2)), real),
+            yaw=jnp.asarray(turn, real),
+            vel=jnp.asarray(np.reshape(vel, (-1, 2)), real),
+            centre=jnp.asarray(np.reshape(centre, (-1, 2)), real),
+            memory={name: jnp.asarray(saved["task"].get(name, 0.0), real) for name in self.task.memory},
             steps=jnp.int32(saved["step"]),
         )
         return state, self._touches(state)
@@ -212,7 +213,7 @@ class PointEnv:
         if task.reward_clip is not None:
             reward = jnp.clip(reward, -task.reward_clip, task.reward_clip)
         cost, info = cost_columns(task.costs(scene), scene, task.indicator, self._columns)
-        updates = {name: value[0] for name, value in (task.tick(scene) | now).items()}
+        updates: dict[str, Any] = {name: value[0] for name, value in (task.tick(scene) | now).items()}
         state = state._replace(memory=_scalars(state.memory | updates, state.xy.dtype))
         xy, memory, ok = sometimes(
             met[0], self._next_goal, (key, state, contacts), (state.xy, state.memory, jnp.asarray(True))
@@ -222,9 +223,9 @@ class PointEnv:
         if task.success_ends:
             truncated |= met[0]
         obs = self.observe(state, action, contacts)
-        info = {name: jnp.asarray(value[0], state.xy.dtype) for name, value in info.items()}
-        info |= {"success": met[0], "diverged": jnp.asarray(False)}
-        return state, Step(obs, reward[0], cost[0].astype(state.xy.dtype), ~ok, truncated, obs, info)
+        flags: dict[str, Any] = {name: jnp.asarray(value[0], state.xy.dtype) for name, value in info.items()}
+        flags |= {"success": met[0], "diverged": jnp.asarray(False)}
+        return state, Step(obs, reward[0], cost[0].astype(state.xy.dtype), ~ok, truncated, obs, flags)
 
     def observe(self, state: State, action: Any, contacts: Contacts) -> Any:
         """The observation `[O]` of a state that this action has led to."""
@@ -295,7 +296,7 @@ class PointEnv:
         height = jnp.asarray(self._heights, kind)
         pos = jnp.concatenate([state.xy, height[:, None]], axis=1)[None]
         rot = _turned(state.yaw)[None] if self._turning else None
-        vel = {}
+        vel: dict[str, Any] = {}
         for group in self.task.moving:
             if group == "agent":
                 vel[group] = jnp.stack([body.vx, body.vy, jnp.zeros_like(body.vx)])[None, None]

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jsafe.envs.api import AnyArray
 from jsafe.envs.safety_gym.objects import Objects
-from jsafe.envs.safety_gym.rng import RandomStream
 from jsafe.envs.safety_gym.robots import Robot
 
 
@@ -32,13 +32,13 @@ class Scene:
       memory: What the task remembers, `[n]` each: its `memory` entries.
     """
 
-    agent_pos: np.ndarray
-    agent_rot: np.ndarray
-    pos: dict[str, np.ndarray]
-    rot: dict[str, np.ndarray]
-    vel: dict[str, np.ndarray]
-    touch: dict[str, np.ndarray]
-    memory: dict[str, np.ndarray]
+    agent_pos: AnyArray
+    agent_rot: AnyArray
+    pos: dict[str, AnyArray]
+    rot: dict[str, AnyArray]
+    vel: dict[str, AnyArray]
+    touch: dict[str, AnyArray]
+    memory: dict[str, AnyArray]
 
     @property
     def xp(self) -> Any:
@@ -58,11 +58,11 @@ class Episode(Protocol):
     """One environment while its episode begins or its goal changes.
 
     Attributes:
-      stream: Its random stream.
+      stream: Its random numbers: `random()`, `uniform(lo, hi)`, `choice(n)`; those of `rng.RandomStream` on the host.
       memory: The task's memory: scalars to read and write.
     """
 
-    stream: RandomStream
+    stream: Any
     memory: Any
 
     def xy(self, group: str, index: int = 0) -> np.ndarray:
@@ -209,8 +209,8 @@ def hazard_cost(scene: Scene, radius: float) -> np.ndarray:
 
 
 def cost_columns(
-    raw: dict[str, np.ndarray], scene: Scene, indicator: bool, groups: Mapping[str, tuple[str, ...]] | None
-) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    raw: Mapping[str, AnyArray], scene: Scene, indicator: bool, groups: Mapping[str, tuple[str, ...]] | None
+) -> tuple[AnyArray, dict[str, AnyArray]]:
     """Cost columns `[n, M]` and the step's info, from raw costs `[n]` by key.
 
     Args:
