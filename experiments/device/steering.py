@@ -2,9 +2,9 @@
 
     python experiments/device/steering.py --episodes 256 --csv experiments/device/steering.csv
 
-The policy steers towards where the goal's lidar is brightest (the wall of a lane, the circle: straight on with a slow
-turn) and drives; a share of its actions is random. It avoids nothing, so that hazards are crossed, vases pushed, buttons
-and gremlins hit. `apart` is the difference of the means in standard errors.
+The policy steers towards where the goal's lidar is brightest (in a lane straight on, in a circle with a slow turn) and
+drives; a share of its actions is random. It avoids nothing, so that hazards are crossed, vases pushed, buttons and
+gremlins hit. `apart` is the difference of the means in standard errors.
 """
 
 from __future__ import annotations
@@ -49,21 +49,10 @@ def steering(spec) -> Learner:
 
     learnt = PolicyState({})
     feed = Rollouts(1, 1)
+    seen = jsafe.EnvSpec(spec.obs, spec.action, spec.num_costs, spec.horizon)
     return Learner(
-        lambda key: (),
-        lambda state, *_: (state, {}),
-        lambda state: learnt,
-        act,
-        NO_MEMORY,
-        feed,
-        None,
-        env_spec_of(spec),
+        lambda key: (), lambda state, *_: (state, {}), lambda state: learnt, act, NO_MEMORY, feed, None, seen
     )
-
-
-def env_spec_of(spec):
-    """The learner's view of it."""
-    return jsafe.EnvSpec(spec.obs, spec.action, spec.num_costs, spec.horizon)
 
 
 def measure(id: str, backend: str, episodes: int, num_envs: int) -> tuple[dict[str, np.ndarray], float]:
@@ -94,8 +83,8 @@ def main() -> None:
             apart = abs(means[0] - means[1]) / max(np.hypot(*errors), 1e-12)
             rows.append((id, name, args.episodes, *(round(float(x), 4) for x in (*means, *errors, apart))))
             print(
-                f"{id:24s} {name:7s} device {means[0]:8.3f} +- {errors[0]:.3f}   host {means[1]:8.3f} +- {errors[1]:.3f}"
-                f"   apart {apart:.1f}",
+                f"{id:24s} {name:7s} device {means[0]:8.3f} +- {errors[0]:.3f}   "
+                f"host {means[1]:8.3f} +- {errors[1]:.3f}   apart {apart:.1f}",
                 flush=True,
             )
     if args.csv:
