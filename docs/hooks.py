@@ -80,6 +80,9 @@ def algorithm_page(algorithm: registry.Algorithm) -> str:
 
 def theory(algorithm: registry.Algorithm) -> list[tuple[str, str]]:
     """Theory pages that matter for an algorithm, by what it is put together from."""
+    if algorithm.family == "offline":
+        pages = [("theory/offline.md", "learning from a data set")]
+        return pages + [THEORY["rule"]] * (getattr(getattr(algorithm.config, "rule", None), "kind", "none") != "none")
     if algorithm.name == "seditor":
         return [("theory/seditor.md", "SEditor"), THEORY["actor"], THEORY["rule"]]
     idle = ("none", "identity")
@@ -155,12 +158,13 @@ def summary(value: object) -> str:
 def commands(algorithm: registry.Algorithm) -> str:
     """How to run it."""
     env = "SafetyPointGoal1-v0" if algorithm.family == "on_policy" else "Safexp-PointGoal1-v0"
+    where = "--data recorded.npz" if algorithm.family == "offline" else f"--env {env}"
     preset = algorithm.recommended
     flag, argument = (f" --preset {preset}", f', preset="{preset}"') if preset else ("", "")
     return f"""## Run it
 
 ```bash
-jsafe train {algorithm.name} --env {env}{flag} --run-dir runs/{algorithm.name}
+jsafe train {algorithm.name} {where}{flag} --run-dir runs/{algorithm.name}
 jsafe evaluate runs/{algorithm.name} --episodes 100
 ```
 

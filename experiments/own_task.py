@@ -50,10 +50,17 @@ class Tour(Task):
         return values * wanted
 
 
-if __name__ == "__main__":
+def main(total_steps: int = 2_000_000, **options) -> None:
+    """Trains on it, and prints steps, return and the two costs of an episode."""
     register("PointTour-v0", Tour, "Point")
     env = jsafe.envs.make("PointTour-v0", num_envs=20, costs="separate", limit=0.5)
-    learner = jsafe.make("ppo_lag", jsafe.env_spec(env), cost_limit=(25.0, 100.0))
+    learner = jsafe.make("ppo_lag", jsafe.env_spec(env), cost_limit=(25.0, 100.0), **options)
     collector = jsafe.data.make_collector(env, learner, seed=0)
-    for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=int((*sys.argv, 2_000_000)[1])):
-        print(step.env_steps, step.episodes["episode/return"], *(step.metrics[f"cost/episodic_{m}"] for m in range(2)))
+    for step in jsafe.train.run(learner, collector, key=jax.random.key(0), total_steps=total_steps):
+        costs = [float(step.metrics[f"cost/{m}/episodic"]) for m in range(2)]
+        print(step.env_steps, step.episodes["episode/return"], *costs, flush=True)
+    env.close()
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -6,22 +6,39 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time on first use, so that `import jsafe.envs` needs no JAX, `import jsafe` no MuJoCo
+    from jsafe.algos.model_based.assembly import model_based
     from jsafe.algos.off_policy.assembly import off_policy
+    from jsafe.algos.offline.assembly import offline
     from jsafe.algos.on_policy.assembly import on_policy
+    from jsafe.deploy.reading import load
     from jsafe.registry import make, names
     from jsafe.types import EnvSpec, Learner, env_spec
 
 __version__ = "0.2.0"
 
-__all__ = ["EnvSpec", "Learner", "env_spec", "make", "names", "off_policy", "on_policy"]
+__all__ = [
+    "EnvSpec",
+    "Learner",
+    "env_spec",
+    "load",
+    "make",
+    "model_based",
+    "names",
+    "off_policy",
+    "offline",
+    "on_policy",
+]
 
 _NAMES = {
     "EnvSpec": "jsafe.types",
     "Learner": "jsafe.types",
     "env_spec": "jsafe.types",
+    "load": "jsafe.deploy.reading",
     "make": "jsafe.registry",
+    "model_based": "jsafe.algos.model_based.assembly",
     "names": "jsafe.registry",
     "off_policy": "jsafe.algos.off_policy.assembly",
+    "offline": "jsafe.algos.offline.assembly",
     "on_policy": "jsafe.algos.on_policy.assembly",
 }
 _ROOMS = (
@@ -29,6 +46,7 @@ _ROOMS = (
     "components",
     "curves",
     "data",
+    "deploy",
     "device",
     "distributions",
     "envs",

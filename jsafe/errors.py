@@ -7,9 +7,10 @@ from collections.abc import Iterable
 
 
 def closest(value: object, allowed: Iterable[object], cutoff: float = 0.4) -> str:
-    """The allowed name nearest to `value` as `; did you mean 'x'?`, or nothing."""
-    close = difflib.get_close_matches(str(value), [str(name) for name in allowed], n=1, cutoff=cutoff)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    """The allowed name nearest to `value`, in whatever case, as `; did you mean 'x'?`, or nothing."""
+    names = {str(name).lower(): str(name) for name in allowed}
+    close = difflib.get_close_matches(str(value).lower(), names, n=1, cutoff=cutoff)
+    return f"; did you mean {names[close[0]]!r}?" if close else ""
 
 
 def unknown(what: str, value: object, allowed: Iterable[object]) -> str:

@@ -1,4 +1,5 @@
-"""What a learner is fed with: fresh rollouts, windows of a replay. A collector produces what a feed describes.
+"""What a learner is fed with: fresh rollouts, windows of a replay, rows of a data set. A collector produces what a
+feed describes.
 
 A feed is any frozen dataclass with the attributes of `jsafe.types.Feed`; `jsafe.data.feeds_with` says which collector
 serves it.
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 
 from jsafe import spaces
+from jsafe.errors import unknown
 from jsafe.options import Options, number
 from jsafe.types import CMDPTransform, EnvSpec
 
@@ -89,6 +91,9 @@ class Replay(Options):
     """Environment steps (all envs) with uniformly random actions at the start."""
     dtype: Literal["float32", "float16"] = "float32"
     """Storage type of float observations: float32 or float16. Images stay uint8."""
+    jumps: bool = False
+    """Rows say whether what followed is another problem, `extras["jump"]` (bool): the environment reported a success,
+    and the episode went on (a goal that was met and drawn anew)."""
     replay_on_device: bool = False
     """Keep a copy of the observations in the device's memory, and gather minibatches there."""
 
@@ -139,6 +144,96 @@ class Replay(Options):
         )
         action = sum(jax.tree.leaves(spaces.tree_map(lambda leaf: math.prod(leaf.shape), spec.action)))
         return rows * (observation + 4 * (action + spec.num_costs + 4))
+
+
+EXTRAS = ("initial_obs", "return_to_go", "cost_to_go", "episode_return", "episode_cost", "step")
+"""What `Dataset.extras` may ask for."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset(Options):
+    """Minibatches of a data set that was recorded before.
+
+    One batch holds `updates` = K minibatches of `batch_size` = B transitions, drawn uniformly and with replacement
+    from the episodes that are kept. `Steps` are `[K, B, ...]` (K is there when it is 1, too), and a learner scans over
+    K gradient steps:
+
+    - `obs [K, B, ...]`, `action [K, B, A]` float32 in `[-1, 1]` (int32 choices `[K, B]`), `reward [K, B]` (times
+      `reward_scale`), `cost [K, B, M]` as recorded;
+    - `next_obs`: what followed; the final observation where the episode ended, never that of another one;
+    - `terminated [K, B]`: the task ended for good, nothing is bootstrapped. `truncated [K, B]`: the episode was cut
+      after this row (a time limit, or the end of the recording) and its value goes on: bootstrap from `next_obs`;
+    - `weight [K, B]` float32: 1;
+    - `extras`: those that `extras` names, and no others:
+      `initial_obs [K, B, ...]`, first observations of episodes, drawn uniformly from the episodes and independently of
+      the rows beside them;
+      `return_to_go [K, B]`, `cost_to_go [K, B, M]`, sums from this row to the last recorded one of its episode, this
+      one included, discounted by `to_go_gamma` (1: plain sums); the former is scaled like the reward;
+      `episode_return [K, B]`, `episode_cost [K, B, M]`, undiscounted sums over the whole episode of the row;
+      `step [K, B]` int32, the number of the row in its episode, from 0.
+
+    With `length` = L > 1 the leading axes are `[K, L, B]`: windows of consecutive rows of one episode, whose first row
+    is drawn uniformly from all rows. Rows behind the end of the episode have weight 0 and repeat its last row;
+    `extras["initial_obs"]` then has a copy in every row.
+
+    `Batch.measured` is all zeros and `Batch.ready` is always True: nothing is stepped, and what evaluation episodes
+    show does not flow back. `Batch.memory` is `()`. The policy may have a memory, for acting.
+    """
+
+    batch_size: int = number(256, low=1, high=10**9)
+    """Transitions (or windows) per gradient update: the minibatch."""
+    updates: int = number(250, low=1, high=10**6)
+    """Gradient updates per call of the learner."""
+    length: int = number(1, low=1, high=10**6)
+    """Rows per window; 1 is a single transition."""
+    filter: Literal["all", "safe", "risky", "boundary", "frontier"] = "all"
+    """Episodes that are learnt from, by their cost C and the limit k: `safe` C <= k, `risky` C >= 2k, `boundary`
+    k/2 < C <= 3k/2, `frontier` those near the best return for their cost."""
+    filter_limit: float | None = number(None, low=0)
+    """The limit k per episode for `filter`; None: the algorithm's own cost limit."""
+    fraction: float = number(1.0, above=0, high=1)
+    """Share of the kept episodes that is used, drawn with the run's seed."""
+    reward_scale: float | Literal["range"] = number(1.0, above=0)
+    """Factor of every reward. `range`: horizon / (largest - smallest return of the kept episodes). Costs are never
+    scaled."""
+    to_go_gamma: float = number(1.0, low=0, high=1)
+    """Discount of `return_to_go` and `cost_to_go`."""
+    resident: bool = True
+    """Keep the data set in the device's memory, and draw and gather minibatches there; else on the host."""
+    extras: tuple[str, ...] = ()
+    """What `Steps.extras` holds; the learner says."""
+    transform: CMDPTransform | None = None
+    """Applied to what the policy sees when it acts (a budget, say). Rows are as recorded."""
+
+    batch_option = "batch_size"
+    num_envs = 0
+    """None is stepped."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in self.extras:
+            if name not in EXTRAS:
+                raise ValueError(unknown("extra of a data set", name, EXTRAS))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Leading axes of `Steps`; devices share the last of them."""
+        window = () if self.length == 1 else (self.length,)
+        return (self.updates, *window, self.batch_size)
+
+    @property
+    def steps_per_batch(self) -> int:
+        """Gradient updates behind one batch: what a run without environments counts."""
+        return self.updates
+
+    def divided(self, processes: int) -> Dataset:
+        """The part of one of several processes."""
+        return dataclasses.replace(self, batch_size=_share("batch_size", self.batch_size, processes))
+
+    def stored_bytes(self, spec: EnvSpec, total_steps: int) -> int:
+        """Memory that is kept between batches, but for the data set, whose size only the file knows."""
+        del spec, total_steps
+        return 0
 
 
 def _share(name: str, total: int, processes: int) -> int:

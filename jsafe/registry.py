@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -81,15 +82,22 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Algorithm:
-    """Looks an algorithm up.
+    """Looks an algorithm up; other spellings of its letters serve, too (`PPOLag`, `TRPO-Lag`: OmniSafe's).
 
     Raises:
       ValueError: If there is none of that name; the message names the closest match.
     """
     known = names()
     if name not in _ALGORITHMS:
-        raise ValueError(unknown("algorithm", name, known))
+        same = [each for each in known if _letters(each) == _letters(name)]
+        if len(same) != 1:
+            raise ValueError(unknown("algorithm", name, known))
+        (name,) = same
     return _ALGORITHMS[name]
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]", "", str(name)).lower()
 
 
 def make_config(algorithm: Algorithm, preset: str | None = None, **options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from jsafe import spaces
 from jsafe.data import coroutine
-from jsafe.feeds import Replay, Rollouts
+from jsafe.feeds import Dataset, Replay, Rollouts
 from jsafe.types import Batch, CostStats, EpisodeStats, Feed, Learner, Measured, Steps
 
 
@@ -28,6 +29,10 @@ def random_batch(learner: Learner, key: jax.Array) -> Batch:
     rng = np.random.default_rng(np.asarray(jax.random.key_data(numpy_key)).tolist())
     steps, memory = random_rows(learner.feed, learner, rng, (init_key, act_key))
     rows, num_costs = learner.feed.steps_per_batch, learner.spec.num_costs
+    if getattr(learner.feed, "num_envs", 1) == 0:  # nothing is measured
+        nothing = np.zeros(num_costs, np.float32), np.float32(0)
+        episodes = EpisodeStats(np.float32(0), nothing[0].copy(), np.float32(0), np.float32(0))
+        return Batch(steps, Measured(CostStats(*nothing), episodes), np.bool_(True), memory)
     fresh = CostStats(rng.binomial(rows, 0.1, num_costs).astype(np.float32), np.float32(rows))
     count = np.float32(max(int((steps.terminated | steps.truncated).sum()), 1))
     length = np.float32(min(float(rows / count), learner.spec.horizon)) * count
@@ -68,6 +73,8 @@ def _(feed: Replay, learner: Learner, rng: np.random.Generator, keys: Any) -> tu
         weight=weight,
         extras={},
     )
+    if feed.jumps:
+        steps = steps._replace(extras={"jump": (real > 0) & (rng.random(shape) < 0.1)})
     obs, action = _observations(learner, rng, shape, feed.frame_stack), _actions(learner, rng, shape)
     # The action of a final observation is zero, as in a replay.
     action *= (weight.reshape(*shape, *(1,) * (action.ndim - len(shape)))).astype(action.dtype)
@@ -93,6 +100,44 @@ def _(
         extras={},
     )
     return _acted(learner, steps, *keys, rng)
+
+
+@random_rows.register
+def _(feed: Dataset, learner: Learner, rng: np.random.Generator, keys: Any) -> tuple[Steps, Any]:
+    shape, spec = feed.shape, learner.spec
+    terminated = rng.random(shape) < 0.05
+    weight = np.ones(shape, np.float32)
+    if feed.length > 1:  # a row behind the end of the episode has no weight
+        weight[:, 1:] = np.cumprod(rng.random((shape[0], shape[1] - 1, shape[2])) > 0.1, axis=1)
+    recorded = dataclasses.replace(feed, transform=None)
+    raw = learner._replace(feed=recorded)
+
+    def values(*more: int) -> np.ndarray:
+        return rng.standard_normal((*shape, *more)).astype(np.float32)
+
+    def costs() -> np.ndarray:
+        return rng.integers(0, 2, (*shape, spec.num_costs)).astype(np.float32)
+
+    known = {
+        "initial_obs": lambda: _observations(raw, rng, shape),
+        "return_to_go": values,
+        "cost_to_go": lambda: 10 * costs(),
+        "episode_return": values,
+        "episode_cost": lambda: 10 * costs(),
+        "step": lambda: rng.integers(0, spec.horizon, shape).astype(np.int32),
+    }
+    steps = Steps(
+        obs=_observations(raw, rng, shape),
+        action=_actions(learner, rng, shape),
+        reward=values(),
+        cost=costs(),
+        terminated=terminated,
+        truncated=~terminated & (rng.random(shape) < 0.05),
+        next_obs=_observations(raw, rng, shape),
+        weight=weight,
+        extras={name: known[name]() for name in feed.extras},
+    )
+    return steps, ()
 
 
 def _before_zero(weight: np.ndarray) -> np.ndarray:

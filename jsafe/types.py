@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import jax
@@ -31,6 +31,11 @@ class EnvSpec:
         `[-1, 1]^A`, whatever the bounds; collectors map that to the environment's box.
       num_costs: Number of separate cost signals M.
       horizon: Longest episode, in environment steps.
+      layout: `(name, start, stop)` of each named part of a flat observation; empty where nothing is known.
+      action_repeat: Steps of the simulation in one environment step, at most.
+      start: The first observation of every episode, where it is always the same; else empty.
+      safe: `(component, lowest, highest)` of the components of a flat observation that decide whether a state is safe,
+        where they do; else empty.
 
     Raises:
       ValueError: If a field is not a space or a positive integer.
@@ -40,17 +45,34 @@ class EnvSpec:
     action: Space
     num_costs: int
     horizon: int
+    layout: tuple[tuple[str, int, int], ...]
+    action_repeat: int
+    start: tuple[float, ...]
+    safe: tuple[tuple[int, float, float], ...]
 
-    def __init__(self, obs: Space | int, action: Space | int, num_costs: int = 1, horizon: int = 1000):
+    def __init__(
+        self,
+        obs: Space | int,
+        action: Space | int,
+        num_costs: int = 1,
+        horizon: int = 1000,
+        layout: Sequence[tuple[str, int, int]] = (),
+        action_repeat: int = 1,
+        start: Sequence[float] = (),
+        safe: Sequence[tuple[int, float, float]] = (),
+    ):
         for name, given in (("obs", obs), ("action", action)):
             try:
                 object.__setattr__(self, name, spaces.space(given))
             except ValueError as error:
                 raise ValueError(f"EnvSpec.{name}: {error}") from None
-        for name, value in (("num_costs", num_costs), ("horizon", horizon)):
+        for name, value in (("num_costs", num_costs), ("horizon", horizon), ("action_repeat", action_repeat)):
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"EnvSpec.{name} must be an integer of at least 1, got {value!r}")
             object.__setattr__(self, name, value)
+        object.__setattr__(self, "layout", tuple((name, int(first), int(stop)) for name, first, stop in layout))
+        object.__setattr__(self, "start", tuple(map(float, start)))
+        object.__setattr__(self, "safe", tuple((int(i), float(low), float(high)) for i, low, high in safe))
 
     @property
     def obs_dim(self) -> int:
@@ -86,11 +108,38 @@ class EnvSpec:
         return self.action.width
 
 
+_PLAIN = ("num_costs", "horizon", "layout", "action_repeat", "start", "safe")
+
+
+def spec_to_json(spec: EnvSpec) -> dict[str, Any]:
+    """Plain values; `spec_from_json` reads them back."""
+    rest = {name: getattr(spec, name) for name in _PLAIN}
+    rest["safe"] = [[i, repr(low), repr(high)] for i, low, high in spec.safe]  # JSON has no infinity
+    return {"obs": spaces.to_json(spec.obs), "action": spaces.to_json(spec.action), **rest}
+
+
+def spec_from_json(data: Mapping[str, Any]) -> EnvSpec:
+    """The inverse of `spec_to_json`.
+
+    Raises:
+      ValueError: If it is not the form of a spec.
+    """
+    try:
+        obs, action = (spaces.from_json(data[name]) for name in ("obs", "action"))
+        return EnvSpec(obs, action, **{name: data[name] for name in _PLAIN})
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"not the description of an EnvSpec: {data!r} ({error})") from None
+
+
 def env_spec(env: Any) -> EnvSpec:
     """The part of an environment's `spec` that a learner is built from."""
     spec = env.spec
     obs, action = getattr(spec, "obs", None) or spec.obs_dim, getattr(spec, "action", None) or spec.act_dim
-    return EnvSpec(obs, action, spec.num_costs, spec.horizon)
+    slices = getattr(spec, "obs_slices", None) or {}
+    layout = tuple((name, start, stop) for name, (start, stop) in slices.items())
+    known: dict[str, Any] = {"action_repeat": 1, "start": (), "safe": ()}
+    told: dict[str, Any] = {name: getattr(spec, name, default) for name, default in known.items()}
+    return EnvSpec(obs, action, spec.num_costs, spec.horizon, layout, **told)
 
 
 # ---- acting ------------------------------------------------------------------------------------------------------
@@ -99,9 +148,10 @@ def env_spec(env: Any) -> EnvSpec:
 class ActOutput(NamedTuple):
     """What a policy returns for a batch of observations `[N, ...]`.
 
-    `action` is `[N, A]` in `[-1, 1]` (Gaussian policies may leave it: collectors, evaluation and exports clip), or
-    int32 choices; `log_prob` is `[N]`; `extras` holds whatever else the update or a curious user wants (SEditor: the
-    `proposal` before the edit); `memory` goes into the next call.
+    `action` is `[N, A]` in `[-1, 1]`, or int32 choices. Gaussian policies may leave that box, and the update wants what
+    was drawn: evaluation, films, `jsafe.load`, exports and the replay clip, rollouts do not. `log_prob` is `[N]`;
+    `extras` holds whatever else the update or a curious user wants (SEditor: the `proposal` before the edit); `memory`
+    goes into the next call.
     """
 
     action: Array
@@ -128,10 +178,12 @@ class Memory(NamedTuple):
     Attributes:
       init: `N -> memory` of N environments at the start of their episodes; leaves `[N, ...]`.
       reset: `(memory, started [N] bool) -> memory`: where an episode has started, as `init` gives it.
+      sees_all: Whether it has to see observations that random actions are taken on; a plan does not.
     """
 
     init: Callable[[int], Any]
     reset: Callable[[Any, AnyArray], Any]
+    sees_all: bool = True
 
 
 NO_MEMORY = Memory(init=lambda num_envs: (), reset=lambda memory, started: memory)
@@ -212,7 +264,7 @@ class Feed(Protocol):
 
     @property
     def num_envs(self) -> int:
-        """Environments that are stepped."""
+        """Environments that are stepped; 0: a data set is read."""
 
     @property
     def batch_option(self) -> str:
@@ -224,7 +276,7 @@ class Feed(Protocol):
 
     @property
     def steps_per_batch(self) -> int:
-        """Environment steps behind one batch."""
+        """Environment steps behind one batch; gradient updates where none is stepped."""
 
     def divided(self, processes: int) -> Feed:
         """The part of one of several processes."""
@@ -262,6 +314,28 @@ class ActFn(Protocol):
     ) -> ActOutput: ...
 
 
+class Estimates(NamedTuple):
+    """What critics expect of the policy from some states on: discounted sums of raw rewards and costs.
+
+    Attributes:
+      reward: `[N]`.
+      cost: `[N, M]`, or `[N, 0]` where costs are not learnt.
+      gamma: Discount of the reward.
+      cost_gamma: Discount of the costs.
+    """
+
+    reward: Array
+    cost: Array
+    gamma: Array
+    cost_gamma: Array
+
+
+class EstimateFn(Protocol):
+    """`(state, memory, obs [N, ...], action [N, A]) -> Estimates`; memory as it is before it sees `obs`."""
+
+    def __call__(self, state: Any, memory: Any, obs: Obs, action: Any, /) -> Estimates: ...
+
+
 class Learner(NamedTuple):
     """An algorithm as a handful of pure functions; jit, vmap or pmap them as you like.
 
@@ -274,6 +348,7 @@ class Learner(NamedTuple):
       feed: What a collector has to produce.
       config: The frozen dataclass the learner was built from.
       spec: The `EnvSpec` it was built for.
+      estimate: `(state, memory, obs, action) -> Estimates`, what its critics say; None where it has none to ask.
     """
 
     init: InitFn
@@ -284,6 +359,7 @@ class Learner(NamedTuple):
     feed: Feed
     config: Any
     spec: EnvSpec
+    estimate: EstimateFn | None = None
 
 
 Built = TypeVar("Built", covariant=True)

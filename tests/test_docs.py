@@ -13,7 +13,7 @@ import pytest
 import jsafe
 from jsafe import registry
 from jsafe.cli import algorithm as words_of
-from jsafe.cli import evaluate, parse, play, plot, sweep, train
+from jsafe.cli import dataset, evaluate, export, parse, play, plot, sweep, train
 from jsafe.options import paths
 from jsafe.sweeps import grid
 
@@ -25,7 +25,13 @@ import rooms  # noqa: E402
 
 PAGES = sorted((ROOT / "docs" / "pages").rglob("*.md"))
 
-OPTIONS = {"sweep": sweep.Sweep, "evaluate": evaluate.Evaluate, "play": play.Play, "plot": plot.Plot}
+OPTIONS = {
+    "sweep": sweep.Sweep,
+    "evaluate": evaluate.Evaluate,
+    "play": play.Play,
+    "export": export.Export,
+    "plot": plot.Plot,
+}
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +140,12 @@ def test_commands_and_sweeps_on_pages_are_understood(page):
             words_of.read(registry.get(words[0]), words[1:])
         elif command == "train":
             parse.parse(train.Resume, words, "jsafe train")
+        elif command == "dataset":
+            parse.parse(dataset.COMMANDS[words[0]], words[1:], "jsafe dataset")
         elif command in OPTIONS:
             parse.parse(OPTIONS[command], words, command)
         else:
-            assert line.split() in (["list"], ["--version"])
+            assert line.split() in (["list"], ["list", "policies"], ["--version"])
     for toml in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
         runs = len(grid.expand(tomllib.loads(toml)))
         assert f"lists its {runs} runs" in text

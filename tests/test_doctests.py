@@ -76,7 +76,7 @@ def test_examples_of(name, tmp_path, monkeypatch):
     if name == "jsafe.report.video" and not gl.available():
         pytest.skip("no GL library: nothing can be drawn")
     monkeypatch.chdir(tmp_path)
-    if name == "jsafe.runs.evaluation":
+    if name in ("jsafe.runs.evaluation", "jsafe.deploy.reading", "jsafe.deploy.writing"):
         trained("runs/seditor")
     module = importlib.import_module(name)
     finder = doctest.DocTestFinder(exclude_empty=True)

@@ -9,7 +9,7 @@ import numpy as np
 import jsafe
 from jsafe import options
 from jsafe.cli import algorithm as words_of
-from jsafe.cli import parse, train
+from jsafe.cli import dataset, parse, train
 from jsafe.runs.loop import INIT_FOLD
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -51,7 +51,9 @@ def test_every_command_shown_is_understood():
     assert len(shown) >= 10
     for line in shown:
         command, *words = line.split()
-        assert command in ("train", "sweep", "evaluate", "play", "plot", "list")
+        assert command in ("train", "sweep", "evaluate", "play", "export", "plot", "dataset", "list")
+        if command == "dataset":
+            parse.parse(dataset.COMMANDS[words[0]], words[1:], "jsafe dataset")
         if command != "train" or "--help" in words:
             continue
         if words[0] in jsafe.names():
@@ -63,11 +65,13 @@ def test_every_command_shown_is_understood():
 
 
 def test_what_is_in_the_box_is_told_as_it_is():
-    assert f"prints all {len(jsafe.names())} with" in README
+    ours = [name for name in jsafe.names() if jsafe.registry.get(name).module.startswith("jsafe.")]
+    assert f"prints all {len(ours)} with" in README
     words = {"step": "eleven policy steps", "rule": "six constraint rules", "transform": "four transforms"}
     numbers = {"eleven": 11, "six": 6, "four": 4}
     for seam, text in words.items():
         assert text in README.replace("\n  ", " ")
-        assert len(options.kinds(seam)) == numbers[text.split()[0]]
+        ours = [kind for kind in options.kinds(seam).values() if kind.__module__.startswith("jsafe.")]
+        assert len(ours) == numbers[text.split()[0]]
     named = set(re.findall(r"`([a-z_0-9]+)`", README.partition("## How good")[0])) - {"seditor"}
     assert {name for name in named if name.startswith(("ppo", "trpo", "sac", "cal", "wcsac"))} <= set(jsafe.names())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jsafe.envs.toy import ToyEnv
-from jsafe.feeds import Replay, Rollouts
+from jsafe.feeds import Dataset, Replay, Rollouts
 from jsafe.spaces import Box, Discrete, Tree
 from jsafe.testing import check_learner, random_batch, random_rows
 from jsafe.types import NO_MEMORY, ActOutput, EnvSpec, Learner, Memory, PolicyState, Steps, env_spec
@@ -321,3 +321,30 @@ def test_check_rejects_broken_learners():
 
 def test_env_spec():
     assert env_spec(ToyEnv(1, act_dim=2, horizon=9)) == EnvSpec(5, Box(2, -1.0, 3.0), num_costs=1, horizon=9)
+
+
+@pytest.mark.parametrize("length", [1, 4])
+def test_random_rows_of_a_data_set_are_what_the_feed_promises(length):
+    names = ("initial_obs", "cost_to_go", "episode_return", "step")
+    feed = Dataset(batch_size=6, updates=3, length=length, extras=names)
+    learner = Learner(*4 * [None], NO_MEMORY, feed, None, EnvSpec(5, 2, num_costs=2, horizon=7))
+    batch = random_batch(learner, jax.random.key(0))
+    lead = (3, 6) if length == 1 else (3, 4, 6)
+    assert batch.steps.reward.shape == feed.shape == lead
+    assert batch.steps.cost.shape == batch.steps.extras["cost_to_go"].shape == (*lead, 2)
+    assert batch.steps.next_obs.shape == batch.steps.extras["initial_obs"].shape == (*lead, 5)
+    assert sorted(batch.steps.extras) == sorted(names)
+    assert batch.steps.extras["step"].max() < 7
+    assert not (batch.steps.terminated & batch.steps.truncated).any()
+    assert (np.diff(batch.steps.weight, axis=1) <= 0).all() if length > 1 else (batch.steps.weight == 1).all()
+    assert batch.ready
+    assert all(not leaf.any() for leaf in jax.tree.leaves(batch.measured))
+
+
+def test_a_data_set_feed_refuses_what_nobody_can_give():
+    with pytest.raises(ValueError, match=r"initial'; did you mean 'initial_obs'"):
+        Dataset(extras=("initial",))
+    with pytest.raises(ValueError, match="did you mean 'safe'"):
+        Dataset(filter="saf")
+    with pytest.raises(ValueError, match="batch_size must be a multiple of the number of processes, 3, got 256"):
+        Dataset().divided(3)

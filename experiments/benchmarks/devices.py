@@ -33,13 +33,12 @@ if FLAG not in os.environ.get("XLA_FLAGS", ""):
 
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
 from jax.sharding import PartitionSpec  # noqa: E402
 
 import jsafe  # noqa: E402
 from jsafe import testing  # noqa: E402
 from jsafe.scale import devices as parallel  # noqa: E402
-from jsafe.types import CostStats, EpisodeStats, Learner, SequenceBatch  # noqa: E402
+from jsafe.types import Learner  # noqa: E402
 
 OPTIONS = {
     "seditor": {"preset": "laptop"},
@@ -47,7 +46,9 @@ OPTIONS = {
     "trpo_lag": {"passes": 2},
 }
 """On-policy learners make fewer passes than by default: the time of a pass is what is compared."""
-SPEC = jsafe.EnvSpec(obs_dim=60, act_dim=2)
+SPEC = jsafe.EnvSpec(60, 2)
+SMALL = jsafe.make("ppo", jsafe.EnvSpec(1, 1), num_envs=4, steps_per_epoch=4, minibatch=4, hidden=(1,))
+"""Whose batches the second table has."""
 
 
 def arguments() -> argparse.Namespace:
@@ -86,7 +87,7 @@ def compare(make, counts: list[int], repeats: int) -> list[dict]:
     """Rows of the first two tables for `make(axis_name) -> learner`."""
     single, split = make(None), make(parallel.AXIS)
     key = jax.random.key(0)
-    state, batch = single.init(key), testing.random_batch(single, key) if single.config else tiny_batch()
+    state, batch = single.init(key), random_batch(single)
     copy = jax.tree.map(jnp.copy, state)
     variants = {("jit", 1): stepping(jax.jit(single.update, donate_argnums=0), copy, jax.device_put(batch), key)}
     updates = {}
@@ -115,21 +116,20 @@ def compare(make, counts: list[int], repeats: int) -> list[dict]:
     ]
 
 
+def random_batch(learner: Learner):
+    """Of a learner, or of the one that `tiny_learner` is made from."""
+    return testing.random_batch(learner if learner.spec is SPEC else SMALL, jax.random.key(1))
+
+
 def tiny_learner(axis_name: str | None) -> Learner:
     """Adds the mean of the rewards to a number."""
 
     def update(state, batch, key):
-        total = jnp.mean(batch.reward)
+        total = jnp.mean(batch.steps.reward)
         total = total if axis_name is None else jax.lax.pmean(total, axis_name)
         return state + total, {"loss/total": total}
 
-    data = jsafe.make("sac", SPEC).data
-    return Learner(lambda key: jnp.zeros(()), update, None, None, None, data, SPEC)
-
-
-def tiny_batch() -> SequenceBatch:
-    rows, none = [np.zeros((1, 4), np.float32)] * 7, EpisodeStats(0.0, np.zeros(1), 0.0, 0.0)
-    return SequenceBatch(*rows, fresh=CostStats(np.zeros(1), 0.0), episodes=none, learn=np.True_)
+    return SMALL._replace(init=lambda key: jnp.zeros(()), update=update)
 
 
 def chain(mesh, length: int, reduce: bool):
@@ -167,7 +167,7 @@ def all_reduces(make, count: int) -> str:
     learner = make(parallel.AXIS)
     key = jax.random.key(0)
     update = parallel.shard_map_update(learner, parallel.make_mesh(jax.devices()[:count]))
-    state, batch = update.place_state(learner.init(key)), update.place_batch(testing.random_batch(learner, key))
+    state, batch = update.place_state(learner.init(key)), update.place_batch(random_batch(learner))
     text = update.lower(state, batch, key).compile().as_text()
     return f"{sum(' all-reduce(' in line or ' all-reduce-start(' in line for line in text.splitlines())} all-reduces"
 

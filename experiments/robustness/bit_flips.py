@@ -1,12 +1,15 @@
 """Damaged run folders: is the damage recognised, and is what is whole used?
 
-    python experiments/robustness/bit_flips.py [--quick] [--flips 1000] [--out bit_flips.csv]
+    python experiments/robustness/bit_flips.py [--quick] [--flips 1000] [--whole 100] [--out bit_flips.csv]
 
-A finished run (on-policy, and off-policy with its replay's journal) is copied, one of its files is damaged, and the
-copy is continued by two iterations or evaluated. The same is done to an undamaged copy, and to one without its newest
-checkpoint: an exact resume gives the same end from either. Damages: one flipped bit, the end cut off, no content, a
-block of zeros, no file, bytes after the end, the same file of a run with another seed. Then every value of config.json
-is replaced by one of a wrong type.
+A finished run (on-policy, and off-policy with its replay's journal) is copied and one of its files is damaged.
+
+1. `read`: one flipped bit, 1000 times, anywhere in what a resume reads. The copy is opened as a resume opens it (its
+   config, checkpoint, journal and curve), in this process, and what came back is compared with the undamaged run.
+2. `resume`, `evaluate`: whole commands. The copy is continued by two iterations or evaluated, and so are an undamaged
+   one and one without its newest checkpoint: a resume gives the same end from either. Damages: a flipped bit, the
+   end cut off, no content, a block of zeros, no file, bytes after the end, the same file of a run with another seed.
+3. Every value of config.json is replaced by one of a wrong type, and a copy continued.
 
 Outcomes:
   harmless   same end; the damage was not mentioned (spaces, a time stamp, a file that is not needed)
@@ -21,15 +24,19 @@ Outcomes:
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import random
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from common import Done, Shell, Table, options, workplace
 from folders import checkpoints, curve, differences, small, stored
 
@@ -51,18 +58,25 @@ _BLAME = re.compile(r"another configuration|does not fit|belongs to|field of|unk
 
 def main() -> int:
     """Runs the campaign."""
-    given = options(__doc__, "bit_flips", flips={"type": int, "default": 1000, "help": "number of damages"})
+    more = {
+        "flips": {"type": int, "default": 1000, "help": "bits to flip"},
+        "whole": {"type": int, "default": 100, "help": "damages to try whole commands on"},
+    }
+    given = options(__doc__, "bit_flips", **more)
     with workplace(given) as (shell, table):
         rng = random.Random(given.seed)
         algorithms = ("sac_lag",) if given.quick else ("sac_lag", "ppo_lag")
         subjects = [Subject(shell, name) for name in algorithms]
-        for number in range(16 if given.quick else given.flips):
+        for number in range(16 if given.quick else given.whole):
             subject = subjects[number % len(subjects)]
             subject.damage(table, number, rng, given.only)
         for subject in subjects:
             for k, (name, config) in enumerate(_edits(subject.config)):
                 if re.search(given.only, f"edit {name}") and (not given.quick or k % 30 == 7):
                     subject.edit(table, name, config)
+        readers = [Reader(subject) for subject in subjects]  # last: no command is forked once JAX has started
+        for number in range(60 if given.quick else given.flips):
+            readers[number % len(readers)].flip(table, number, rng, given.only)
         return table.close()
 
 
@@ -75,21 +89,21 @@ class Subject:
         for name, seed in (("run", 0), ("other", 1)):
             done = shell.run(small(algorithm, run_dir=self._place / name, seed=seed, **often), limit=120)
             assert done.status == 0, done.text
-        self._run, self._other = self._place / "run", self._place / "other"
-        self.config = json.loads((self._run / "config.json").read_text())
+        self.run, self._other = self._place / "run", self._place / "other"
+        self.config = json.loads((self.run / "config.json").read_text())
         self._total = 1000 + (400 if algorithm.startswith("ppo") else 40)
-        self._whole = self._copy("whole")
+        self._whole = self.copy("whole")
         assert self._resume(self._whole).status == 0
-        older = self._copy("older")
+        older = self.copy("older")
         shutil.rmtree(older / "checkpoints" / f"{checkpoints(older)[-1]:08d}")
         self._reports = []
-        for run in (self._copy("evaluated"), older):
+        for run in (self.copy("evaluated"), older):
             assert self._evaluate(run).status == 0
             self._reports.append(_report(run))
-        self._files = [path.relative_to(self._run) for path in sorted(self._run.rglob("*")) if path.is_file()]
-        numbers = [f"{number:08d}" for number in checkpoints(self._run)]
+        self.files = [path.relative_to(self.run) for path in sorted(self.run.rglob("*")) if path.is_file()]
+        numbers = [f"{number:08d}" for number in checkpoints(self.run)]
         self._groups: dict[str, list[Path]] = {}
-        for path in self._files:
+        for path in self.files:
             self._groups.setdefault(_group(path, numbers), []).append(path)
 
     def damage(self, table: Table, number: int, rng: random.Random, only: str) -> None:
@@ -101,9 +115,9 @@ class Subject:
         how = "evaluate" if group != "progress" and rng.random() < 0.35 else "resume"
         seed = rng.random()
         name = f"{number} {self.algorithm} {kind} {group} {path.name} {how}"
-        if not re.search(only, name):
+        if not re.search(only, name) or table.has(name):
             return
-        run = self._copy("damaged")
+        run = self.copy("damaged")
         what = _damage(run / path, kind, self._other / path, random.Random(seed))
         done = self._resume(run) if how == "resume" else self._evaluate(run)
         outcome, text = self._judge(done, run, path, how, group)
@@ -111,7 +125,9 @@ class Subject:
 
     def edit(self, table: Table, name: str, config: Any) -> None:
         """Continues with another config.json."""
-        run = self._copy("damaged")
+        if table.has(f"edit {self.algorithm} {name}"):
+            return
+        run = self.copy("damaged")
         (run / "config.json").write_text(json.dumps(config, indent=2) + "\n")
         done = self._resume(run)
         outcome, text = self._judge(done, run, Path("config.json"), "resume", "config")
@@ -155,16 +171,86 @@ class Subject:
             return "wrong", f"{', '.join([*found, *cells][:3])}; {'said' if said else 'silent'}"
         return ("recovered" if said else "harmless"), ""
 
-    def _copy(self, name: str) -> Path:
+    def copy(self, name: str) -> Path:
+        """A copy of the undamaged run."""
         target = self._place / name
         shutil.rmtree(target, ignore_errors=True)
-        return Path(shutil.copytree(self._run, target))
+        return Path(shutil.copytree(self.run, target))
 
     def _resume(self, run: Path) -> Done:
         return self.shell.run(["train", "--resume", run, "--total-steps", self._total], limit=60)
 
     def _evaluate(self, run: Path) -> Done:
         return self.shell.run(["evaluate", run, "--episodes", 3], limit=60)
+
+
+class Reader:
+    """Opens copies of a subject's run as a resume does, with one learner and one collector."""
+
+    def __init__(self, subject: Subject):
+        from jsafe.runs.build import build_collector, build_learner
+        from jsafe.runs.folder import read
+
+        self._subject, self._stack = subject, contextlib.ExitStack()
+        described = read(subject.run)
+        self._learner = build_learner(described)
+        self._collector = build_collector(described, self._learner, self._stack)
+        older = subject.copy("older")
+        shutil.rmtree(older / "checkpoints" / f"{checkpoints(older)[-1]:08d}")
+        self._wanted = [self._open(run) for run in (subject.copy("whole"), older)]
+        size = {path: (subject.run / path).stat().st_size for path in subject.files}
+        self._files = [path for path in subject.files if size[path] and "tfevents" not in path.name]
+
+    def flip(self, table: Table, number: int, rng: random.Random, only: str) -> None:
+        """Flips one bit of one file."""
+        path, seed = rng.choice(self._files), rng.random()
+        name = f"{number} {self._subject.algorithm} flip {path} read"
+        if not re.search(only, name) or table.has(name):
+            return
+        run, started = self._subject.copy("damaged"), time.monotonic()
+        what = _damage(run / path, "flip", run, random.Random(seed))
+        outcome, text = self._outcome(run, path)
+        group = _group(path, [f"{each:08d}" for each in checkpoints(self._subject.run)])
+        table.add(name, WANTED[group], outcome, time.monotonic() - started, f"{what}: {text}")
+
+    def _outcome(self, run: Path, path: Path) -> tuple[str, str]:
+        from jsafe.runs.checkpoint import CheckpointError
+        from jsafe.runs.folder import RunError
+
+        names = (path.name, path.parent.name) if path.parent.name.isdigit() else (path.name,)
+        try:
+            found, text = self._open(run)
+        except (RunError, CheckpointError) as error:
+            said = bool(_TROUBLE.search(str(error))) and any(name in str(error) for name in names)
+            return ("refused" if said else "blamed" if _BLAME.search(str(error)) else "unclear"), str(error)
+        except Exception as error:
+            return "traceback", f"{type(error).__name__}: {error}"
+        said = bool(_TROUBLE.search(text)) and any(name in text for name in names)
+        (newest, _), (older, _) = self._wanted
+        if path.name == "progress.csv" and found[1:] == newest[1:]:
+            return ("harmless" if found == newest else "recovered" if said else "kept"), text
+        if found == newest:
+            return ("recovered" if said else "harmless"), text
+        return ("recovered" if said and found == older else "wrong"), text or "silent"
+
+    def _open(self, run: Path) -> tuple[tuple, str]:
+        """(curve, iteration, learner's state, everything of the collector) and what was said."""
+        import jax
+        from rich.console import Console
+
+        from jsafe.runs.folder import read
+        from jsafe.runs.session import Session
+        from jsafe.scale.processes import Team
+
+        screen = io.StringIO()
+        console = Console(file=screen, width=10_000)
+        session = Session(run, read(run), self._learner, self._collector, console, Team.alone())
+        session.close()
+        held = jax.device_get((session.state, self._collector.state_dict()))
+        leaves = tuple(np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(held))
+        rows = tuple(tuple(row.items()) for row in curve(run))
+        said = "\n".join(screen.getvalue().splitlines()[1:])  # the first line names the run
+        return (rows, session.iteration, leaves), said
 
 
 def _group(path: Path, numbers: list[str]) -> str:

@@ -53,7 +53,7 @@ total_steps = 400
 steps_per_epoch = 200
 num_envs = 4
 """
-_NUMBERS = {"FLOAT": ("nan", "inf", "-inf"), "INT": ("nan", "inf", "-1", "0.5", "1e30")}
+_NUMBERS = {"NUMBER": ("nan", "inf", "-inf"), "INT": ("nan", "inf", "-1", "0.5", "1e30")}
 _FAR = re.compile("1e30")
 _ENDLESS = ("--total-steps", "--log-interval", "--keep-checkpoints", "--num-envs", "--seeds")
 """Options for which a very large number is a wish that cannot be tried here."""
@@ -188,6 +188,8 @@ def judge(shell: Shell, table: Table, case: Case, place: Path, helps: dict[str, 
                 return
     if case.content is not None:
         name = f"sweep: {case.content!r}"
+    if table.has(name):
+        return
         (place / "grid.toml").write_text(case.content)
     before = snapshot(place)
     done = shell.run([*(BASES[case.base]() if case.base in BASES else []), *words], place, limit=LIMIT)
@@ -250,6 +252,8 @@ def snapshot(place: Path) -> dict[str, str]:
 
 def correct(shell: Shell, table: Table, base: str, place: Path) -> None:
     """The good command, where the malformed ones were."""
+    if table.has(f"{base}: the good command"):
+        return
     done = shell.run(BASES[base](), place, limit=90)
     outcome = "works" if done.status == 0 else "does not work"
     table.add(f"{base}: the good command", "works", outcome, done.seconds, done.last())

@@ -95,8 +95,8 @@ def enter(words: Sequence[str]) -> int:
 class Child:
     """A command at work."""
 
-    def __init__(self, pid: int, files: Path, started: float):
-        self.pid, self._files, self._started = pid, files, started
+    def __init__(self, pid: int, files: Path, started: float, patience: float = 1.0):
+        self.pid, self._files, self._started, self._patience = pid, files, started, patience
         self._status: int | None = None
 
     def running(self) -> bool:
@@ -119,7 +119,7 @@ class Child:
 
     def wait(self, limit: float = 60.0) -> Done:
         """Waits for the end; after `limit` seconds everything of its session is killed."""
-        end, late = time.monotonic() + limit, False
+        end, late = time.monotonic() + limit * self._patience, False
         while self.running():
             if time.monotonic() > end:
                 late = True
@@ -155,10 +155,11 @@ class Shell:
     Args:
       work: Scratch folder.
       memory: Address space of a command in bytes, so that a mistaken size hurts nobody else.
+      patience: Factor of all time limits, for a machine that has other work.
     """
 
-    def __init__(self, work: Path, memory: int = 14 << 30):
-        self.work, self._memory, self._number = work, memory, 0
+    def __init__(self, work: Path, memory: int = 14 << 30, patience: float = 1.0):
+        self.work, self._memory, self._number, self._patience = work, memory, 0, patience
         self._children: list[Child] = []
         warnings.filterwarnings("ignore", message=".*fork.*", category=DeprecationWarning)
 
@@ -201,7 +202,10 @@ class Shell:
                 traceback.print_exc()
             finally:
                 os._exit(70)
-        self._children = [*(child for child in self._children if child.running()), Child(pid, files, started)]
+        self._children = [
+            *(child for child in self._children if child.running()),
+            Child(pid, files, started, self._patience),
+        ]
         return self._children[-1]
 
     def close(self) -> None:
@@ -254,16 +258,31 @@ def _path() -> str:
 
 
 class Table:
-    """The outcomes: a line on the terminal and a row in the csv file for each case, as they come."""
+    """The outcomes: a line on the terminal and a row in the csv file for each case, as they come.
+
+    Args:
+      path: The csv file.
+      more: Keep the rows that are as they should be, and let their cases be left out (`has`).
+    """
 
     COLUMNS = ("case", "wanted", "outcome", "ok", "seconds", "detail")
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, more: bool = False):
         path.parent.mkdir(parents=True, exist_ok=True)
         self.rows: list[dict[str, Any]] = []
+        if more and path.exists():
+            with open(path, newline="") as file:
+                self.rows = [row for row in csv.DictReader(file) if row["ok"] == "yes"]
+        self._kept = {row["case"] for row in self.rows}
         self._file = open(path, "w", newline="")  # noqa: SIM115
         self._writer = csv.DictWriter(self._file, self.COLUMNS, lineterminator="\n")
         self._writer.writeheader()
+        self._writer.writerows(self.rows)
+        self._file.flush()
+
+    def has(self, case: str) -> bool:
+        """Whether a case was as it should be in an earlier session."""
+        return case in self._kept
 
     def add(self, case: str, wanted: Iterable[str] | str, outcome: str, seconds: float = 0.0, detail: str = "") -> bool:
         """Notes a case; whether its outcome is one of the wanted ones."""
@@ -295,6 +314,8 @@ def options(description: str, name: str, **more: Mapping[str, Any]) -> argparse.
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a few cases, for the test-suite")
     parser.add_argument("--only", default="", help="only cases whose name matches this regular expression")
+    parser.add_argument("--patience", type=float, default=1.0, help="factor of all time limits, for a busy machine")
+    parser.add_argument("--more", action="store_true", help="only cases that the table lacks, or has as wrong")
     parser.add_argument("--seed", type=int, default=0, help="seed of what is random in the campaign")
     parser.add_argument("--out", type=Path, default=Path(f"{name}.csv"), help="table to write")
     parser.add_argument("--keep", type=Path, help="scratch folder, kept (default: a temporary one)")
@@ -311,10 +332,10 @@ def workplace(given: argparse.Namespace):
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     warm(folder)
-    shell = Shell(work)
+    shell = Shell(work, patience=given.patience)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the `finally` below
     try:
-        yield shell, Table(given.out)
+        yield shell, Table(given.out, given.more)
     finally:
         shell.close()
         if given.keep is None:

@@ -76,7 +76,7 @@ QUICK = ("ok", "obs_nan", "reward_inf", "reward_array", "cost_missing", "step_ra
 STEPS, TOTAL = 50, 1000  # of each environment per iteration; of all in a run
 _NUMBERS = ("nan", "one_nan", "inf", "minus_inf", "huge", "big", "short", "none")
 _ABSURD = 1e15
-LIMIT = 30.0
+LIMIT = 50.0
 _WHERE = re.compile(r"env(ironment)?s?\W{0,3}\d", re.IGNORECASE)
 _STEP = re.compile(r"step\W{0,3}\d", re.IGNORECASE)
 _WHAT = {"obs": "observation|obs", "reward": "reward", "cost": "cost", "reset": "observation|obs|reset|None"}
@@ -135,6 +135,8 @@ class Campaign:
 
     def try_out(self, name: str, algorithm: str, env: str, mode: str, more: dict[str, Any], wanted) -> None:
         """One training, judged."""
+        if self.table.has(name):
+            return
         if "missing" in more:
             self.table.add(name, wanted, "no such option", detail="no option with the choice `stop`")
             return
@@ -151,7 +153,7 @@ class Campaign:
             mark.touch()
             again = self.shell.run(["train", "--resume", run], place, limit=LIMIT, env=variables)
             rows = curve(run)
-            if mode in ("step_raises_always", "reset_raises_always", "init_raises_later"):
+            if mode in ("step_raises_always", "reset_raises_always", "init_raises_later", "cost_length"):
                 pass  # these are never mended
             elif again.status != 0 or not rows or float(rows[-1]["env_steps"]) < TOTAL:
                 outcome, detail = "stuck", again.last()

@@ -55,7 +55,9 @@ def checkpoints(run: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-_OWN = re.compile(r"elapsed|wall|second|time|chunk|journal|sha|crc|checksum|digest|saved|host|pid", re.IGNORECASE)
+_OWN = re.compile(
+    r"elapsed|wall|second|time|chunk|journal|sha|crc|checksum|digest|saved|host|pid|^arrays$", re.IGNORECASE
+)
 
 
 def stored(run: Path, number: int = -1) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def main() -> int:
     given = options(__doc__, "machine")
     with workplace(given) as (shell, table):
         for number, (name, wanted, play, quick) in enumerate(SCENARIOS):
-            if not re.search(given.only, name) or (given.quick and not quick):
+            if not re.search(given.only, name) or (given.quick and not quick) or table.has(name):
                 continue
             bench, started = Bench(shell, shell.work / f"m{number}"), time.monotonic()
             try:

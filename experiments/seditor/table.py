@@ -37,7 +37,7 @@ def main(paths: list[str]) -> None:
             first(steps, success, 0.5),
             first(steps, success, 0.9),
             f"{1e3 * data['episode/cost_rate'][-1]:.2f}",
-            f"{1e3 * data['rule/cost_per_step'][steps > 0.9 * steps[-1]].mean():.2f}",
+            f"{1e3 * data['cost/0/per_step'][steps > 0.9 * steps[-1]].mean():.2f}",
         ]
         print("|".join(["", *(f" {cell} " for cell in cells), ""]))
 

@@ -1,5 +1,11 @@
 """Named algorithms. Importing this package registers them all."""
 
+from jsafe.algos.model_based import cap_pets as cap_pets
+from jsafe.algos.model_based import cce_pets as cce_pets
+from jsafe.algos.model_based import loop as loop
+from jsafe.algos.model_based import pets as pets
+from jsafe.algos.model_based import rce_pets as rce_pets
+from jsafe.algos.model_based import safe_loop as safe_loop
 from jsafe.algos.off_policy import cal as cal
 from jsafe.algos.off_policy import cvpo as cvpo
 from jsafe.algos.off_policy import ddpg as ddpg
@@ -8,6 +14,18 @@ from jsafe.algos.off_policy import sac_discrete as sac_discrete
 from jsafe.algos.off_policy import seditor as seditor
 from jsafe.algos.off_policy import td3 as td3
 from jsafe.algos.off_policy import wcsac as wcsac
+from jsafe.algos.offline import bc as bc
+from jsafe.algos.offline import bcq as bcq
+from jsafe.algos.offline import bcq_lag as bcq_lag
+from jsafe.algos.offline import bear_lag as bear_lag
+from jsafe.algos.offline import caps as caps
+from jsafe.algos.offline import coptidice as coptidice
+from jsafe.algos.offline import cpq as cpq
+from jsafe.algos.offline import crr as crr
+from jsafe.algos.offline import fisor as fisor
+from jsafe.algos.offline import lspc as lspc
+from jsafe.algos.offline import trac as trac
+from jsafe.algos.offline import vae_bc as vae_bc
 from jsafe.algos.on_policy import appo as appo
 from jsafe.algos.on_policy import cpo as cpo
 from jsafe.algos.on_policy import cppo_pid as cppo_pid

@@ -1,4 +1,4 @@
-"""The command line: `jsafe train | sweep | evaluate | play | plot | list`, a file each."""
+"""The command line: `jsafe train | sweep | evaluate | play | export | plot | truth | dataset | list`, a file each."""
 
 from __future__ import annotations
 
@@ -16,20 +16,26 @@ from jsafe.curves import screen
 USAGE = """usage: jsafe COMMAND ...
 
   jsafe train NAME --env ID [options]   train an algorithm on a task
+  jsafe train NAME --data FILE          train an offline algorithm on a data set
   jsafe train --resume RUN              continue a run exactly where it was saved
   jsafe sweep FILE [options]            train a grid of runs, several at a time; one table and one plot
   jsafe evaluate RUN [options]          run the trained policy, write evaluation.json (and a video)
-  jsafe play ID [options]               film a task: a run's policy, or random actions
+  jsafe play ID [options]               film a task: a run's policy, one of the zoo, or random actions
+  jsafe export RUN -o FILE              the trained policy as .npz (numpy), .onnx or .stablehlo
   jsafe plot RUN... [-o curves.png]     draw learning curves: mean and spread over seeds, cost limits
-  jsafe list [algorithms|tasks]         algorithms with their presets and papers, tasks (--json for programs)
+  jsafe truth RUN [options]             ask a run's critics about states, and find out by branched rollouts
+  jsafe dataset COMMAND ...             record, look at, filter, import and export data sets
+  jsafe list [algorithms|tasks|policies]   what there is, with presets, papers and results (--json for programs)
+  jsafe completion bash|zsh             a script for the shell: words appear at the tabulator
 
 `jsafe train NAME --help` lists the options of an algorithm. Modules of the current folder can be used: `--import
 MODULE` imports one that registers tasks or algorithms. Exit status: 0 when done, 1 after a failure, 2 for wrong
 arguments, 130 or 143 when a signal ended the run (which is then saved and can be resumed)."""
 
-COMMANDS = {name: f"jsafe.cli.{name}" for name in ("train", "sweep", "evaluate", "play", "plot")}
+_NAMES = ("train", "sweep", "evaluate", "play", "export", "plot", "truth", "dataset", "completion")
+COMMANDS = {name: f"jsafe.cli.{name}" for name in _NAMES}
 COMMANDS["list"] = "jsafe.cli.listing"  # a module named like a builtin would take its place here
-_WRITERS = ("train", "sweep", "evaluate", "play")
+_WRITERS = ("train", "sweep", "evaluate", "play", "export")
 """Commands whose output is not what they are there for: they do not fail when nobody reads it."""
 
 
@@ -67,6 +73,7 @@ def _run(arguments: list[str]) -> int:
         return _fail(f"{name} takes nothing more" if name == "--version" else errors.unknown("command", name, COMMANDS))
     if (folder := os.getcwd()) not in sys.path:
         sys.path.append(folder)  # last: a file of the user's never stands in for a package
+    from jsafe.envs.outside.workers import WorkerError
     from jsafe.runs.checkpoint import CheckpointError
     from jsafe.runs.folder import RunError
 
@@ -74,8 +81,10 @@ def _run(arguments: list[str]) -> int:
         return importlib.import_module(COMMANDS[name]).main(rest)
     except ValueError as error:
         return _fail(str(error))
-    except (RunError, CheckpointError) as error:
+    except (RunError, CheckpointError, WorkerError) as error:
         return _fail(str(error), 1)
+    except MemoryError as error:
+        return _fail(f"not enough memory: {error or 'no more is said'}", 1)
     except OSError as error:
         where = "" if error.filename is None else f"{error.filename}: "
         return _fail(f"{where}{error.strerror or error}", 1)

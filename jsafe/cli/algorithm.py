@@ -26,8 +26,12 @@ from jsafe.scale.processes import JobConfig
 
 _SET_BY_RUNS = ("total_steps",)
 """Options of algorithms whose value is the run's."""
-_READ_BEFORE = ("env_options", "imports")
-"""Fields of a run that have a syntax of their own."""
+_READ_BEFORE = ("env_options", "imports", "data_sha256")
+"""Fields of a run that have a syntax of their own, or are filled in."""
+FROM_DATA = "the data set's"
+"""In the place of the task, until the file is read."""
+_OFFLINE = ("data", "eval_interval", "eval_episodes")
+"""Fields of a run that only algorithms on data sets use."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,13 +123,17 @@ def read(algorithm: registry.Algorithm, arguments: Sequence[str]) -> Given:
     preset = parse.peek(words, "--preset")
     chosen, config, words = _choose_parts(algorithm, preset, words)
     found = [*_plain(RunConfig), *_plain(Place), *_of(config), *_plain(JobConfig), *_plain(Many)]
+    if algorithm.family != "offline":
+        found = [option._replace(shown=option.shown and option.key not in _OFFLINE) for option in found]
     _check_names(algorithm.name, found)
     if {"-h", "--help"} & set(words):
         print(_help(algorithm, config, found))
         raise SystemExit(0)
     _check_words(algorithm.name, config, found, words)
     if parse.peek(words, "--env") is None:
-        raise ValueError("--env ID is missing: the task to train on; `jsafe list tasks` names them")
+        if parse.peek(words, "--data") is None:
+            raise ValueError("--env ID is missing: the task to train on; `jsafe list tasks` names them")
+        words = [*words, "--env", FROM_DATA]
     values = _parse(found, words, f"jsafe train {algorithm.name}")
     groups = {kind: {o.key: values[o.key] for o in found if o.group is kind} for kind in _SHARED}
     changes = {o.key: values[o.key] for o in found if o.group not in _SHARED and _is_given(o, words)}
@@ -137,6 +145,34 @@ def read(algorithm: registry.Algorithm, arguments: Sequence[str]) -> Given:
     options = registry.make_config(algorithm, preset, **chosen, **_specific_last(config, changes))
     place, job, many = Place(**groups[Place]), JobConfig(**groups[JobConfig]), Many(**groups[Many])
     return Given(RunConfig(**groups[RunConfig]), options, place, job, many)
+
+
+def flags(algorithm: registry.Algorithm) -> list[str]:
+    """The options of `jsafe train NAME` that its help lists, with the parts that it has by default."""
+    found = [*_plain(RunConfig), *_plain(Place), *_of(algorithm.config), *_plain(JobConfig), *_plain(Many)]
+    _check_names(algorithm.name, found)
+    parts = [f"--{path.replace('_', '-')}" for path in _seams(algorithm.config)]
+    return [option.flags[0] for option in found if option.shown] + parts + ["--import", "--help"]
+
+
+def with_task(config: RunConfig) -> RunConfig:
+    """With the task that the data set was recorded on, and the options of its environment, where none was given.
+
+    Raises:
+      ValueError: If the data set does not know.
+    """
+    if config.env != FROM_DATA:
+        return config
+    from jsafe.runs.build import NO_ENV, load_data
+
+    about = load_data(dataclasses.replace(config, env=NO_ENV, costs="sum")).about
+    if about.env is None:
+        raise ValueError(
+            f"--env ID is missing: {config.data} does not say which task it was recorded on; "
+            f"--env {NO_ENV} trains without one"
+        )
+    options = dict(about.env_options) | dict(config.env_options)
+    return dataclasses.replace(config, env=about.env, env_options=tuple(options.items()))
 
 
 _SHARED = (RunConfig, Place, JobConfig, Many)
@@ -312,8 +348,9 @@ def _help(algorithm: registry.Algorithm, config: Any, found: Sequence[Option]) -
         chosen = [option for option in found if option.shown and option.group in groups]
         return parse.columns(map(_row, chosen), width)
 
+    what = "--data FILE" if algorithm.family == "offline" else "--env ID"
     sections = [
-        f"usage: jsafe train {algorithm.name} --env ID [options]",
+        f"usage: jsafe train {algorithm.name} {what} [options]",
         f"{algorithm.summary}\n{algorithm.paper}".strip(),
     ]
     if algorithm.presets:
@@ -326,7 +363,9 @@ def _help(algorithm: registry.Algorithm, config: Any, found: Sequence[Option]) -
     seams = _seams(config)
     groups = {option.group for option in found if option.shown} | {*seams}
     for path in filter(groups.__contains__, made_of.paths(config)):
-        sections.append(f"{_heading(config, path, seams.get(path), width)}\n{rows(path)}")
+        folded = seams.get(path) == "encoder" and _value(config, path) == type(_value(config, path))()
+        options = _names_alone(found, path, width) if folded else rows(path)
+        sections.append(f"{_heading(config, path, seams.get(path), width)}\n{options}")
     env = [
         ("--env.KEY VALUE", "An option of the environment's constructor: --env.horizon 200."),
         ("--import MODULE", "Import a module first, of the current folder say: it may register tasks and algorithms."),
@@ -343,6 +382,12 @@ def _heading(config: Any, path: str, seam: str | None, width: int) -> str:
     choice = f" (or --{path.replace('_', '-')} {', '.join(others)})" if others and kind else ""
     name = f"{path.replace('.', ' ').replace('_', ' ').capitalize()}{f' {kind}' if kind else ''}"
     return textwrap.fill(f"{name}{choice}: {about}", width)
+
+
+def _names_alone(found: Sequence[Option], path: str, width: int) -> str:
+    """Options that are of use for pictures alone, and most tasks have none."""
+    flags = [option.flags[0] for option in found if option.group == path]
+    return textwrap.fill(", ".join(flags), width, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
 
 
 def _row(option: Option) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -18,13 +18,13 @@ from jsafe.runs.compiled import keep_programs
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate(Options):
-    """Runs the trained policy on fresh episodes, and writes RUN/evaluation.json.
+    """Runs a trained policy on fresh episodes: that of a run (and writes RUN/evaluation.json), of a file, of the zoo.
 
     `--env.KEY VALUE` gives the environment's constructor an option, `--import MODULE` imports a module first.
     """
 
-    run: tyro.conf.Positional[Path]
-    """Run folder."""
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN|FILE|zoo:NAME")]
+    """Run folder, a file of `jsafe export`, or a policy of the zoo (`jsafe list policies`)."""
     episodes: int = number(100, low=1, high=10**7)
     """Number of whole episodes."""
     stochastic: bool = False
@@ -44,35 +44,43 @@ class Evaluate(Options):
     """Seed of the environments; by default one that the training never used."""
     num_threads: int | None = number(None, low=1, high=4096)
     """Threads that step the environments."""
+    scores: Literal["dsrl"] | None = None
+    """Add scores of a benchmark: `dsrl`, its normalised return, and the cost as a multiple of the limit."""
 
 
 def main(arguments: list[str]) -> int:
     """Runs the command; returns the exit status."""
+    from jsafe.deploy import evaluation as of_file
     from jsafe.report import film, video
     from jsafe.runs import evaluation
 
     _, words = parse.take_imports(arguments)
     env_options, words = parse.take_env_options(words)
     given = parse.parse(Evaluate, words, "jsafe evaluate", ["--import"])
-    parse.run_folder(given.run)
+    file = parse.policy(given.run)
+    if file and given.stochastic:
+        raise ValueError(f"--stochastic: {given.run} knows the most likely actions only; samples need the run folder")
     if given.video is not None:
         video.check_output(given.video)
     keep_programs()
-    report = evaluation.evaluate(
-        given.run,
-        episodes=given.episodes,
-        deterministic=not given.stochastic,
-        seed=given.seed,
-        num_threads=given.num_threads,
-        env=given.env,
-        env_options=env_options,
-        backend=given.backend,
-        console=screen.console(),
-    )
+    options: dict[str, Any] = {
+        "episodes": given.episodes,
+        "seed": given.seed,
+        "num_threads": given.num_threads,
+        "env": given.env,
+        "env_options": env_options,
+        "console": screen.console(),
+    }
+    if file:
+        report = of_file.evaluate(given.run, **options)
+    else:
+        options |= {"deterministic": not given.stochastic, "backend": given.backend}
+        report = evaluation.evaluate(given.run, **options)
+    scores = _scores(report, given.scores)
     mode = "most likely" if report["deterministic"] else "sampled"
     title = f"{report['algorithm']} on {report['env']}, {mode} actions (± standard error of the mean)"
-    file = [("file", str(given.run / "evaluation.json"))]
-    screen.console(stderr=False).print(screen.summary(title, [*rows(report), *compared(report), *file]))
+    written = [] if file else [("file", str(given.run / "evaluation.json"))]
+    screen.console(stderr=False).print(screen.summary(title, [*rows(report), *compared(report), *scores, *written]))
     if given.video is not None:
         film.record(
             given.run,
@@ -81,16 +89,37 @@ def main(arguments: list[str]) -> int:
             deterministic=not given.stochastic,
             seed=given.seed,
             camera=given.camera,
-            env=given.env,
+            env=report["env"],
             env_options=env_options,
         )
         print(f"video: {given.video}")
     return 0
 
 
+def _scores(report: dict[str, Any], benchmark: str | None) -> list[tuple[str, str]]:
+    """What to print of a benchmark's scores.
+
+    Raises:
+      ValueError: If it has none for the task, or there is no limit.
+    """
+    if benchmark is None:
+        return []
+    from jsafe.data.datasets import score
+
+    if len(report["costs"]) != 1 or report["costs"][0].get("per") != "episode":
+        raise ValueError("--scores dsrl is for a single cost with a limit per episode")
+    cost = report["costs"][0]
+    found = score(report["env"], report["return"]["mean"], cost["mean"], cost["limit"])
+    return [
+        ("DSRL: normalised return", f"{found.total_return:.3f}"),
+        ("DSRL: cost / limit", f"{found.cost:.3f} ({'safe' if found.cost <= 1 else 'not safe'})"),
+    ]
+
+
 def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What to print of an evaluation: return, length, success, and each cost against its limit."""
-    pairs = [("trained for", f"{screen.count(report['env_steps'])} steps"), ("episodes", str(report["episodes"]))]
+    unit = "updates" if report.get("offline") else "steps"
+    pairs = [("trained for", f"{screen.count(report['env_steps'])} {unit}"), ("episodes", str(report["episodes"]))]
     for name in ("return", "length"):
         pairs.append((name, _mean(np.asarray(report["per_episode"][name], float))))
     pairs.append(("success", f"{report['success']:.3f}"))

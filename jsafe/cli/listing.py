@@ -11,13 +11,15 @@ import tyro
 
 from jsafe import registry
 from jsafe.cli import parse
+from jsafe.curves import screen
 
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """Algorithms with their presets and papers, and tasks; `--import MODULE` imports a module first."""
+    """Algorithms with their presets and papers, tasks, and policies that come along; `--import MODULE` imports a module
+    first."""
 
-    what: tyro.conf.Positional[Literal["algorithms", "tasks", "all"]] = "all"
+    what: tyro.conf.Positional[Literal["algorithms", "tasks", "policies", "all"]] = "all"
     """What to list."""
     json: bool = False
     """For programs: all that is known, as JSON."""
@@ -33,7 +35,11 @@ def main(arguments: list[str]) -> int:
     if given.what in ("tasks", "all"):
         from jsafe import envs
 
-        found["tasks"] = envs.list_ids()
+        found["tasks"] = [{"id": id, "summary": envs.summary(id)} for id in envs.list_ids()]
+    if given.what in ("policies", "all"):
+        from jsafe.deploy import zoo
+
+        found["policies"] = [{"name": f"zoo:{name}", **zoo.about(name)} for name in zoo.names()]
     if given.json:
         print(json.dumps(found if given.what == "all" else found[given.what], indent=1))
         return 0
@@ -46,8 +52,23 @@ def main(arguments: list[str]) -> int:
         ]
         print(parse.columns([*presets, ("", algorithm["paper"])], width, 26))
     for task in found.get("tasks", []):
-        print(task)
+        print(parse.columns([(task["id"], task["summary"])], width, 34))
+    for policy in found.get("policies", []):
+        print(f"{policy['name']}: {policy['algorithm']} on {policy['env']}, {screen.count(policy['env_steps'])} steps")
+        print(parse.columns(_results(policy), width, 26))
     return 0
+
+
+def _results(policy: dict[str, Any]) -> list[tuple[str, str]]:
+    """What a policy of the zoo did."""
+    results = policy.get("results", {})
+    rows = [(f"of {results['episodes']} episodes", f"return {results['return']:.4g}")] if results else []
+    for cost in results.get("costs", []):
+        verdict = ""
+        if "limit" in cost:
+            verdict = f" (limit {cost['limit']:g} per {cost['per']}: {'kept' if cost['kept'] else 'broken'})"
+        rows.append(("", f"cost per episode {cost['mean']:.4g}{verdict}"))
+    return rows
 
 
 def _algorithm(algorithm: registry.Algorithm) -> dict[str, Any]:

@@ -230,6 +230,25 @@ def run_folder(folder: Path) -> Path:
     return folder
 
 
+def policy(where: str | Path) -> bool:
+    """Whether it is a policy file, or one of the zoo; else it has to be a run folder.
+
+    Raises:
+      ValueError: If it is none of them.
+    """
+    from jsafe.deploy import reading, zoo
+
+    name = str(where)
+    if name.startswith("zoo:"):
+        zoo.path(name.removeprefix("zoo:"))
+    elif not reading.is_file(where):
+        run_folder(Path(where))
+        return False
+    elif not Path(where).is_file():
+        raise ValueError(f"there is no file {where}")
+    return True
+
+
 # ---- help --------------------------------------------------------------------------------------------------------
 
 

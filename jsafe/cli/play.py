@@ -25,7 +25,7 @@ class Play(Options):
     env: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="ID")]
     """The task, for example SafetyPointGoal1-v0."""
     policy: str = "random"
-    """Run folder, for the policy of its newest checkpoint; or `random`."""
+    """Run folder (its newest checkpoint), a file of `jsafe export`, `zoo:NAME`, or `random`."""
     video: Path | None = None
     """File to write (default: ID.mp4)."""
     episodes: int = number(1, low=1, high=10**4)
@@ -54,7 +54,7 @@ def main(arguments: list[str]) -> int:
     output = given.video or Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', given.env)[-150:]}.mp4")
     video.check_output(output)
     if given.policy != "random":
-        parse.run_folder(Path(given.policy))
+        parse.policy(given.policy)
     keep_programs()
     made = film.play(
         given.env,

@@ -34,6 +34,8 @@ class Resume(Options):
     """Train up to this many environment steps in this session, instead of the number the run was started with."""
     num_threads: int | None = number(None, low=1)
     """Threads that step the environments. Results do not depend on it."""
+    data: str | None = None
+    """Where the data set is now, if it has been moved."""
     job: Annotated[JobConfig, tyro.conf.arg(name="")] = dataclasses.field(default_factory=JobConfig)
 
 
@@ -42,13 +44,15 @@ def main(arguments: list[str]) -> int:
     if parse.peek(arguments, "--resume") is not None or "--resume" in arguments:
         return _resume(arguments)
     if not arguments or arguments[0].startswith("-"):
-        print("usage: jsafe train NAME --env ID [options], or jsafe train --resume RUN")
+        print("usage: jsafe train NAME --env ID [options], jsafe train NAME --data FILE [options] on a data set,")
+        print("       or jsafe train --resume RUN")
         print(f"NAME is one of: {', '.join(registry.names())}. `jsafe train NAME --help` lists its options.")
         return 0 if arguments[:1] in (["-h"], ["--help"]) else 2
     name, *rest = arguments
     parse.take_imports(rest)
     algorithm = registry.get(name)
     given = words_of.read(algorithm, rest)
+    given = given._replace(run=words_of.with_task(given.run))
     alone = given.many == words_of.Many()
     if given.run.depth and (not alone or given.job.distributed):
         raise ValueError("--depth 1 is for a run by itself, without --seeds, --cost-limits and --distributed")
@@ -64,11 +68,12 @@ def _resume(arguments: list[str]) -> int:
     given = parse.parse(Resume, rest, "jsafe train", ["--import"])
     parse.run_folder(given.resume)
     keep_programs()
-    return _run(given.resume, connect(given.job), {"total_steps": given.total_steps, "num_threads": given.num_threads})
+    options = {name: getattr(given, name) for name in ("total_steps", "num_threads", "data")}
+    return _run(given.resume, connect(given.job), options)
 
 
 def _one(algorithm: registry.Algorithm, given: words_of.Given) -> int:
-    from jsafe.runs.folder import RunError, start
+    from jsafe.runs.folder import RunError, start, undo
 
     folder = given.place.run_dir or default_folder(algorithm.name, given.run)
     team = connect(given.job)
@@ -81,7 +86,12 @@ def _one(algorithm: registry.Algorithm, given: words_of.Given) -> int:
     folder, problem = team.gather((folder, problem))[0]
     if problem is not None:
         raise problem
-    return _run(folder, team)
+    try:
+        return _run(folder, team)
+    except Exception:
+        if team.index == 0:
+            undo(folder)
+        raise
 
 
 def _run(folder: Path, team: Team, options: dict[str, Any] | None = None) -> int:
@@ -93,11 +103,29 @@ def _run(folder: Path, team: Team, options: dict[str, Any] | None = None) -> int
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(1)  # the usual way out would wait for the process that is gone
-    return screen.tell(outcome, quiet=team.index > 0)
+    status = screen.tell(outcome, quiet=team.index > 0)
+    if outcome.offline and outcome.status == "finished":
+        _show_final(folder)
+    return status
+
+
+def _show_final(folder: Path, episodes: int = 20) -> None:
+    """Evaluates what a data set has taught, where there is a task to try it on: the last state, and no better one."""
+    from jsafe.cli.evaluate import rows
+    from jsafe.runs.build import NO_ENV
+    from jsafe.runs.evaluation import evaluate
+    from jsafe.runs.folder import read
+
+    if read(folder).config.env == NO_ENV:
+        return
+    report = evaluate(folder, episodes=episodes, console=screen.console())
+    title = f"{report['algorithm']} on {report['env']} at the end, most likely actions (± standard error of the mean)"
+    file = [("file", str(folder / "evaluation.json"))]
+    screen.console(stderr=False).print(screen.summary(title, [*rows(report), *file]))
 
 
 def _several(algorithm: registry.Algorithm, given: words_of.Given) -> int:
-    from jsafe.runs.folder import check_free, start
+    from jsafe.runs.folder import check_free, start, undo
     from jsafe.runs.many import train_many
 
     planned = []
@@ -111,8 +139,13 @@ def _several(algorithm: registry.Algorithm, given: words_of.Given) -> int:
             planned.append((dataclasses.replace(given.run, seed=seed), algorithm.name, options, where))
     for *_, where in planned:  # before the first one is made
         check_free(where)
-    folders = [start(*plan) for plan in planned]
-    outcomes = train_many(folders)
+    try:
+        folders = [start(*plan) for plan in planned]
+        outcomes = train_many(folders)
+    except Exception:
+        for *_, where in planned:
+            undo(where)
+        raise
     table = Table(title="Summary", title_justify="left")
     for column in ("run folder", "ended", "return", "success", "cost"):
         table.add_column(column, overflow="fold")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import jax.numpy as jnp
 
@@ -53,6 +54,21 @@ class CostLimit(Options):
         """What a constraint rule steers for: the limits `[M]` less the margin."""
         return limit if self.margin == 0 else (1 - self.margin) * limit
 
+    def told(self, names: Sequence[str], horizon: int) -> str:
+        """Each cost with its limit in both units, for people: `cost: 25 per episode (0.025 per step of 1000)`.
+
+        Args:
+          names: Of the costs.
+          horizon: Steps of the longest episode, which the other unit is reckoned for.
+        """
+        lines = []
+        for name, value in zip(names, self.values(len(names)), strict=True):
+            if self.per == "episode":
+                lines.append(f"{name}: {value:.6g} per episode ({value / horizon:.3g} per step of {horizon})")
+            else:
+                lines.append(f"{name}: {value:.6g} per step ({value * horizon:.3g} per episode of {horizon} steps)")
+        return ", ".join(lines)
+
     def metrics(self, J_episodic: Array, per_step: Array, limit: Array, multiplier: Array) -> Metrics:
         """`cost/{i}/...` of each cost, with its limit in its unit and its weight relative to the reward's; `[M]` each.
 
@@ -66,3 +82,8 @@ class CostLimit(Options):
         columns = {"episodic": J_episodic, "per_step": per_step, name: limit, "multiplier": multiplier}
         count = limit.shape[0]
         return {f"cost/{i}/{column}": values[i] for i in range(count) for column, values in columns.items()}
+
+
+def limit_of(options: Any) -> CostLimit | None:
+    """The limit that an algorithm keeps, of its options; None if costs have no say in what it learns."""
+    return getattr(options, "limit", None) if getattr(options, "constrained", True) else None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 
 from jsafe import spaces
@@ -128,6 +129,18 @@ class Costs(NamedTuple):
     J_episodic: Array
     per_step: Array
     length: Array
+
+
+def measure_ended(
+    window: EpisodeWindow, measured: Measured, episodes: int, horizon: int, axis_name: str | None
+) -> tuple[EpisodeWindow, Costs]:
+    """Like `measure`, for batches of few steps: those without a finished episode take no place in the window."""
+    fresh, new = psum((measured.rows, measured.episodes), axis_name)
+    per_step = fresh.total / jnp.maximum(fresh.count, 1)
+    pushed = window_push(window, new)
+    window = jax.tree.map(lambda a, b: jnp.where(new.count > 0, a, b), pushed, window)
+    J_episodic, length = window_means(window, episodes, per_step, horizon)
+    return window, Costs(J_episodic, per_step, length)
 
 
 def measure(

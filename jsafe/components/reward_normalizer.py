@@ -25,11 +25,16 @@ class RewardNormalizerState(NamedTuple):
 
 
 class RewardNormalizer(NamedTuple):
-    """`init: () -> state`; `update: (state, signals [..., K]) -> state`; `apply: (state, signals) -> signals`."""
+    """`init: () -> state`; `update: (state, signals [..., K]) -> state`; `apply: (state, signals) -> signals`.
+
+    `restore: (state, values [..., k], gamma) -> values` turns discounted sums of normalised signals into sums of raw
+    ones, as if nothing were clipped and nothing ended; k may be fewer than K.
+    """
 
     init: Callable[[], Any]
     update: Callable[[Any, Array], Any]
     apply: Callable[[Any, Array], Array]
+    restore: Callable[[Any, Array, Array], Array] = lambda state, values, gamma: values
 
 
 @part("normalizer", "none")
@@ -88,4 +93,11 @@ class MovingNormalizer(Options):
             normal = jnp.clip((signals - state.mean) * jax.lax.rsqrt(variance + 1e-10), -self.clip, self.clip)
             return normal if scaled.all() else jnp.where(scaled, normal, signals)
 
-        return RewardNormalizer(init, update, apply)
+        def restore(state, values, gamma):
+            mean, second, which = state.mean, state.second, scaled
+            if values.shape[-1] < size:
+                mean, second, which = (x[: values.shape[-1]] for x in (mean, second, scaled))
+            deviation = jnp.sqrt(jnp.maximum(second - jnp.square(mean), 0.0) + 1e-10)
+            return jnp.where(which, values * deviation + mean / (1 - gamma), values)
+
+        return RewardNormalizer(init, update, apply, restore)

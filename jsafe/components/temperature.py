@@ -108,20 +108,23 @@ class Learned(Options):
 @part("temperature", "fixed")
 @dataclasses.dataclass(frozen=True)
 class Fixed(Options):
-    """A temperature that stays."""
+    """A temperature that stays, or shrinks at a fixed pace."""
 
     value: float = number(0.2, above=0)
     """The temperature."""
     soft: Soft = "reward"
     """See `Learned`."""
+    decay: float = number(1.0, above=0, high=1)
+    """Factor by which it shrinks with every update of the actor (OmniSafe's LOOP: 0.99); 1: it stays."""
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Temperature:
         """A `Temperature`."""
         del spec, axis_name
+        slope = math.log(self.decay)
         return Temperature(
             _start(self.value),
             lambda value, log_prob: jnp.zeros_like(log_prob),
-            lambda value: value,
+            lambda value: value + slope if slope else value,
             _weights(self.soft),
         )
 

@@ -7,7 +7,7 @@ import csv
 import io
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,15 +34,21 @@ class CsvTable:
         self._rows: list[dict[str, float]] = []
         self._columns: list[str] | None = None
 
-    def continue_after(self, iteration: int) -> int:
+    def continue_after(self, iteration: int, columns: Sequence[str] = ()) -> int:
         """Drops what was written after `iteration`, and a last line that was cut off.
 
+        Args:
+          iteration: Of the checkpoint that the run goes on from.
+          columns: The names in the first line as they were then (`state_dict`), if that is known: they hold where the
+            line says something else.
+
         Returns:
-          The number of damaged rows that were dropped as well; the file as it was is `progress.csv.damaged` then.
+          The number of damaged lines, repaired (the first) or dropped; the file as it was is `progress.csv.damaged`
+          then.
         """
         if not self.path.exists():
             return 0
-        rows, damaged = _sound_rows(self.path)
+        rows, damaged = _sound_rows(self.path, columns)
         if damaged:
             shutil.copyfile(self.path, self.path.with_name(f"{self.path.name}.damaged"))
         kept = [row for row in rows if float(row["iteration"]) <= iteration]
@@ -84,8 +90,8 @@ class CsvTable:
                 os.fsync(file.fileno())
 
     def state_dict(self) -> dict[str, Any]:
-        """Rows that are not in the file yet."""
-        return {"rows": list(self._rows)}
+        """Rows that are not in the file yet, and the names of its columns."""
+        return {"rows": list(self._rows), "columns": list(self._columns or ())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` returned."""
@@ -118,15 +124,30 @@ def _lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> str:
 
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
     """Rows of a csv file as text, without a last line that was cut off in writing."""
-    text = Path(path).read_text(errors="replace")
-    return list(csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1])))
+    return list(csv.DictReader(io.StringIO(_whole_lines(Path(path)))))
 
 
-def _sound_rows(path: Path) -> tuple[list[dict[str, str]], int]:
-    """The rows that have a number in each of their cells, or nothing; and how many others there are."""
-    rows = read_csv(path)
+def _whole_lines(path: Path) -> str:
+    text = path.read_text(errors="replace")
+    return text[: text.rfind("\n") + 1]
+
+
+def _sound_rows(path: Path, columns: Sequence[str] = ()) -> tuple[list[dict[str, str]], int]:
+    """The rows that have a number in each of their cells, or nothing; and how many damaged lines there are.
+
+    Args:
+      path: The file.
+      columns: What the first line held, if that is known. They take its place where it lacks some of them and has
+        others instead: a curve that began anew may lack some, one that goes on may have more.
+    """
+    first, _, rest = _whole_lines(path).partition("\n")
+    names = next(csv.reader([first]), [])
+    wrong = bool(columns) and not (set(names) <= set(columns) or set(columns) <= set(names))
+    if wrong:
+        names = list(columns)
+    rows = list(csv.DictReader(io.StringIO(rest), names))
     sound = [row for row in rows if row.get("iteration") and all(map(_is_cell, row.values()))]
-    return sound, len(rows) - len(sound)
+    return sound, len(rows) - len(sound) + wrong
 
 
 def _is_cell(text: Any) -> bool:

@@ -164,6 +164,7 @@ class Progress:
       done: Environment steps at the start (a resumed run).
       plain_seconds: Time between plain lines.
       cost_names: Of the environment.
+      unit: What is counted.
     """
 
     def __init__(
@@ -173,8 +174,9 @@ class Progress:
         done: int = 0,
         plain_seconds: float = 30.0,
         cost_names: Sequence[str] = (),
+        unit: str = "steps",
     ):
-        self._console, self._total, self._cost_names = console, total, cost_names
+        self._console, self._total, self._cost_names, self._unit = console, total, cost_names, unit
         self._plain_seconds, self._printed = plain_seconds, -math.inf
         self._newest = (time.monotonic(), done)
         self._recent = collections.deque([self._newest], maxlen=1000)
@@ -221,11 +223,11 @@ class Progress:
     def _text(self) -> str:
         (start, first), (end, steps) = self._recent[0], self._newest
         if not self._compiled:
-            return f"{count(steps)}/{count(self._total)} steps, first batch and compiling"
+            return f"{count(steps)}/{count(self._total)} {self._unit}, first batch and compiling"
         speed = (steps - first) / (end - start) if end > start else 0.0
-        parts = [f"{count(steps)}/{count(self._total)} steps"]
+        parts = [f"{count(steps)}/{count(self._total)} {self._unit}"]
         if speed > 0:
-            parts.append(f"{speed:.0f} steps/s")
+            parts.append(f"{speed:.0f} {self._unit}/s")
         parts += [f"{name} {value}" for name, value in headline(self._values, self._cost_names)]
         if speed > 0 and steps < self._total:
             parts.append(f"{duration((self._total - steps) / speed)} left")
@@ -306,7 +308,8 @@ def tell(outcome: Any, quiet: bool = False) -> int:
       quiet: Say nothing.
     """
     values = outcome.values
-    pairs = [("ended", outcome.status), ("environment steps", count(outcome.env_steps))]
+    unit = "updates" if outcome.offline else "environment steps"
+    pairs = [("ended", outcome.status), (unit, count(outcome.env_steps))]
     if "time/wall_seconds" in values:
         pairs.append(("wall time", duration(values["time/wall_seconds"])))
     pairs += results(values, outcome.cost_names)

@@ -57,6 +57,11 @@ METRICS: dict[str, Metric] = {
     "cost/*/limit": Metric("limit", "per episode"),
     "cost/*/limit_per_step": Metric("limit", "per step"),
     "cost/*/multiplier": Metric("multiplier", "in reward per cost"),
+    "cost/*/estimated": Metric("cost by the critics", "per episode", -1),
+    "cost/*/critic": Metric("cost by the critics", "in their unit", -1),
+    "cost/*/critic_limit": Metric("limit", "in the critics' unit"),
+    "weight/mean": Metric("weight of recorded actions"),
+    "weight/effective": Metric("share of recorded actions that count"),
     "cost/*/margin": Metric("margin", "below the limit"),
     "rule/reward_weight": Metric("weight of the reward"),
     "loss/*": Metric("loss", "", -1),
@@ -67,6 +72,11 @@ METRICS: dict[str, Metric] = {
     "temperature/*": Metric("temperature", "in reward per nat"),
     "q/reward": Metric("expected return"),
     "q/cost": Metric("expected cost"),
+    "plan/return": Metric("return of plans", "as predicted, over their steps"),
+    "plan/feasible": Metric("share of feasible plans", "", 1),
+    "plan/cost/*": Metric("cost of plans", "as predicted, per episode", -1),
+    "model/nll": Metric("negative log likelihood of the model", "per output", -1),
+    "model/squared_error": Metric("squared error of the model", "per output", -1),
     "train/updates": Metric("gradient steps", "per iteration"),
 }
 """By name; `*` stands for one word, as the index of a cost or the name of a network."""

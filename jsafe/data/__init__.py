@@ -2,10 +2,12 @@
 
 from jsafe.data import ram
 from jsafe.data.api import BadValueError, Collector, feeds_with, make_collector
+from jsafe.data.datasets.collector import DatasetCollector
 from jsafe.data.door import Door
 from jsafe.data.episodes import EpisodeTracker
-from jsafe.data.evaluate import evaluate
+from jsafe.data.evaluate import Acting, evaluate, run_episodes
 from jsafe.data.many import ManyCollector
+from jsafe.data.playing import Policy, play
 from jsafe.data.prefetch import PrefetchCollector
 from jsafe.data.replay.collector import ReplayCollector
 from jsafe.data.replay.store import ReplayStore
@@ -13,11 +15,14 @@ from jsafe.data.rollouts import RolloutCollector
 from jsafe.data.stepping import SteppingCollector
 
 __all__ = [
+    "Acting",
     "BadValueError",
     "Collector",
+    "DatasetCollector",
     "Door",
     "EpisodeTracker",
     "ManyCollector",
+    "Policy",
     "PrefetchCollector",
     "ReplayCollector",
     "ReplayStore",
@@ -26,5 +31,7 @@ __all__ = [
     "evaluate",
     "feeds_with",
     "make_collector",
+    "play",
     "ram",
+    "run_episodes",
 ]

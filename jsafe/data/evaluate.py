@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
 
 import numpy as np
 
-from jsafe.data import coroutine as acting
 from jsafe.data.door import Door
 from jsafe.data.episodes import EpisodeTracker
-from jsafe.types import Key, Learner, PolicyState
+from jsafe.data.playing import Policy, play
+from jsafe.types import Key, Learner, Obs, PolicyState
+
+
+class Acting(Protocol):
+    """`(obs [N, ...], step) -> actions [N, ...]` in the environment's units; `step` led here, None at the start."""
+
+    def __call__(self, obs: Obs, step: Any | None, /) -> np.ndarray: ...
 
 
 def evaluate(
@@ -50,9 +56,45 @@ def evaluate(
       ValueError: If `episodes` is less than one, or the environment does not fit the learner.
       BadValueError: If the environment gives a value that cannot be used (`jsafe.data.Door`).
     """
+    steps = (played.step for played in play(env, Policy(learner, policy_state, deterministic), key, seed=seed))
+    return _count(env, steps, episodes, on_step)
+
+
+def run_episodes(
+    env: Any,
+    act: Acting,
+    episodes: int,
+    *,
+    seed: int | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Runs whole episodes of anything that acts; see `evaluate` for how they are counted, and for what is returned.
+
+    Raises:
+      ValueError: If `episodes` is less than one.
+      BadValueError: If the environment gives a value that cannot be used (`jsafe.data.Door`).
+    """
+
+    def steps() -> Iterator[Any]:
+        door, lengths, out = Door(env.spec, env.num_envs), np.zeros(env.num_envs, np.int64), None
+        obs = env.reset() if seed is None else env.reset(seed=seed)
+        door.look_at_first(obs)
+        while True:
+            out = env.step(act(obs, out))
+            door.look(out, lengths)
+            yield out
+            lengths = np.where(out.terminated | out.truncated, 0, lengths + 1)
+            obs = out.obs
+
+    return _count(env, steps(), episodes, on_step)
+
+
+def _count(
+    env: Any, steps: Iterator[Any], episodes: int, on_step: Callable[[int], None] | None
+) -> dict[str, np.ndarray]:
+    """What whole episodes in a stream of steps sum up to."""
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
-    acting.check_spec(env, learner.spec)
     n, m = env.num_envs, env.spec.num_costs
     quota = episodes // n + (np.arange(n) < episodes % n)
     slot = np.cumsum(quota) - quota  # where the next episode of each environment is put
@@ -63,40 +105,17 @@ def evaluate(
         "length": np.zeros(episodes, np.int64),
         "success": np.zeros(episodes, bool),
     }
-    actions, tracker, door = acting.Actions(env), EpisodeTracker(n, m), Door(env.spec, n)
-    first = env.reset() if seed is None else env.reset(seed=seed)
-    door.look_at_first(first)
-    seen, started, memory = acting.received(first), np.ones(n, bool), learner.memory.init(n)
-    transform = getattr(learner.feed, "transform", None) or acting.IDENTITY
-    params = acting.transform_params(policy_state)
-    z = transform.init(params, n)
-    step = 0
-    while (slot < stop).any():
-        obs = acting.received(transform.augment(seen, z))
-        action, _, memory = acting.act(
-            learner.act,
-            learner.memory.reset,
-            policy_state,
-            memory,
-            started,
-            obs,
-            key,
-            np.int32(step),
-            deterministic,
-        )
-        out = env.step(actions.to_env(actions.clipped(action)))
-        door.look(out, tracker.lengths)
-        started = out.terminated | out.truncated
-        z = transform.step(params, z, out.reward, out.cost, out.terminated, out.truncated).z
-        finished = tracker.step(out.reward, out.cost, out.info.get("success"), started)
+    tracker = EpisodeTracker(n, m)
+    for count, out in enumerate(steps, 1):
+        finished = tracker.step(out.reward, out.cost, out.info.get("success"), out.terminated | out.truncated)
         if finished is not None:
             counts = slot[finished.env] < stop[finished.env]
             at = slot[finished.env][counts]
             for name, value in zip(result, finished[1:]):
                 result[name][at] = value[counts]
             slot[finished.env[counts]] += 1
-        seen = acting.received(out.obs)
-        step += 1
         if on_step is not None:
-            on_step(step * n)
+            on_step(count * n)
+        if not (slot < stop).any():
+            break
     return result

@@ -95,7 +95,7 @@ class RolloutCollector(SteppingCollector):
                 self._door.look_at_first(self._obs, early)
             self._obs, self._started = acting.received(self._obs), ended
             self._track(step, ended, bad, totals)
-        self.env_steps += feed.length * env.num_envs
+        self.env_steps += feed.length * env.num_envs * self._repeat
         if feed.reset_each_epoch:
             truncated[-1] |= ~terminated[-1]
         steps = Steps(

@@ -21,6 +21,9 @@ class SteppingCollector:
     Subclasses write `collecting`, a generator that asks for actions and steps (`jsafe.data.coroutine`), so that several
     of them can share one policy call and one engine.
 
+    Where the environment repeats actions, `env_steps` are steps of the simulation: k for every action, also where the
+    goal or the episode's end cut it short, so that all processes and runs count alike (`info["raw_steps"]` is exact).
+
     Args:
       env: Batched environment with `learner.feed.num_envs` environments.
       learner: Its `act`, `memory`, `spec` and `feed` are used.
@@ -48,6 +51,7 @@ class SteppingCollector:
         self.memory: Any = learner.memory.init(env.num_envs)
         """The policy's memory before the next step, on the device."""
         self._env, self._learner = env, learner
+        self._repeat = getattr(env.spec, "action_repeat", 1)
         self._actions = acting.Actions(env)
         self._tracker = EpisodeTracker(env.num_envs, env.spec.num_costs)
         self._door = Door(env.spec, env.num_envs, on_bad, largest, half)
@@ -60,8 +64,10 @@ class SteppingCollector:
         return self.env_steps
 
     def episodes(self) -> dict[str, float]:
-        """Statistics of finished episodes; see `EpisodeTracker.pop`."""
-        return self._tracker.pop()
+        """Statistics of finished episodes, see `EpisodeTracker.pop`; and of plans, `plan/*`, where the policy has one:
+        means over the environments of what its last step looked for."""
+        info = getattr(self.memory, "info", None) or {}
+        return self._tracker.pop() | {f"plan/{name}": float(np.mean(value)) for name, value in info.items()}
 
     @property
     def tracker(self) -> EpisodeTracker:
@@ -149,15 +155,23 @@ class SteppingCollector:
         self._started = np.ones(self._env.num_envs, bool)
 
     def _track(self, step: Any, ended: np.ndarray, bad: Bad | None, totals: np.ndarray) -> Finished | None:
-        """Counts one step; adds the episodes that it has finished to `totals`, and returns them."""
-        counted = ended if bad is None else ended & ~bad.steps
+        """Counts one step; adds the episodes that it has finished to `totals`, and returns them.
+
+        An episode that ended because of a bad value, or because its environment crashed, is no whole one: it counts as
+        bad, and its sums are forgotten.
+        """
+        lost = np.zeros_like(ended) if bad is None else bad.steps
+        lost = lost | step.info.get("crashed", False)
+        counted = ended & ~lost
         finished = self._tracker.step(step.reward, step.cost, step.info.get("success"), counted)
         if finished is not None:
             # Columns: return, length, count, costs.
             totals[:3] += finished.total_return.sum(), finished.length.sum(), len(finished.env)
             totals[3:] += finished.cost.sum(0)
         if bad is not None:
-            self._tracker.discard(bad.steps | bad.starts)
+            lost |= bad.starts
+        if lost.any():
+            self._tracker.discard(lost)
         return finished
 
     def _mended(self, step: Any, bad: Bad) -> Generator[Any, Any, Any]:

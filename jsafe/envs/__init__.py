@@ -11,7 +11,7 @@ if TYPE_CHECKING:  # at run time on first use: the names of tasks, say, need no 
     from jsafe.envs.export.as_gymnasium import as_gymnasium
     from jsafe.envs.outside.process import ProcessEnv
     from jsafe.envs.outside.workers import WorkerError
-    from jsafe.envs.registry import list_ids, make, register
+    from jsafe.envs.registry import list_ids, make, register, summary
     from jsafe.envs.safety_gym.engine import SafetyGymEnv
     from jsafe.envs.safety_gym.layout import LayoutError
     from jsafe.envs.safety_gym.objects import KINDS, Objects, place
@@ -48,6 +48,7 @@ _NAMES = {
     "make": "registry",
     "place": "safety_gym.objects",
     "register": "registry",
+    "summary": "registry",
 }
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "make",
     "place",
     "register",
+    "summary",
 ]
 
 

@@ -34,6 +34,10 @@ class Spec:
       cost_names: Name of each cost column.
       obs_slices: (start, stop) of each named part of a flat observation, in order.
       dt: Seconds per environment step.
+      action_repeat: Steps of the simulation that an action is held for, at most: a step of this environment.
+      start: The first observation of every episode, where it is always the same; else empty.
+      safe: `(component, lowest, highest)` of the components of a flat observation that decide whether a state is safe,
+        where they do; else empty.
     """
 
     id: str
@@ -44,6 +48,9 @@ class Spec:
     cost_names: tuple[str, ...]
     obs_slices: dict[str, tuple[int, int]]
     dt: float
+    action_repeat: int = 1
+    start: tuple[float, ...] = ()
+    safe: tuple[tuple[int, float, float], ...] = ()
 
     @property
     def obs_dim(self) -> int:
@@ -86,7 +93,8 @@ class Step(NamedTuple):
       cost: `[N, M]`.
       terminated, truncated: bool `[N]`; both may be true.
       final_obs: `[N, ...]`; the last observation of episodes that ended, equal to `obs` elsewhere.
-      info: Arrays `[N]`: `success`, `diverged` (bool) and every `cost_*` of the task.
+      info: Arrays `[N]`: `success`, `diverged` (bool) and every `cost_*` of the task; `raw_steps` where actions are
+        repeated.
     """
 
     obs: Obs

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from jsafe.envs import checks
 from jsafe.envs.api import VectorEnv
 from jsafe.envs.device import catalogue
+from jsafe.envs.pendulum import PENDULUMS
+from jsafe.envs.repeat import RepeatedEnv
 from jsafe.envs.safety_gym.robots import ROBOTS, Robot
 from jsafe.envs.safety_gym.tasks import SAFEXP, TASKS, Task
 from jsafe.envs.safety_gym.tasks.validate import validate
@@ -24,6 +26,27 @@ OUTSIDE = ("gymnasium", "safety_gymnasium", "python")
 
 _LEVELS = dict((*TASKS.values(), *SAFEXP.values()))
 """Levels of the stock tasks."""
+
+_ABOUT = {
+    "Goal": (
+        "drive to a place, then to the next",
+        ("nothing in the way", "hazards cost, a vase does not", "more hazards and vases, both cost"),
+    ),
+    "Button": (
+        "touch the right one of four buttons",
+        ("nothing in the way", "hazards, gremlins and wrong buttons cost", "more hazards and gremlins cost"),
+    ),
+    "Push": (
+        "push a box to a place",
+        ("nothing in the way", "hazards cost, a pillar does not", "more hazards and pillars, both cost"),
+    ),
+    "Circle": (
+        "run fast around a circle",
+        ("no walls", "crossing the two walls at its sides costs", "crossing the four walls around it costs"),
+    ),
+    "Run": ("get down a lane fast", ("crossing its walls costs",)),
+}
+"""What the stock tasks are about, and their levels."""
 
 _IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
 
@@ -56,7 +79,38 @@ def register(id: str, task: Callable[..., Task], robot: Robot | str, **options: 
 
 def list_ids() -> list[str]:
     """All ids that `make` knows, sorted."""
-    return sorted([*_IDS, *VELOCITY_IDS, *TOYS, *catalogue.IDS, *catalogue.ALIASES])
+    return sorted([*_IDS, *VELOCITY_IDS, *PENDULUMS, *TOYS, *catalogue.IDS, *catalogue.ALIASES])
+
+
+def summary(id: str) -> str:
+    """What a task is about, in a line; empty for one that does not say.
+
+    Raises:
+      ValueError: If the id is unknown.
+    """
+    if id not in list_ids():
+        raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
+    if id in catalogue.ALIASES:
+        return f"The authors' name of {catalogue.ALIASES[id]}."
+    if id in catalogue.IDS:
+        task = catalogue.IDS[id]
+        cost = "hitting obstacles" if task.obstacle_ratio else "leaving the road"
+        return f"Drive along a winding road, seen as {task.observation}; {cost} costs."
+    if id in VELOCITY_IDS:
+        return f"{VELOCITY_IDS[id][0].name} learns to run; a speed above its limit costs."
+    if id in TOYS:
+        return _first_line(TOYS[id])
+    robot, factory, options = _IDS[id]
+    for family, source in ((TASKS, ""), (SAFEXP, " A task of SEditor's paper.")):
+        for name, (stock, _) in family.items():
+            if stock is factory:
+                about, levels = _ABOUT[name]
+                return f"{robot.name}: {about}; {levels[options['level']]}.{source}"
+    return _first_line(factory)
+
+
+def _first_line(thing: Any) -> str:
+    return (getattr(thing, "__doc__", None) or "").strip().partition("\n")[0]
 
 
 def make(
@@ -85,7 +139,12 @@ def make(
       render_mode: `rgb_array` where pictures will be wanted: outside environments have to know it in advance.
       backend: `host`, or `device`: the environment that runs inside the program (`jsafe.device.make`), as a batch for
         host code. It has streams of its own, so that a seed starts other episodes than on the host.
-      **options: Passed to the task.
+      **options: Passed to the task, but for these.
+        Navigation tasks: `observation` is `sensors` (and lidars) or `coordinates` (of what pays or costs, in the
+        robot's frame: `jsafe.envs.safety_gym.coordinates`), there with `parts` `all` or `base` of the robot.
+        All tasks but racing: `action_repeat=k` holds each action for up to k steps, which become one
+        (`jsafe.envs.repeat`).
+        The ids `Safety*Goal*-v0-modelbased` stand for coordinates, the base parts and k = 5.
 
     Returns:
       The environments; call `reset` first.
@@ -111,32 +170,47 @@ def make(
         from jsafe.envs.device import hosted
 
         return hosted(_device(id, costs, options), num_envs, seed)
-    if (racing or id in TOYS) and costs != "sum":
+    if (racing or id in TOYS or id in PENDULUMS) and costs != "sum":
         raise ValueError(f"costs must be 'sum' on {id}, which has a single cost: {costs!r}")
     if racing:
         from jsafe.envs.device import hosted
         from jsafe.envs.device.racing import make as make_racing
 
         return hosted(make_racing(id, **options), num_envs, seed)
+    options = (_IDS[id][2] if id in _IDS else {}) | options
+    repeat = checks.integer("action_repeat", options.pop("action_repeat", 1))
+    env = _plain(id, num_envs, seed, num_threads, costs, sleep, options)
+    return env if repeat == 1 else RepeatedEnv(env, repeat)
+
+
+def _plain(
+    id: str, num_envs: int, seed: int, num_threads: int | None, costs: str, sleep: bool, options: dict[str, Any]
+) -> Any:
+    """Our own environments as they are, with no action repeated."""
     if id in TOYS:
         _bind(id, TOYS[id], num_envs, seed, **options)
         return TOYS[id](num_envs, seed, **options)
+    if id in PENDULUMS:
+        from jsafe.envs.pendulum import factory as pendulum
+
+        _bind(id, pendulum(id), num_envs, seed, **options)
+        return pendulum(id)(num_envs, seed, **options)
     if id in VELOCITY_IDS:
         from jsafe.envs.velocity.env import VelocityEnv
 
         if options:
-            raise ValueError(f"options of {id!r}: it has none, got {', '.join(options)}")
+            raise ValueError(f"options of {id!r}: it has action_repeat alone, got {', '.join(options)}")
         return VelocityEnv(id, *VELOCITY_IDS[id], num_envs, seed, num_threads, costs)
+    seen = {name: options.pop(name) for name in ("observation", "parts") if name in options}
     robot, task = _build_task(id, options)
     from jsafe.envs.safety_gym.engine import SafetyGymEnv
 
-    return SafetyGymEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep)
+    return SafetyGymEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep, **seen)
 
 
 def _build_task(id: str, options: dict[str, Any]) -> tuple[Robot, Task]:
     """Robot and task of a registered id."""
-    robot, factory, given = _IDS[id]
-    options = given | options
+    robot, factory, _ = _IDS[id]
     _bind(id, factory, robot, **options)
     if factory in _LEVELS:
         level, allowed = options["level"], _LEVELS[factory]
@@ -158,6 +232,10 @@ def _device(id: str, costs: str, options: dict[str, Any]) -> DeviceEnv:
     from jsafe.envs.device.point import PointEnv
 
     checks.costs(costs)
+    options = _IDS[id][2] | options
+    for name in ("observation", "parts", "action_repeat"):
+        if name in options:
+            raise ValueError(f"{name}={options[name]!r} of {id!r} is for backend='host' only")
     return PointEnv(id, *_build_task(id, options), costs).env
 
 
@@ -190,3 +268,14 @@ for _family, _tasks, _robots in (("Safety", TASKS, ROBOTS), ("Safexp-", SAFEXP, 
         for _name, (_task, _levels) in _tasks.items():
             for _level in _levels:
                 register(f"{_family}{_robot}{_name}{_level}-v0", _task, _robot, level=_level)
+for _robot in ("Point", "Car", "Ant"):
+    for _level in (0, 1):
+        register(
+            f"Safety{_robot}Goal{_level}-v0-modelbased",
+            TASKS["Goal"][0],
+            _robot,
+            level=_level,
+            observation="coordinates",
+            parts="base",
+            action_repeat=5,
+        )

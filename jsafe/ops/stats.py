@@ -21,6 +21,11 @@ def pmean(x, axis_name: str | None):
     return x if axis_name is None else jax.lax.pmean(x, axis_name)
 
 
+def gathered(x: Array, axis_name: str | None) -> Array:
+    """All entries of an array, of all devices, as one flat array."""
+    return x.ravel() if axis_name is None else jax.lax.all_gather(x, axis_name).ravel()
+
+
 def standardize(x: Array, axis_name: str | None = None, *, scale: bool = True, eps: float = 1e-8) -> Array:
     """`(x - mean) / (std + eps)` over the leading axes, separately for each entry of the last one.
 
@@ -60,8 +65,16 @@ def running_init(width: int) -> RunningStats:
     return RunningStats(jnp.zeros((), jnp.float32), jnp.zeros((width,), jnp.float32), jnp.zeros((width,), jnp.float32))
 
 
-def running_update(stats: RunningStats, x: Array, axis_name: str | None = None) -> RunningStats:
+def running_update(
+    stats: RunningStats, x: Array, axis_name: str | None = None, weight: Array | None = None
+) -> RunningStats:
     """Merges the rows of `x [..., D]`, of all devices, into the statistics.
+
+    Args:
+      stats: Of everything before.
+      x: `[..., D]`.
+      axis_name: Mapped axis.
+      weight: `[...]`, 0 for rows that do not count, else 1; None: all count. With no row that counts, nothing changes.
 
     Collectives: two `psum` (sums and counts, then squared deviations from the global mean): equal to one device that
     saw all rows, and stable where the mean is large.
@@ -69,13 +82,15 @@ def running_update(stats: RunningStats, x: Array, axis_name: str | None = None) 
     Source: Chan, Golub & LeVeque 1983, "Algorithms for computing the sample variance", equation 2.1.
     """
     axes = tuple(range(x.ndim - 1))
-    count, total = psum((jnp.float32(math.prod(x.shape[:-1])), x.sum(axes)), axis_name)
-    mean = total / count
-    m2 = psum(jnp.sum(jnp.square(x - mean), axis=axes), axis_name)
-    everything = stats.count + count
+    rows = 1.0 if weight is None else weight[..., None]
+    here = jnp.float32(math.prod(x.shape[:-1])) if weight is None else weight.sum()
+    count, total = psum((here, (rows * x).sum(axes)), axis_name)
+    mean = total / jnp.maximum(count, 1.0)
+    m2 = psum(jnp.sum(rows * jnp.square(x - mean), axis=axes), axis_name)
+    everything = jnp.maximum(stats.count + count, 1.0)
     delta = mean - stats.mean
     return RunningStats(
-        everything,
+        stats.count + count,
         stats.mean + delta * (count / everything),
         stats.m2 + m2 + jnp.square(delta) * (stats.count * count / everything),
     )

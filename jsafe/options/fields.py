@@ -15,6 +15,8 @@ from jsafe.errors import unknown
 
 LARGEST_FLOAT, LARGEST_INT = 3.4e38, 2**63 - 1
 """What fits into float32 and int64: beyond, learners would calculate with infinity."""
+SMALLEST_FLOAT = 1.2e-38
+"""Below, a program that flushes small numbers calculates with zero."""
 
 _SEAMS: dict[str, dict[str, type]] = {}
 
@@ -195,6 +197,8 @@ def _in_range(name: str, value: Any, limits: Mapping[str, float]) -> None:
         raise ValueError(f"{name} must be {allowed}, got {value!r}")
     if abs(value) > (LARGEST_INT if isinstance(value, int) else LARGEST_FLOAT):
         raise ValueError(f"{name} is too large for a number of {64 if isinstance(value, int) else 32} bits: {value!r}")
+    if 0 < abs(value) < SMALLEST_FLOAT:
+        raise ValueError(f"{name} is too small for a number of 32 bits, where it is 0: {value!r}")
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from rich.console import Console
 
+from jsafe import data
+from jsafe.deploy import evaluation as from_file
+from jsafe.deploy.policy_file import Policy
+from jsafe.deploy.reading import is_file, load
 from jsafe.report import video
 from jsafe.runs import evaluation
 from jsafe.runs.build import build_env
@@ -43,7 +48,7 @@ def play(
     Args:
       env: The task's id.
       output: The file, for example `out.mp4`.
-      policy: A run folder, for the policy of its newest checkpoint; or `random`.
+      policy: What `jsafe.load` takes: a run folder (its newest checkpoint), a policy file, `zoo:NAME`; or `random`.
       episodes: Number of episodes, one after the other.
       steps: End the video after so many steps at the latest.
       deterministic: Take the most likely action rather than a sample.
@@ -64,27 +69,46 @@ def play(
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     video.check_output(output)
     view: dict[str, Any] = {"width": width, "height": height} | ({} if camera is None else {"camera": camera})
-    config = RunConfig(env) if policy == "random" else read(policy).config
+    player = _player(policy, env, deterministic)
     outside = {"render_mode": "rgb_array"} if ":" in env else {}  # those have to know in advance
-    config = evaluation.elsewhere(config, env, outside | dict(env_options or {}))
+    config = evaluation.elsewhere(player.config, env, outside | dict(env_options or {}))
     if seed is None:
         seed = 0 if policy == "random" else env_seed(config.seed, 1)
-    learner, loaded = (None, None) if policy == "random" else evaluation.restore(policy)
     made = build_env(config, 1, seed)
-
-    def rollout(filmed):
-        if learner is None or loaded is None:
-            video.random_policy(filmed, episodes, seed)
-        else:
-            evaluation.rollout(filmed, learner, loaded.state, episodes, seed, deterministic)
-
     total = min(episodes * made.spec.horizon, steps or episodes * made.spec.horizon)
     with contextlib.ExitStack() as stack:
         stack.callback(made.close)
-        if learner is not None:
-            evaluation.check_fit(made, learner)
+        player.check(made)
         on_step = evaluation.show_progress(stack, console, total)
         try:
+            rollout = functools.partial(player.run, episodes=episodes, seed=seed)
             return video.record(made, output, rollout, steps=steps, on_step=on_step, **view)
         except video.VideoError as error:
             raise RunError(str(error)) from error
+
+
+class _Player(NamedTuple):
+    """Who acts: on what by default, whether it can act in an environment, and its episodes."""
+
+    config: RunConfig
+    check: Callable[[Any], None]
+    run: Callable[..., Any]
+
+
+def _player(policy: str | os.PathLike, env: str, deterministic: bool) -> _Player:
+    if policy == "random":
+        return _Player(RunConfig(env), lambda made: None, video.random_policy)
+    if is_file(policy):
+        acting = load(policy, deterministic)
+        run = functools.partial(_play_file, acting)
+        return _Player(from_file.config_of(acting, env), lambda made: from_file.check_fit(made, acting), run)
+    learner, loaded = evaluation.restore(policy)
+
+    def run_learner(filmed, episodes, seed):
+        evaluation.rollout(filmed, learner, loaded.state, episodes, seed, deterministic)
+
+    return _Player(read(policy).config, lambda made: evaluation.check_fit(made, learner.spec), run_learner)
+
+
+def _play_file(acting: Policy, filmed: Any, episodes: int, seed: int) -> None:
+    data.run_episodes(filmed, from_file.acting(acting), episodes, seed=seed)

@@ -32,6 +32,7 @@ class Run(NamedTuple):
     options: dict[str, Any]
     columns: dict[str, np.ndarray]
     cost_names: tuple[str, ...] = ()
+    offline: bool = False
 
 
 class Curve(NamedTuple):
@@ -91,7 +92,8 @@ def load(folder: str | os.PathLike) -> Run:
             columns = _of_all_environments(columns, data["config"].get("num_envs", 1))
         names = tuple(map(str, data.get("cost_names", ())))
         options = merge(_defaults(name, data), data["config"])  # an option that is younger than the run
-        return Run(folder, name, about["env"], about["seed"], about.get("preset"), options, columns, names)
+        offline = about.get("data") is not None
+        return Run(folder, name, about["env"], about["seed"], about.get("preset"), options, columns, names, offline)
     except (OSError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder} is not a run folder with a learning curve: {error}") from error
     except json.JSONDecodeError as error:
@@ -266,7 +268,8 @@ def _draw(axis: Axes, panel: Panel, lines: dict[str, list[Run]], colors_of: dict
     for limit, colors in sorted(limits.items()):
         color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"
         axis.axhline(limit, color=color, ls="--", lw=1, label=f"limit {limit:g}")
-    axis.set(xlabel=vocabulary.describe("env_steps").title, ylabel=panel.label)
+    offline = all(run.offline for runs in lines.values() for run in runs)
+    axis.set(xlabel="gradient updates" if offline else vocabulary.describe("env_steps").title, ylabel=panel.label)
     axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.grid(alpha=0.3)
     if panel.column == "episode/success":
@@ -293,11 +296,25 @@ def save(folders: Sequence[str | os.PathLike], output: str | os.PathLike) -> Pat
     Raises:
       ValueError: For a folder without a run, a file type that cannot be drawn, or a file that cannot be written.
     """
-    output = Path(output)
+    check_output(output)
+    return write(figure(folders), output)
+
+
+def check_output(output: str | os.PathLike) -> None:
+    """Raises ValueError unless a figure can be drawn into a file of this name."""
     known = Figure().canvas.get_supported_filetypes()
-    if output.suffix[1:].lower() not in known:
+    if Path(output).suffix[1:].lower() not in known:
         raise ValueError(f"output must end in one of {', '.join(sorted(known))}, got {str(output)!r}")
-    drawn = figure(folders)
+
+
+def write(drawn: Figure, output: str | os.PathLike) -> Path:
+    """Draws a figure into a file, and makes its folder.
+
+    Raises:
+      ValueError: For a file type that cannot be drawn, or a file that cannot be written.
+    """
+    check_output(output)
+    output = Path(output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         drawn.savefig(output, dpi=150)

@@ -30,6 +30,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -45,7 +46,9 @@ FORMAT = 2
 _MADE_BY = {1: "jsafe 0.1, with another layout of options and parameters"}
 _OURS = re.compile(r"\d{8}|\.\d{8}\.(new|old|unreadable)(\.old)?")
 """Names of checkpoints, and of what a kill leaves behind of them."""
-_OUR_CHUNKS = re.compile(r"\d{8}\.npz|\.\d{8}\.npz\.new")
+_FILES = ("manifest.json", "arrays.npz")
+"""What a checkpoint consists of; a folder with none of them is somebody else's, whatever its name."""
+_OUR_CHUNKS = re.compile(r"(\d{8})\.npz|\.(\d{8})\.npz\.new")
 _BROKEN = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
@@ -92,8 +95,8 @@ class Checkpoints:
     def list(self) -> list[int]:
         """Iterations of the complete checkpoints, oldest first."""
         folder = self.folder / "checkpoints"
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        return sorted(int(name) for name in names if name.isdigit() and _OURS.fullmatch(name))
+        paths = folder.iterdir() if folder.is_dir() else ()
+        return sorted(int(path.name) for path in paths if path.name.isdigit() and _is_ours(path))
 
     def check_folders(self) -> None:
         """Raises CheckpointError where a folder of ours is a link: what lies behind it is somebody else's."""
@@ -150,6 +153,8 @@ class Checkpoints:
             _sync_folder(temporary)
             if path.exists():  # only one that could not be read is ever written again
                 _remove(path)
+            if path.exists():
+                os.replace(path, _free(path.with_name(f"{path.name}.not-ours")))
             os.replace(temporary, path)
             _sync_folder(path.parent)
         except BaseException:
@@ -229,28 +234,41 @@ class Checkpoints:
                 needed.update(name for name, _ in journal)
         with contextlib.suppress(OSError):  # a file that cannot be removed now is tried again after the next save
             for path in (self.folder / "checkpoints").iterdir():
-                if _OURS.fullmatch(path.name) and not (path.name.isdigit() and int(path.name) in kept):
+                if _is_ours(path) and not (path.name.isdigit() and int(path.name) in kept):
                     _remove(path)
             chunks = self.folder / "journal"
             for path in chunks.iterdir() if chunks.is_dir() else ():
-                if _OUR_CHUNKS.fullmatch(path.name) and path.name not in needed:
+                match = _OUR_CHUNKS.fullmatch(path.name)
+                if match and path.name not in needed and int(match[1] or match[2]) < self._next_chunk:
                     path.unlink()
 
 
-def load_state(folder: str | os.PathLike, template: Any) -> Loaded:
+def load_state(folder: str | os.PathLike, template: Any, iteration: int | None = None) -> Loaded:
     """The learner's part of the newest readable checkpoint of a run, without its environments and replay.
+
+    Newer ones that are damaged are passed over with a warning.
+
+    Args:
+      folder: The run folder.
+      template: A state of the learner, or its `jax.eval_shape`.
+      iteration: Of the checkpoint, in place of the newest.
 
     Raises:
       CheckpointError: If there is none, or it does not agree with `template`.
     """
     problems = []
-    for iteration in reversed(Checkpoints(folder).list()):
+    there = Checkpoints(folder).list()
+    if iteration is not None and iteration not in there:
+        raise CheckpointError(f"{folder} has no checkpoint of iteration {iteration}; it has {there or 'none'}")
+    for number in reversed(there if iteration is None else [iteration]):
         try:
-            stored = _Stored(Path(folder), iteration)
+            stored = _Stored(Path(folder), number)
         except _Unreadable as error:
             problems.append(str(error))
             continue
-        return Loaded(iteration, stored.state(template), stored.decode("extra"))
+        for problem in problems:
+            warnings.warn(f"{problem}; taking iteration {number} instead", RuntimeWarning, stacklevel=2)
+        return Loaded(number, stored.state(template), stored.decode("extra"))
     raise CheckpointError("\n  ".join([f"no readable checkpoint in {folder}", *problems]))
 
 
@@ -468,16 +486,35 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def _remove(path: Path) -> None:
-    """Removes a file or folder; a folder loses its name first, so that no half of it is ever taken for a whole.
+def _is_ours(path: Path) -> bool:
+    """Whether it is a checkpoint, or what a kill has left of one."""
+    if not _OURS.fullmatch(path.name):
+        return False
+    hidden = path.name.startswith(".")
+    return path.is_dir() and (any((path / name).exists() for name in _FILES) or (hidden and not any(path.iterdir())))
 
-    A link goes, and what it points to stays.
+
+def _remove(path: Path) -> None:
+    """Removes a folder of ours; it loses its name first, so that no half of it is ever taken for a whole.
+
+    A link goes, and what it points to stays. Where somebody has put files into the folder, those stay in it.
     """
-    if path.is_dir() and not path.is_symlink():
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    if {each.name for each in path.iterdir()} <= set(_FILES):
         hidden = path.with_name(f".{path.name.lstrip('.')}.old")
         if hidden != path:
-            shutil.rmtree(hidden, ignore_errors=True)
+            if hidden.exists():
+                _remove(hidden)
             os.replace(path, hidden)
         shutil.rmtree(hidden)
     else:
-        path.unlink(missing_ok=True)
+        for name in _FILES:
+            (path / name).unlink(missing_ok=True)
+
+
+def _free(path: Path) -> Path:
+    """The name, or with a number the first one that nothing has."""
+    names = (path, *(path.with_name(f"{path.name}-{k}") for k in range(2, 1000)))
+    return next(name for name in names if not name.exists())

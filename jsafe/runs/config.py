@@ -16,23 +16,32 @@ Value = bool | int | float | str
 class RunConfig(Options):
     """Settings of a run that every algorithm shares.
 
-    None of `num_threads`, `log_interval`, `checkpoint_seconds`, `keep_checkpoints`, `tensorboard` and `wandb` changes
-    what is learned.
+    None of `eval_interval`, `eval_episodes`, `num_threads`, `log_interval`, `checkpoint_seconds`, `keep_checkpoints`,
+    `tensorboard` and `wandb` changes what is learned.
 
     Raises:
       ValueError: For a number outside of its range.
     """
 
     env: str
-    """Id of the task, for example Safexp-PointGoal1-v0 (`jsafe list` prints them)."""
+    """Id of the task, for example Safexp-PointGoal1-v0 (`jsafe list` prints them); `none` for a data set alone."""
     env_options: tuple[tuple[str, Value], ...] = ()
     """Options of the environment's constructor, by name (`--env.horizon 200`)."""
     imports: tuple[str, ...] = ()
     """Modules to import first, which register tasks or algorithms of one's own; the current folder is searched, too."""
+    data: str | None = None
+    """Data set to learn from, a file of `jsafe dataset` or of others; for offline algorithms."""
+    data_sha256: str | None = None
+    """Of the data set when the run was made; another one is refused."""
+    eval_interval: int = number(5_000, low=0, high=10**15)
+    """Updates on a data set between two evaluations on the task, which are reported and not learnt from; 0: none."""
+    eval_episodes: int = number(10, low=1, high=10**6)
+    """Episodes of each of these evaluations."""
     costs: Literal["sum", "separate"] = "sum"
     """One cost signal, or one for each kind of cost of the task."""
     total_steps: int = number(1_000_000, low=1, high=10**15)
-    """Environment steps to take, over all environments (5e6 is accepted); a preset may bring its own number."""
+    """Environment steps to take, over all environments (5e6 is accepted); a preset may bring its own number. On a data
+    set: gradient updates."""
     seed: int = number(0, low=0, high=2**32 - 1)
     """Seed of everything: parameters, exploration, replay and environments."""
     preset: str | None = None

@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import json
 import os
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +17,7 @@ import numpy as np
 from rich.console import Console
 
 from jsafe import data
+from jsafe.components.limits import CostLimit, limit_of
 from jsafe.curves.screen import Progress
 from jsafe.envs import VectorEnv
 from jsafe.runs.build import build_env, build_learner
@@ -23,7 +25,7 @@ from jsafe.runs.checkpoint import Loaded, load_state
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.runs.folder import RunError, read
 from jsafe.spaces import difference
-from jsafe.types import Learner, env_spec
+from jsafe.types import EnvSpec, Learner, env_spec
 
 
 def evaluate(
@@ -76,15 +78,13 @@ def evaluate(
         each = -(-episodes // made.num_envs)  # at most, and of at most `horizon` steps
         with contextlib.ExitStack() as stack:
             stack.callback(made.close)
-            check_fit(made, learner)
+            check_fit(made, learner.spec)
             on_step = show_progress(stack, console, each * made.num_envs * made.spec.horizon)
             result = rollout(made, learner, loaded.state, episodes, seed, deterministic, on_step)
             names = tuple(made.spec.cost_names)
         return {
             "backend": backend,
-            **_statistics(result),
-            "costs": cost_report(result["cost"], result["length"], names, run.options),
-            "per_episode": {name: values.tolist() for name, values in result.items()},
+            **statistics(result, names, limit_of(run.options)),
         }
 
     asked = config.backend if backend is None else backend
@@ -93,6 +93,7 @@ def evaluate(
         "env": config.env,
         "iteration": loaded.iteration,
         "env_steps": loaded.extra["env_steps"],
+        "offline": run.config.data is not None,
         "episodes": episodes,
         "deterministic": deterministic,
         "seed": seed,
@@ -108,16 +109,20 @@ def evaluate(
     return report
 
 
-def restore(folder: str | os.PathLike) -> tuple[Learner, Loaded]:
-    """The learner of a run, and the state in its newest checkpoint.
+def restore(folder: str | os.PathLike, iteration: int | None = None, imports: bool = True) -> tuple[Learner, Loaded]:
+    """The learner of a run, and the state in its newest checkpoint, or in that of an iteration.
+
+    `imports` as for `jsafe.runs.folder.read`.
 
     Example:
       >>> learner, loaded = jsafe.runs.evaluation.restore("runs/seditor")
       >>> policy, memory = learner.policy(loaded.state), learner.memory.init(len(obs))
       >>> out = learner.act(policy, memory, obs, key, True)
     """
-    learner = build_learner(read(folder))
-    return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of how it is trained
+        learner = build_learner(read(folder, imports))
+    return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)), iteration)
 
 
 def elsewhere(config: RunConfig, env: str | None, env_options: Mapping[str, Any] | None = None) -> RunConfig:
@@ -130,11 +135,11 @@ def elsewhere(config: RunConfig, env: str | None, env_options: Mapping[str, Any]
     return dataclasses.replace(config, env_options=tuple(options.items()))
 
 
-def check_fit(made: VectorEnv, learner: Learner) -> None:
-    """Raises RunError if a policy cannot act in an environment."""
+def check_fit(made: VectorEnv, spec: EnvSpec) -> None:
+    """Raises RunError if a policy for a spec cannot act in an environment."""
     here = env_spec(made)
     for name in ("obs", "action"):
-        why = difference(getattr(here, name), getattr(learner.spec, name))
+        why = difference(getattr(here, name), getattr(spec, name))
         if why:
             raise RunError(f"the {name} space of {made.spec.id} is not the one the policy was trained with: {why}")
 
@@ -162,21 +167,35 @@ def rollout(
     return data.evaluate(env, learner, learner.policy(state), episodes, key, deterministic, seed=seed, on_step=on_step)
 
 
-def cost_report(cost: np.ndarray, length: np.ndarray, names: tuple[str, ...], options: Any) -> list[dict[str, Any]]:
+def statistics(result: dict[str, np.ndarray], names: tuple[str, ...], limit: CostLimit | None) -> dict[str, Any]:
+    """What `evaluate` reports of the episodes that `jsafe.data.evaluate` returned."""
+    report: dict[str, Any] = {"return": _mean_std(result["return"]), "length": _mean_std(result["length"])}
+    if result["cost"].shape[1] == 1:
+        report["cost"] = _mean_std(result["cost"][:, 0])
+        report["cost_rate"] = float(result["cost"].sum() / result["length"].sum())
+    return report | {
+        "success": float(result["success"].mean()),
+        "costs": cost_report(result["cost"], result["length"], names, limit),
+        "per_episode": {name: values.tolist() for name, values in result.items()},
+    }
+
+
+def cost_report(
+    cost: np.ndarray, length: np.ndarray, names: tuple[str, ...], limit: CostLimit | None
+) -> list[dict[str, Any]]:
     """Each cost by name, against its own limit.
 
     Args:
       cost: `[E, M]`, undiscounted, of E episodes.
       length: `[E]`.
       names: Of the M costs.
-      options: The algorithm's; its `limit` (`CostLimit`), where it has one.
+      limit: Of the algorithm, where it has one.
 
     Returns:
       For each cost `name`, `mean`, `std` and `error` (standard error of the mean) per episode, `p95`, `worst`,
       `per_step`; with a limit also `limit`, `per` (its unit), `above` (share of episodes above it; per step: whose own
       mean is above it) and `kept` (whether the mean is not above it).
     """
-    limit = getattr(options, "limit", None) if getattr(options, "constrained", True) else None
     limits = limit.values(cost.shape[1]) if limit is not None else (None,) * cost.shape[1]
     rows = []
     for name, column, bound in zip(names, cost.T, limits):
@@ -199,14 +218,6 @@ def cost_report(cost: np.ndarray, length: np.ndarray, names: tuple[str, ...], op
             }
         rows.append(row)
     return rows
-
-
-def _statistics(result: dict[str, np.ndarray]) -> dict[str, Any]:
-    report: dict[str, Any] = {"return": _mean_std(result["return"]), "length": _mean_std(result["length"])}
-    if result["cost"].shape[1] == 1:
-        report["cost"] = _mean_std(result["cost"][:, 0])
-        report["cost_rate"] = float(result["cost"].sum() / result["length"].sum())
-    return report | {"success": float(result["success"].mean())}
 
 
 def _mean_std(values: np.ndarray) -> dict[str, float]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -13,9 +15,11 @@ import jsafe
 from jsafe import registry
 from jsafe.data import ram
 from jsafe.options import from_json, to_json
-from jsafe.runs.build import build_learner, build_task, load_modules
+from jsafe.runs import lock
+from jsafe.runs.build import build_learner, build_task, check_data, data_checksum, load_modules
 from jsafe.runs.checkpoint import sealed, unsealed
 from jsafe.runs.config import RunConfig
+from jsafe.types import EnvSpec, spec_from_json, spec_to_json
 
 CONFIG = "config.json"
 
@@ -25,12 +29,14 @@ class RunError(RuntimeError):
 
 
 class Run(NamedTuple):
-    """What a run folder says: how to run (`config`), the algorithm by name, its options, and the names of the costs."""
+    """What a run folder says: how to run (`config`), the algorithm by name and its options; and what the environment
+    was like at the start, the names of its costs and its `spec` (None in the folders of earlier versions)."""
 
     config: RunConfig
     algorithm: str
     options: Any
     cost_names: tuple[str, ...] = ()
+    spec: EnvSpec | None = None
 
 
 def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.PathLike) -> Path:
@@ -44,8 +50,11 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
     description = to_json(options)  # parts that cannot be saved are told before anything is made
     folder = check_free(folder)
     task = build_task(config)
-    ram.check(build_learner(run, task=task), config.total_steps)
-    run = run._replace(cost_names=task.cost_names)
+    learner = build_learner(run, task=task)
+    ram.check(learner, config.total_steps)
+    check_data(config, algorithm, learner, task)
+    config = dataclasses.replace(config, data_sha256=data_checksum(config))
+    run = run._replace(config=config, cost_names=task.cost_names, spec=task.spec)
     made = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -57,6 +66,19 @@ def start(config: RunConfig, algorithm: str, options: Any, folder: str | os.Path
                 folder.rmdir()
         raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
     return folder
+
+
+def undo(folder: str | os.PathLike) -> None:
+    """Takes back what `start` has made, where nothing was trained since: what was refused leaves nothing behind.
+
+    A folder in which somebody else has begun to work stays.
+    """
+    folder = Path(folder)
+    with contextlib.suppress(OSError, lock.LockedError), lock.lock(folder, "cleaning up"):
+        if {path.name for path in folder.iterdir()} <= {CONFIG, lock.NAME}:
+            for name in (CONFIG, lock.NAME):
+                (folder / name).unlink(missing_ok=True)
+            folder.rmdir()
 
 
 def check_free(folder: str | os.PathLike) -> Path:
@@ -94,14 +116,20 @@ def _write(run: Run, options: Any, folder: Path) -> None:
         "config": options,
         "run": to_json(run.config),
         "cost_names": list(run.cost_names),
+        **({} if run.spec is None else {"spec": spec_to_json(run.spec)}),
     }
     temporary = folder / f".{CONFIG}.new"
     temporary.write_bytes(sealed(description))
     os.replace(temporary, folder / CONFIG)
 
 
-def read(folder: str | os.PathLike) -> Run:
+def read(folder: str | os.PathLike, imports: bool = True) -> Run:
     """Run config, algorithm and options of a run folder, checked like words on the command line.
+
+    Args:
+      folder: The run folder.
+      imports: Whether the modules that the run imports have to be there; else one that is missing does no harm unless
+        the algorithm is its own.
 
     Raises:
       RunError: If the folder holds no run, its config.json is damaged, or it does not fit this version.
@@ -123,9 +151,11 @@ def read(folder: str | os.PathLike) -> Run:
             )
         described = unsealed(data)
         config = from_json(RunConfig, described["run"])
-        load_modules(config.imports)  # one of them may register the algorithm
+        with contextlib.nullcontext() if imports else contextlib.suppress(ValueError):
+            load_modules(config.imports)  # one of them may register the algorithm
         algorithm = registry.get(described["algorithm"])
         options = from_json(type(algorithm.config), described["config"])
-        return Run(config, algorithm.name, options, tuple(map(str, described.get("cost_names", ()))))
+        spec = spec_from_json(described["spec"]) if "spec" in described else None
+        return Run(config, algorithm.name, options, tuple(map(str, described.get("cost_names", ()))), spec)
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} cannot be used: {error}") from error

@@ -22,7 +22,8 @@ class TrainStep(NamedTuple):
 
     Attributes:
       iteration: Iterations done so far, this one included (the number to continue from).
-      env_steps: Environment steps done so far, over all environments.
+      env_steps: Environment steps done so far, over all environments; on a data set gradient updates
+        (`Collector.progress`).
       state: The learner's state. The next iteration donates it: copy what you keep (`jax.device_get`). None where it
         never left the program (`jsafe.device.run`).
       metrics: Scalars on the device; reading one waits for it.
@@ -46,7 +47,8 @@ def run(
     iteration: int = 0,
     update: DeviceUpdate | None = None,
 ) -> Iterator[TrainStep]:
-    """Trains: collect, update, yield, until the collector has taken `total_steps` environment steps.
+    """Trains: collect, update, yield, until the collector has taken `total_steps` environment steps (with a data set:
+    until it has fed as many updates).
 
     Iteration i draws all its randomness from `fold_in(key, i)`, so a run continues exactly from `state`, `iteration`
     and a restored collector. The update is compiled once and donates the state; nothing here waits for its metrics.
@@ -55,7 +57,7 @@ def run(
       learner: What to train, from `jsafe.make`.
       collector: What feeds it, from `jsafe.data.make_collector`.
       key: Typed root key.
-      total_steps: Environment steps (all environments) at which to stop.
+      total_steps: Environment steps (all environments), or updates on a data set, at which to stop.
       state: Learner's state to continue from (left intact); a fresh one by default.
       iteration: Iterations that `state` has seen.
       update: How the learner is updated on many devices, from `jsafe.scale.devices`; on the default device if None. The
@@ -86,12 +88,12 @@ def run(
     # The collector's own copy: the buffers of the state are given away in the next update.
     policy = jax.jit(lambda state: jax.tree.map(jnp.copy, learner.policy(state)))
     split = jax.jit(lambda key, i: tuple(jax.random.split(jax.random.fold_in(key, i))))
-    while collector.env_steps < total_steps:
+    while collector.progress < total_steps:
         collect_key, update_key = split(key, np.uint32(iteration))
         batch = collector.collect(policy(local(state)), collect_key)
         state, metrics = advance(state, batch, update_key)
         iteration += 1
-        yield TrainStep(iteration, collector.env_steps, local(state), local(metrics), collector.episodes())
+        yield TrainStep(iteration, collector.progress, local(state), local(metrics), collector.episodes())
 
 
 def strong(tree: Any) -> Any:

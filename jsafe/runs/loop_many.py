@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe.data import ManyCollector
+from jsafe.data.datasets import ManyDatasets
 from jsafe.options import difference, to_json
 from jsafe.runs.loop import INIT_FOLD
 from jsafe.types import Key, Learner, Metrics
@@ -36,7 +37,11 @@ class ManyStep(NamedTuple):
 
 
 def run_many(
-    learners: Sequence[Learner], collector: ManyCollector, *, keys: Sequence[Key], total_steps: int
+    learners: Sequence[Learner],
+    collector: ManyCollector | ManyDatasets,
+    *,
+    keys: Sequence[Key],
+    total_steps: int,
 ) -> Iterator[ManyStep]:
     """`run` for R runs at once: one compiled update under `vmap`, one policy call, one engine.
 
@@ -46,7 +51,7 @@ def run_many(
     Args:
       learners: One for each run. They may differ in what their states hold (cost limits, learning rates, discounts ...)
         and in nothing else; the same object may come several times.
-      collector: Steps the environments of all runs.
+      collector: Steps the environments of all runs, or draws from their data set (`ManyDatasets`).
       keys: Typed root key of each run.
       total_steps: Environment steps of each run at which to stop.
 
@@ -86,7 +91,7 @@ def run_many(
     policy = jax.jit(lambda state: jax.tree.map(jnp.copy, jax.vmap(learner.policy)(state)))
     split = jax.jit(lambda keys, i: jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys))
     iteration, checked = 0, False
-    while collector.env_steps < total_steps:
+    while collector.progress < total_steps:
         pairs = split(roots, np.uint32(iteration))
         batch = collector.collect(policy(state), pairs[:, 0])
         if not checked:
@@ -94,7 +99,7 @@ def run_many(
             states, checked = [], True
         state, metrics = update(state, batch, pairs[:, 1])
         iteration += 1
-        yield ManyStep(iteration, collector.env_steps, state, metrics, collector.episodes())
+        yield ManyStep(iteration, collector.progress, state, metrics, collector.episodes())
 
 
 def check_shapes(learners: Sequence[Learner], states: Sequence[Any]) -> None:

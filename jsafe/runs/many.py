@@ -16,10 +16,12 @@ from rich.console import Console
 from jsafe.curves import screen
 from jsafe.curves.screen import Progress
 from jsafe.data import BadValueError, ManyCollector
+from jsafe.data.datasets import ManyDatasets
 from jsafe.data.device import DeviceCollector
+from jsafe.feeds import Dataset
 from jsafe.options import difference, to_json
 from jsafe.runs import device
-from jsafe.runs.build import build_env, build_learner, device_env
+from jsafe.runs.build import build_env, build_learner, data_options, device_env, eval_env
 from jsafe.runs.config import env_seed
 from jsafe.runs.folder import Run, RunError, read
 from jsafe.runs.loop_many import ManyStep, run_many
@@ -76,7 +78,8 @@ def train_many(
         console = console or screen.console()
         title = f"{algorithm} on {config.env}: {len(paths)} runs side by side"
         console.print(title, markup=False, highlight=False, soft_wrap=True)
-        progress = Progress(console, config.total_steps, cost_names=described[0].cost_names)
+        unit = "updates" if config.data else "steps"
+        progress = Progress(console, config.total_steps, cost_names=described[0].cost_names, unit=unit)
         stack.callback(progress.close)
         for session in sessions:
             session.progress = _Shared(progress, session.folder)
@@ -101,7 +104,12 @@ def _feeding(
     def make_env(num_envs):
         return build_env(config, num_envs, 0, num_threads)
 
-    collector = ManyCollector(make_env, learners, seeds, on_bad=config.on_bad)
+    collector: Any
+    if isinstance(learners[0].feed, Dataset):
+        env = eval_env(config, stack, seeds[0], num_threads)
+        collector = ManyDatasets(env, learners, seeds, **data_options(config))
+    else:
+        collector = ManyCollector(make_env, learners, seeds, on_bad=config.on_bad)
     stack.callback(collector.close)
     return collector.collectors, lambda sessions: run_many(learners, collector, **options(sessions))
 
@@ -127,9 +135,9 @@ def _train_together(
                 break
     except BadValueError as error:
         return [each or session.refused(error) for each, session in zip(outcomes, sessions)]
-    except (Exception, KeyboardInterrupt) as error:
+    except (Exception, KeyboardInterrupt, SystemExit) as error:  # a task of the user's may exit
         return [each or session.failed(error) for each, session in zip(outcomes, sessions)]
-    return [each or session.ended("finished", session.collector.env_steps) for each, session in zip(outcomes, sessions)]
+    return [each or session.ended("finished", session.collector.progress) for each, session in zip(outcomes, sessions)]
 
 
 def _means(episodes: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import signal
@@ -17,12 +18,15 @@ import jax
 import jax.numpy as jnp
 from rich.console import Console
 
+from jsafe.components.limits import limit_of
 from jsafe.curves import screen
 from jsafe.curves.csv_table import CsvTable
 from jsafe.curves.interval import Interval
 from jsafe.curves.screen import Progress, count
 from jsafe.curves.sinks import Events, WandbRun
+from jsafe.curves.vocabulary import cost_name
 from jsafe.data import BadValueError, PrefetchCollector
+from jsafe.feeds import Dataset
 from jsafe.options import to_json
 from jsafe.runs import device
 from jsafe.runs import folder as folders
@@ -42,11 +46,12 @@ class Outcome(NamedTuple):
         could not be written).
       folder: The run folder.
       iteration: Iterations done.
-      env_steps: Environment steps done.
+      env_steps: Environment steps done; on a data set, gradient updates.
       values: The last row of the learning curve, with the statistics of episodes as they are now.
       signal: The signal that interrupted it, or None.
       message: What the user should know.
       cost_names: Of the environment.
+      offline: Whether it learnt from a data set.
     """
 
     status: str
@@ -57,6 +62,7 @@ class Outcome(NamedTuple):
     signal: int | None = None
     message: str = ""
     cost_names: tuple[str, ...] = ()
+    offline: bool = False
 
 
 def train(
@@ -64,6 +70,7 @@ def train(
     *,
     total_steps: int | None = None,
     num_threads: int | None = None,
+    data: str | None = None,
     console: Console | None = None,
     team: Team | None = None,
 ) -> Outcome:
@@ -82,6 +89,7 @@ def train(
       folder: The run folder.
       total_steps: Of this session, in place of the stored number (to train a finished run further).
       num_threads: Replaces the stored number of threads.
+      data: Where the data set is now, if it has been moved.
       console: Where to report; standard error by default.
       team: The processes of a distributed run; each of them calls this function. They need a common file system, but
         process 0 alone writes. With the same number of processes, continuing is exact as well; with another one, the
@@ -96,6 +104,9 @@ def train(
     folder, team = Path(folder), team or Team.alone()
     described = read(folder)
     config = described.config
+    if data is not None:
+        config = dataclasses.replace(config, data=data)
+        described = described._replace(config=config)
     if config.depth and team.count > 1:
         raise RunError("depth must be 0 in a distributed run, got 1")
     if config.backend == "device" and team.count > 1:
@@ -110,6 +121,8 @@ def train(
             warnings.simplefilter("ignore")  # process 0 says it
         stack.enter_context(lost_process(team, folder, Checkpoints(folder).list))
         learner = build_learner(described, team.axis_name)
+        if isinstance(learner.feed, Dataset) and team.count > 1:
+            raise RunError("a run on a data set is of one process; several devices share its minibatches")
         mine = local_learner(learner, team)
         collector: Any = build_collector(described, mine, stack, team.index * mine.feed.num_envs, num_threads)
         if config.depth:
@@ -190,11 +203,12 @@ class Session:
         try:
             if self.writes:
                 self._check_room(template)
-                dropped = self.table.continue_after(self.iteration)
-            if self.writes and config.tensorboard:
-                self.events.append(Events(folder / "tensorboard", collector.env_steps))
-            if self.writes and config.wandb:
+                known = [] if loaded is None else loaded.extra["table"].get("columns", [])
+                dropped = self.table.continue_after(self.iteration, known)
+            if self.writes and config.wandb:  # first: it may be missing, and nothing was made yet
                 self.events.append(WandbRun(folder, description))
+            if self.writes and config.tensorboard:
+                self.events.append(Events(folder / "tensorboard", collector.progress))
         except OSError as error:
             raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
         if loaded is not None:
@@ -204,16 +218,25 @@ class Session:
             self.values = loaded.extra["values"]
             if not self.writes:  # process 0 has counted the episodes of all
                 self.interval.forget_episodes()
-        self.next_row = self._row_after(collector.env_steps)
-        self.row_mark = (time.monotonic(), collector.env_steps)
-        what = f"continuing at {count(collector.env_steps)} steps" if self.iteration else "starting"
+        self.next_row = self._row_after(collector.progress)
+        self.row_mark = (time.monotonic(), collector.progress)
+        unit = "updates" if config.data else "steps"
+        what = f"continuing at {count(collector.progress)} {unit}" if self.iteration else "starting"
         title = f"{described.algorithm} on {config.env}, seed {config.seed}: {what} in {folder}"
         console.print(title, markup=False, highlight=False, soft_wrap=True)
-        self.progress: Any = Progress(console, self.total_steps, collector.env_steps, cost_names=described.cost_names)
+        limit = limit_of(described.options)
+        if limit is not None:
+            count_of = learner.spec.num_costs
+            names = [cost_name(i, described.cost_names, count_of) for i in range(count_of)]
+            told = f"limit of {limit.told(names, learner.spec.horizon)}"
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
+        self.progress: Any = Progress(
+            console, self.total_steps, collector.progress, cost_names=described.cost_names, unit=unit
+        )
         if self.writes and self.iteration and self.values and not self.table.path.exists():
             self.progress.message(f"warning: {self.table.path} has vanished; the curve begins anew")
         if dropped:
-            self.progress.message(f"warning: {dropped} damaged lines of {self.table.path} are left out")
+            self.progress.message(f"warning: {dropped} damaged lines of {self.table.path} are repaired or left out")
         for problem in self.checkpoints.problems:
             self.progress.message(f"warning: {problem}")
 
@@ -239,11 +262,11 @@ class Session:
                     return outcome
         except BadValueError as error:
             return self.refused(error)
-        except (Exception, KeyboardInterrupt) as error:
+        except (Exception, KeyboardInterrupt, SystemExit) as error:  # a task of the user's may exit
             if self.team.count > 1:  # the others are told by `lost_process`
                 raise
             return self.failed(error)
-        return self.ended("finished", self.collector.env_steps)
+        return self.ended("finished", self.collector.progress)
 
     def refused(self, error: BadValueError) -> Outcome:
         """The outcome where an environment gave what no learner can use; nothing of it was saved."""
@@ -264,9 +287,10 @@ class Session:
     def _outcome(self, status: str, message: str, env_steps: int | None = None, number: int | None = None) -> Outcome:
         """With the statistics of episodes as they are now (of a team, as they were in the last row)."""
         values = self.values if self.team.count > 1 else {**self.values, **self.episodes}
-        steps = self.collector.env_steps if env_steps is None else env_steps
+        steps = self.collector.progress if env_steps is None else env_steps
         names = self.described.cost_names
-        return Outcome(status, self.folder, self.iteration, steps, values, number, message, names)
+        offline = self.config.data is not None
+        return Outcome(status, self.folder, self.iteration, steps, values, number, message, names, offline)
 
     def _kept(self) -> str:
         if not self.saved:
@@ -352,7 +376,7 @@ class Session:
             interval["episodes"] |= {"episode/count": sum(self.team.gather(interval["episodes"]["episode/count"]))}
         extra = {
             "elapsed": self.elapsed_before + time.monotonic() - self.started,
-            "env_steps": self.collector.env_steps,
+            "env_steps": self.collector.progress,
             "interval": interval,
             "table": self.table.state_dict(),
             "values": self.values,

@@ -175,23 +175,12 @@ def test_targets_bootstrap_from_the_expectation():
         cost += chance[a] * np.asarray(q.cost[:, 0], np.float64)
     alive = 0.9 * (1 - steps.terminated[0]) * steps.weight[1] + 0.9 * (1 - steps.weight[1]) * (1 - steps.terminated[0])
     goal = np.asarray(steps.reward[0] + alive * reward), np.asarray(steps.cost[0, :, 0] + alive * cost)
-    nets = critics.groups
     h = critics.embed(state.params["critic"], here)
     taken = jax.nn.one_hot(steps.action[0], 3)
-    zero = {"reward": jnp.zeros((1, 4, 1, 1)), "cost": jnp.zeros((1, 4, 1, 1))}
-    want = {
-        name: nets[name]
-        .loss(
-            state.params["critic"][name],
-            h[name],
-            taken,
-            None,
-            zero[name],
-            lambda s, f, g=g: jnp.asarray(g, jnp.float32).reshape(1, 4, 1, 1),
-        )
-        .mean()
-        for name, g in zip(("reward", "cost"), goal)
-    }
+    signals = {name: jnp.asarray(g, jnp.float32).reshape(1, 4, 1) for name, g in zip(("reward", "cost"), goal)}
+    zero = jax.tree.map(lambda g: jnp.zeros((*g.shape, 1)), signals)
+    rows = critics.loss(state.params["critic"], h, taken, signals, zero, lambda signal, following: signal[..., None])
+    want = jax.tree.map(jnp.mean, rows)
     for name in want:
         assert metrics[f"loss/critic_{name}"] == pytest.approx(float(want[name]), rel=1e-4)
 

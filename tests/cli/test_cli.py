@@ -16,14 +16,16 @@ import jax
 import numpy as np
 import pytest
 
-from jsafe import cli, envs, train
+from jsafe import cli, envs, registry, train
 from jsafe.cli.train import default_folder
 from jsafe.curves.csv_table import WALL_COLUMNS, read_csv
+from jsafe.envs import WorkerError
 from jsafe.envs import registry as env_registry
 from jsafe.report import plot
-from jsafe.runs import build, compiled, evaluation
+from jsafe.runs import build, compiled, evaluation, folder, session
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.config import RunConfig
+from jsafe.runs.lock import lock
 
 TINY = shlex.split(
     "--env Toy-SpeedLimit-v0 --total-steps 2.4e3 --log-interval 200 --num-envs 4 --unroll 2 --sequences 8 "
@@ -258,6 +260,59 @@ def test_wrong_words_are_named_and_leave_nothing_behind(tmp_path, monkeypatch, c
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("more", ["", "--seeds 2"])
+@pytest.mark.parametrize("fault", ["disk", "wandb", "first observations"])
+def test_what_is_refused_late_leaves_nothing_behind(tmp_path, monkeypatch, capsys, fault, more):
+    """The folder is made by then; the corrected command finds it gone."""
+    words = f"train fake --env Toy-SpeedLimit-v0 --total-steps 100 --run-dir {tmp_path / 'run'} {more}"
+    with monkeypatch.context() as patch:
+        if fault == "disk":
+            patch.setattr(session, "free_bytes", lambda folder: 10)
+        elif fault == "wandb":
+            patch.setitem(sys.modules, "wandb", None)
+            words += " --wandb"
+        else:
+            reset = envs.ToyEnv.reset
+            patch.setattr(envs.ToyEnv, "reset", lambda *args, **kwargs: reset(*args, **kwargs) * np.nan)
+        code, _, error = run(capsys, *words.split())
+    assert code in (1, 2)
+    assert len([line for line in error.splitlines() if line.startswith("error: ")]) == 1
+    assert {path.name for path in tmp_path.rglob("*")} <= {"run"}
+    assert list(tmp_path.glob("run/*")) == []
+
+
+def test_a_folder_that_somebody_else_has_taken_stays(tmp_path):
+    options = registry.get("fake").config
+    made = folder.start(RunConfig("Toy-SpeedLimit-v0"), "fake", options, tmp_path / "run")
+    with lock(made):
+        folder.undo(made)
+    assert (made / "config.json").exists()
+    folder.undo(made)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize("chosen", ["stop", "end"])
+def test_what_the_user_chose_for_bad_values_reaches_an_outside_environment(monkeypatch, chosen):
+    given = []
+    monkeypatch.setattr(build.envs, "make", lambda *_, **options: given.append(options))
+    build.build_env(RunConfig("gymnasium:Pendulum-v1", on_bad=chosen), 2, 0)
+    build.build_env(RunConfig("gymnasium:Pendulum-v1", env_options={"bad_values": "end"}), 2, 0)
+    build.build_env(RunConfig("Toy-SpeedLimit-v0", on_bad=chosen), 2, 0)
+    assert given == [{"bad_values": chosen}, {"bad_values": "end"}, {}]
+
+
+@pytest.mark.parametrize("error", [WorkerError("environment 1 is gone"), MemoryError("2 GiB")])
+def test_an_environment_that_fails_in_an_evaluation_is_a_line(capsys, monkeypatch, fake_run, error):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(evaluation, "evaluate", fail)
+    assert cli.main(["evaluate", str(fake_run)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(str(error))
+
+
 def test_help_is_there(capsys):
     assert run(capsys, "--help")[0] == 0
     assert "jsafe plot" in run(capsys, "--help")[1]
@@ -450,7 +505,9 @@ def test_list_names_algorithms_and_tasks(capsys):
     status, output, _ = run(capsys, "list", "algorithms", "--json")
     (found,) = [each for each in json.loads(output) if each["name"] == "fake"]
     assert found["presets"] == [{"name": "fast", "summary": "Large steps.", "recommended": False, "total_steps": None}]
-    assert "Toy-SpeedLimit-v0" in json.loads(run(capsys, "list", "tasks", "--json")[1])
+    tasks = {task["id"]: task["summary"] for task in json.loads(run(capsys, "list", "tasks", "--json")[1])}
+    assert tasks["SafetyPointGoal1-v0"].startswith("Point: drive to a place, then to the next; hazards cost")
+    assert all(tasks[name] for name in envs.list_ids() if name.startswith(("Safety", "Safexp", "SafeRacing", "Toy")))
 
 
 def test_default_folders_are_numbered_and_every_file_system_takes_them(tmp_path, monkeypatch):

@@ -4,6 +4,8 @@ import dataclasses
 import functools
 from typing import NamedTuple
 
+import hypothesis
+import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,8 +14,9 @@ from jax.flatten_util import ravel_pytree
 
 from jsafe.components import steps
 from jsafe.components.policies import GaussianPolicy
-from jsafe.components.steps.base import Descent, clip_rows, minibatch_pass
+from jsafe.components.steps.base import Descent, Outputs, clip_rows, minibatch_pass
 from jsafe.components.steps.first_order import FirstOrder
+from jsafe.components.steps.second_order import Problem, SecondOrder
 from jsafe.distributions import gaussian
 from jsafe.ops import policy_losses
 from jsafe.options import kinds, traced_values
@@ -445,3 +448,95 @@ def test_bad_options_are_named():
             steps.PPO(**given)
     with pytest.raises(ValueError, match="step='ppo' with rule='ipo'"):
         steps.IPO().build(SPEC, None, "omnisafe")
+
+
+# ---- properties --------------------------------------------------------------------------------------------------
+
+
+NUMBER = st.floats(-3, 3, width=32)
+ROWS = st.lists(st.tuples(NUMBER, NUMBER, NUMBER), min_size=4, max_size=4)
+FIRST = {
+    # By the papers, at the behaviour policy: the advantages that the first step follows.
+    "policy_gradient": lambda reward, costs, gates, slopes: reward,
+    "ppo": lambda reward, costs, gates, slopes: reward,
+    "focops": lambda reward, costs, gates, slopes: reward / 1.5,
+    "p3o": lambda reward, costs, gates, slopes: reward - 20 * costs @ gates,
+    "ipo": lambda reward, costs, gates, slopes: reward - costs @ slopes,
+    "appo": lambda reward, costs, gates, slopes: 0.5 * reward - costs @ np.array([0.25, 1.0]),
+}
+
+
+def columns(rows):
+    reward, *costs = np.array(rows, np.float32).T
+    return reward, np.stack(costs, axis=1)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, cls in kinds("step").items() if issubclass(cls, FirstOrder)])
+@hypothesis.settings(max_examples=12, deadline=None)
+@hypothesis.given(rows=ROWS, gap=st.tuples(NUMBER, NUMBER))
+def test_the_first_step_is_a_policy_gradient_of_the_steps_own_advantages(kind, rows, gap):
+    """Whatever the rows: the derivative by each row's log-probability at the behaviour policy."""
+    reward, costs = columns(rows)
+    shifted = costs.mean(0) + np.array(gap, np.float32)
+    hypothesis.assume((np.abs(shifted) > 1e-3).all())
+    dist = gaussian.Gaussian(jnp.zeros((len(rows), A)), jnp.zeros((len(rows), A)))
+    view = setup(gap)[2]._replace(weights=MIXED)
+    batch = steps.PolicyBatch(None, None, jnp.zeros(len(rows)), dist, reward, reward, costs, None)
+    if kind == "cup":
+        cls, found = kinds("step")[kind], {}
+        cls.descend = lambda self, objective, **_: found.setdefault(len(found), objective)
+        try:
+            options(kind).update(SPEC, None, "paper")
+        finally:
+            del cls.descend
+        lam = np.array([0.25, 1.0]) / 0.5
+        scale = (1 - 0.9 * 0.9) / (1 - 0.9)
+        cases = [(found[0], reward), (found[1], -scale * costs @ lam)]
+    else:
+        gates, slopes = shifted > 0, 0.01 / np.maximum(-shifted, 0.01 / 10.0)
+        cases = [(options(kind).objective("paper"), FIRST[kind](reward, costs, gates, slopes))]
+    numbers = traced_values(options(kind))
+    for objective, wanted in cases:
+        whole = objective.whole
+        extra = None if whole is None else whole(Outputs(dist, jnp.ones(len(rows))), batch, view, numbers, jnp.mean)
+
+        def loss(log_ratio, objective=objective, extra=extra):
+            out = Outputs(dist, jnp.exp(log_ratio))
+            return objective.loss(out, batch, view, numbers, jnp.mean, extra)
+
+        slope = jax.grad(loss)(jnp.zeros(len(rows)))
+        np.testing.assert_allclose(slope, -wanted / len(rows), atol=1e-4 * (1 + np.abs(wanted).max()))
+
+
+@pytest.mark.parametrize("kind", [kind for kind, cls in kinds("step").items() if issubclass(cls, SecondOrder)])
+@hypothesis.settings(max_examples=12, deadline=None)
+@hypothesis.given(seed=st.integers(0, 2**32 - 1), gap=st.tuples(st.floats(-2, 2), st.floats(-2, 2)))
+def test_a_proposed_step_is_within_the_region_and_the_constraints(kind, seed, gap):
+    """For any metric, gradients and gaps: the linear model of the paper holds for what is proposed."""
+    rng, size, delta = np.random.default_rng(seed), 6, 0.01
+    root = rng.normal(size=(size, size))
+    H, g, b = root @ root.T + np.eye(size), rng.normal(size=size), rng.normal(size=(M, size))
+    reach = np.sqrt(2 * delta * np.einsum("md,de,me->m", b, np.linalg.inv(H), b))
+    gap = np.array(gap) * reach
+    x, inverse = np.linalg.solve(H, g), np.linalg.inv(H)
+    matrices = [jnp.asarray(each, jnp.float32) for each in (g, x, x @ g, delta, gap, H, inverse, b)]
+    *first, metric, solver, costs = matrices
+    problem = Problem(*first, lambda v: metric @ v, lambda v: solver @ v, lambda row: costs[row - 1])
+    direction = options(kind).direction(problem, "paper")
+    move = np.asarray(direction.step, np.float64)
+    assert np.isfinite(move).all()
+    length, after = move @ H @ move / 2, b @ move + gap
+    if kind in ("natural_pg", "trpo"):
+        assert length == pytest.approx(delta, rel=1e-3)
+        assert g @ move > 0
+    elif kind == "cpo":
+        assert length <= delta * (1 + 1e-2)
+        if direction.metrics["update/feasible"]:
+            assert (after <= 0.02 * reach).all()
+        else:
+            assert (gap > 0).any()
+    else:
+        assert kind == "pcpo"
+        assert (after <= 0.02 * reach + 0.02 * np.abs(gap)).all()
+    if (gap < -reach).all():  # no step of the region reaches a limit: it is the natural one
+        np.testing.assert_allclose(move, np.sqrt(2 * delta / (x @ g)) * x, atol=1e-2 * np.abs(move).max())

@@ -2,6 +2,7 @@
 
 import hypothesis
 import hypothesis.strategies as st
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -144,6 +145,44 @@ def test_a_budget_is_used_up_where_its_discounted_cost_is(costs, gamma):
         spent += gamma**t * cost / float(params.budget[0])
         if abs(1 - spent) > 1e-3:
             assert step.reward[0] == (1.0 if spent < 1 else -0.5)
+
+
+@hypothesis.settings(max_examples=15, deadline=None)
+@hypothesis.given(costs=st.lists(st.floats(0, 1e4, width=32), min_size=1, max_size=12), limit=st.floats(0.5, 100))
+@pytest.mark.parametrize("compat", ["paper", "omnisafe"])
+def test_a_moved_budget_stays_within_its_bounds(compat, costs, limit):
+    """Whatever the controller measures: above nothing, at most the limit; an episode starts with that share."""
+    transform = build(transforms.Simmer, compat=compat, **(BUDGETS | {"kp": 0.5, "ki": 0.1, "kd": 0.1}))
+    limits = jnp.array([limit], jnp.float32)
+    state, update = transform.init(limits), jax.jit(transform.update)
+    upper, before = float(state.budget[0]), float(state.budget[0])
+    for cost in costs:
+        state = update(state, jnp.array([cost], jnp.float32), limits)
+        budget = float(state.budget[0])
+        assert 0 < budget <= upper * (1 + 1e-6)
+        assert abs(budget - before) <= 1 + 1e-5
+        assert float(transform.params(state, limits).start[0]) == pytest.approx(budget / upper, rel=1e-5)
+        before = budget
+
+
+@hypothesis.settings(max_examples=50, deadline=None)
+@hypothesis.given(
+    steps=st.lists(st.tuples(st.integers(0, 3), st.booleans(), st.booleans()), min_size=1, max_size=40),
+    limit=st.integers(0, 12),
+)
+def test_an_episode_ends_where_its_own_cost_exceeds_the_limit(steps, limit):
+    transform = build(transforms.EarlyTermination)
+    params, z, spent = TerminationParams(np.array([limit], np.float32)), None, 0
+    z = transform.data.init(params, 1)
+    for cost, terminated, truncated in steps:
+        spent += cost
+        ends = np.array([terminated]), np.array([truncated])
+        step = transform.data.step(params, z, np.ones(1, np.float32), np.full((1, 1), cost, np.float32), *ends)
+        assert bool(step.terminated[0]) == (terminated or spent > limit)
+        assert step.reward[0] == (0 if spent > limit else 1)
+        spent = 0 if terminated or truncated or spent > limit else spent
+        z = step.z
+        assert z[0, 0] == spent
 
 
 @pytest.mark.parametrize("omnisafe", [False, True])

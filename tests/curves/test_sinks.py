@@ -138,6 +138,20 @@ def test_damaged_rows_are_put_aside(tmp_path):
     assert "x\x00y" in (tmp_path / "progress.csv.damaged").read_text()
     table.append({"iteration": 6, "env_steps": 60, "b": 1.0})
     assert list(read_progress(path)["env_steps"]) == [10, 50, 60]
+    table = write(path, "iteration,env_steps,a\n1,10,0.5\n")
+    table.continue_after(5)
+    table.append({"iteration": 2, "env_steps": 20, "a": 0.5, "b": 1.0})
+    known, whole = table.state_dict()["columns"], path.read_text()
+    assert known == ["iteration", "env_steps", "a", "b"]
+    for line in ("iteration,env-steps,a,b", "iteration,env_stepsla,b", "it,ration,env_steps,a,b", "\x00" * 23):
+        path.write_text(whole.replace("iteration,env_steps,a,b", line))
+        assert CsvTable(path).continue_after(5, known) == 1
+        assert path.read_text() == whole
+    more = "iteration,env_steps,a,b,c\n1,10,0.5,1,2\n"
+    fewer = "iteration,a,env_steps\n1,0.5,10\n"
+    for text in (more, fewer):  # columns that came after the checkpoint; a curve that began anew
+        assert write(path, text).continue_after(5, known) == 0
+        assert path.read_text() == text
     path.write_bytes(b"\xff\xfe\x00garbage\n1,2,3\n")
     assert CsvTable(path).continue_after(5) == 1
     assert not path.exists()

@@ -120,6 +120,34 @@ def test_the_episode_leaves_a_replay_like_a_cut_one(make_learner, change):
     assert statistics["episode/length"] == 7
 
 
+@pytest.mark.parametrize("feed", [REPLAY, ROLLOUT])
+def test_an_episode_whose_environment_crashed_is_no_whole_one(make_learner, feed):
+    """An adapter has cut it (`info["crashed"]`): what it cost until then says nothing about an episode."""
+
+    class Crashes(ToyEnv):
+        steps = 0
+
+        def step(self, actions):
+            step = super().step(actions)
+            crashed = np.zeros(3, bool)
+            if self.steps == STEP:
+                crashed[ENV] = True
+                step.truncated[ENV], step.reward[ENV], step.cost[ENV] = True, 0.0, 0.0
+                super().reset(mask=crashed)
+            self.steps += 1
+            return step._replace(info=step.info | {"crashed": crashed})
+
+    env = Crashes(3, 0, act_dim=2, num_costs=2, horizon=7)
+    learner = make_learner(env, feed)
+    collector = make_collector(env, learner)
+    batches = collected(collector, learner, 3)
+    # Environment 1 finished whole episodes at steps 7, 14, 21 and the next would end at 32; the others also at 28.
+    assert sum(batch.measured.episodes.count for batch in batches) == 3 + 4 + 4
+    statistics = collector.episodes()
+    assert (statistics["episode/bad"], statistics["episode/count"], statistics["episode/length"]) == (1, 11, 7)
+    assert collector.tracker.lengths.tolist() == [2, 5, 2]
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_the_episode_is_cut_in_a_rollout(make_learner, change):
     env, plain = Spoilt(change), Spoilt(change, when=())

@@ -159,6 +159,8 @@ def test_an_older_checkpoint_serves_when_the_newest_is_damaged(tmp_path, capsys)
     data = bytearray(path.read_bytes())
     data[data.index(np.full(3, 2, np.float32).tobytes())] ^= 1  # a flipped bit in the middle of an array
     path.write_bytes(data)
+    with pytest.warns(RuntimeWarning, match=r"00000002 is unreadable .*; taking iteration 1 instead"):
+        assert load_state(tmp_path, {"w": jnp.zeros(3)}).iteration == 1
     store, rows = Checkpoints(tmp_path), Rows()
     loaded = store.load({"w": jnp.zeros(3)}, rows)
     assert loaded.iteration == 1
@@ -234,13 +236,31 @@ def test_nothing_but_ones_own_is_ever_removed(tmp_path):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / "notes.txt").write_text("mine")
         (tmp_path / folder / "2024").mkdir()
+        (tmp_path / folder / "20241127").mkdir()  # a date, as long as our numbers
+        (tmp_path / folder / "20241127" / "diary.txt").write_text("mine")
+        (tmp_path / folder / "00000004").write_text("mine")
+    (tmp_path / "journal" / "20241127.npz").write_text("mine")
+    (tmp_path / "checkpoints" / "00000003").mkdir()
+    (tmp_path / "checkpoints" / "00000003" / "letter.txt").write_text("mine")
     for iteration in (1, 2, 3):
         rows.add(3)
         store.save(iteration, {"w": jnp.ones(3)}, rows)
+        if iteration == 1:
+            (tmp_path / "checkpoints" / "00000001" / "best.txt").write_text("mine")
     assert store.list() == [3]
+    assert Checkpoints(tmp_path).load({"w": jnp.ones(3)}, Rows()).iteration == 3
     for folder in ("checkpoints", "journal"):
         assert (tmp_path / folder / "notes.txt").read_text() == "mine"
         assert (tmp_path / folder / "2024").is_dir()
+        assert (tmp_path / folder / "20241127" / "diary.txt").read_text() == "mine"
+        assert (tmp_path / folder / "00000004").read_text() == "mine"
+    assert (tmp_path / "journal" / "20241127.npz").read_text() == "mine"
+    assert [path.name for path in (tmp_path / "checkpoints" / "00000001").iterdir()] == ["best.txt"]
+    assert (tmp_path / "checkpoints" / "00000003.not-ours" / "letter.txt").read_text() == "mine"
+    assert sorted(path.name for path in (tmp_path / "checkpoints" / "00000003").iterdir()) == [
+        "arrays.npz",
+        "manifest.json",
+    ]
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "journal"])

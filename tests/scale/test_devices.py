@@ -15,10 +15,12 @@ import optax
 import pytest
 
 import jsafe
+from jsafe import registry
 from jsafe.algos.off_policy import gradient as _off_policy
+from jsafe.algos.offline import gradient as _offline
 from jsafe.components.actors import beta as beta_actors
 from jsafe.distributions import beta
-from jsafe.feeds import Replay
+from jsafe.feeds import Replay, Rollouts
 from jsafe.scale import devices as parallel
 from jsafe.testing import random_batch
 from jsafe.types import Batch, CostStats, EpisodeStats, Measured
@@ -61,6 +63,15 @@ TRANSITIONS = {
     "max_grad_norm": 1.0,
     "updates": 2,
 }
+OFFLINE = {
+    "hidden": (4,),
+    "batch_size": 8,
+    "updates": 2,
+    "learning_rate": 0.05,
+    "tau": 0.1,
+    "gamma": 0.5,
+    "cost_limit": 5.0,
+}
 FIRST = {"step.learning_rate": 0.05}
 LAGRANGE = {"rule": "lagrange", "rule.init": 0.5}
 CASES = {
@@ -77,6 +88,7 @@ CASES = {
     "focops with pairs, augmented": {
         **FIRST,
         "step": "focops",
+        "step.radius": 1e-4,  # within it are some rows, and others are not
         "rule": "augmented",
         "rule.init": 0.5,
         "compat": "omnisafe",
@@ -100,6 +112,8 @@ CASES = {
         "transform": "early_termination",
         "step.cg_iterations": 3,
     },
+    "trpo, ipo": {"step": "trpo", "rule": "ipo", "step.cg_iterations": 3},
+    "cpo, two costs": {"step": "cpo", "num_costs": 2, "step.cg_iterations": 3},
     "pcpo": {"step": "pcpo", "step.cg_iterations": 3},
     "seditor": {"name": "seditor", "num_costs": 2},
     "seditor, l2, two minibatches": {"name": "seditor", "actor.distance": "l2", "updates": 2},
@@ -107,6 +121,9 @@ CASES = {
     "td3_lag": {"name": "td3_lag", **TRANSITIONS, "actor.smoothing_noise": 0.0, "cost_limit": 5.0},
     "cal, the critics drive the rule": {"name": "cal", **TRANSITIONS, "gamma": 0.5, "rule.learning_rate": 0.5},
     "cvpo, dual variables in the actor": {"name": "cvpo", **TRANSITIONS, "actor.mean_most": 1.0},
+    "bcq_lag": {"name": "bcq_lag", "num_costs": 2, "normalize_obs": True, "rule.learning_rate": 0.5},
+    "coptidice": {"name": "coptidice", "num_costs": 2, "critic.alpha": 1.0, "critic.gradient_penalty": 0.0},
+    "cpq": {"name": "cpq", "critic.penalty_learning_rate": 0.1, "cost_limit": 0.5},
 }
 
 
@@ -115,7 +132,8 @@ def comparable(monkeypatch):
     """Makes devices comparable: what is random depends on the row alone, and SGD shows a wrong scale.
 
     A draw from a Beta distribution becomes a quantile that depends on its concentrations, minibatches come in order,
-    and SEditor's Adam is replaced. Programs are tiny: they are compiled without optimisations.
+    and SEditor's Adam is replaced. Programs are tiny: they are compiled without optimisations. Numbers have 64 bits: in
+    32, rounding alone is worth up to 0.6 % of a conjugate gradient's step.
     """
 
     def draw(key, a, b):
@@ -125,11 +143,24 @@ def comparable(monkeypatch):
     monkeypatch.setattr(beta, "sample", draw)
     monkeypatch.setattr(jax.random, "bits", lambda key, shape: jnp.arange(shape[0], dtype=jnp.uint32))
     monkeypatch.setattr(jax.random, "normal", same_in_all_rows)
+    monkeypatch.setattr(_offline, "scale_by_adam", lambda **_: optax.identity())
     monkeypatch.setattr(_off_policy, "scale_by_adam_epsilon_hat", lambda **_: optax.identity())
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
+    settings = ("jax_disable_most_optimizations", "jax_enable_x64")
+    before = {name: jax.config.read(name) for name in settings}
+    for name in settings:
+        jax.config.update(name, True)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    for name in settings:
+        jax.config.update(name, before[name])
+
+
+def wide(tree):
+    """With floats of 64 bits."""
+
+    def cast(x):
+        return x.astype(np.float64) if getattr(x, "dtype", None) == np.float32 else x
+
+    return jax.tree.map(cast, tree)
 
 
 def same_in_all_rows(key, shape=(), dtype=jnp.float32):
@@ -144,7 +175,9 @@ def make(case, axis_name=None):
     options = dict(CASES[case])
     spec = jsafe.EnvSpec(3, 2, num_costs=options.pop("num_costs", 1), horizon=10)
     if "name" in options:
-        return jsafe.make(options.pop("name"), spec, axis_name=axis_name, **{**OFF_POLICY, **options})
+        name = options.pop("name")
+        common = OFFLINE if registry.get(name).family == "offline" else OFF_POLICY
+        return jsafe.make(name, spec, axis_name=axis_name, **{**common, **options})
     return jsafe.on_policy(spec, axis_name=axis_name, **{**ON_POLICY, **options})
 
 
@@ -154,7 +187,7 @@ def start(learner):
     leaves, structure = jax.tree.flatten(state.params)
     rng = np.random.default_rng(1)
     leaves = [leaf + jnp.float32(0.4 * rng.standard_normal(leaf.shape)) for leaf in leaves]
-    return state._replace(params=jax.tree.unflatten(structure, leaves))
+    return wide(state._replace(params=jax.tree.unflatten(structure, leaves)))
 
 
 def parts(learner, state, seed, devices):
@@ -166,7 +199,7 @@ def parts(learner, state, seed, devices):
     known = (steps.reward != 0) if replayed else True  # rows of a window that are no steps have no reward
     reward = (steps.reward * (1 + lane) + 0.3 * lane * known).astype(np.float32)
     steps = steps._replace(obs=steps.obs * (0.5 + 0.2 * lane[:, None]), reward=reward)
-    if not replayed:
+    if isinstance(learner.feed, Rollouts):
         flat = steps.obs.reshape(-1, steps.obs.shape[-1])
         out = learner.act(learner.policy(state), learner.memory.init(len(flat)), flat, jax.random.key(seed), False)
         log_prob = np.array(out.log_prob).reshape(reward.shape)
@@ -183,7 +216,7 @@ def parts(learner, state, seed, devices):
         ready = np.bool_(not replayed or seed == SEEDS[0] or device != 2)
         mine = jax.tree.map(lambda x, device=device: np.split(x, devices, axis)[device], steps)
         memory = jax.tree.map(lambda x, device=device: np.split(x, devices)[device], batch.memory)
-        pieces.append(Batch(mine, Measured(fresh, episodes), ready, memory))
+        pieces.append(wide(Batch(mine, Measured(fresh, episodes), ready, memory)))
     return pieces
 
 
@@ -192,7 +225,7 @@ def whole(pieces):
     axis = pieces[0].steps.reward.ndim - 1
     return Batch(
         steps=jax.tree.map(lambda *x: np.concatenate(x, axis), *(piece.steps for piece in pieces)),
-        measured=jax.tree.map(lambda *x: np.float32(sum(x)), *(piece.measured for piece in pieces)),
+        measured=jax.tree.map(lambda *x: sum(x), *(piece.measured for piece in pieces)),
         ready=np.all([piece.ready for piece in pieces]),
         memory=jax.tree.map(lambda *x: np.concatenate(x), *(piece.memory for piece in pieces)),
     )
@@ -209,13 +242,17 @@ def difference(before, expected, found, floor=1e-6):
     return worst
 
 
-TOLERANCE = 2e-3
+TOLERANCE = 1e-6
+"""What 32-bit constants leave."""
+NOTICED = 0.01
+"""What a collective changes at least."""
 REDUNDANT = (
     # Averages that enter the loss linearly: the gradient is averaged again.
     "return -mean(ratio * advantage)",
     "return -mean(jnp.minimum(ratio * advantage, bounded * advantage))",
     "return mean(scale * ratio * (advantage_cost @ multiplier) + kl)",
     "appo: pmean, policy_losses.py: return jnp.stack([mean(surrogate[:, i])",
+    "return Bound(v, pmean((v * log_v",
     # The natural gradient alone has no line search that looks at the surrogates; its gradient is averaged again.
     "natural gradient: pmean, second_order.py: return pmean(jnp.mean(ratio[:, None] * signals",
     # The same on all devices, because the deviation of the policy does not depend on the observation.
@@ -336,7 +373,7 @@ def test_every_collective_counts(case, references, monkeypatch):
         off[i] = False
         gap = worst(off)
         print(f"{gap:10.3g}  {place}")
-        if gap < 5 * TOLERANCE and not any(line in f"{case.split(',')[0]}: {place}" for line in REDUNDANT):
+        if gap < NOTICED and not any(line in f"{case.split(',')[0]}: {place}" for line in REDUNDANT):
             unnoticed.append(place)
     assert not unnoticed
 
@@ -384,7 +421,7 @@ def test_without_a_collective_devices_drift_apart(name, references, monkeypatch)
     one = reference(references, "seditor")
     monkeypatch.setattr(jax.lax, name, lambda x, axis_name: x)
     states, _ = run(parallel.shard_map_update, make("seditor", AXIS), one, 2, updates=1)
-    assert difference(*one.states[:2], states[0]) > 5 * TOLERANCE
+    assert difference(*one.states[:2], states[0]) > NOTICED
     with pytest.raises(AssertionError, match=r"devices hold different values of \.(params|normalizer)"):
         parallel.assert_replicated(states[-1])
 
@@ -406,7 +443,7 @@ def test_devices_draw_different_noise(monkeypatch):
     update = parallel.shard_map_update(make("sac_lag", AXIS), parallel.make_mesh(jax.devices()[:2]))
     found = update(state, [piece, piece], key)[0].params
     assert difference(state.params, expected, found) < TOLERANCE
-    assert difference(state.params, expected, each[0]) > 5 * TOLERANCE
+    assert difference(state.params, expected, each[0]) > NOTICED
 
 
 def test_a_whole_batch_is_split(references):

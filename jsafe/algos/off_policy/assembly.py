@@ -34,7 +34,18 @@ from jsafe.nets.encoders import as_encoder
 from jsafe.ops.precision import with_precision
 from jsafe.ops.stats import pmean, psum
 from jsafe.options import replace, traced_values
-from jsafe.types import NO_MEMORY, ActOutput, Array, ConstraintRule, EnvSpec, Learner, Params, Part, PolicyState
+from jsafe.types import (
+    NO_MEMORY,
+    ActOutput,
+    Array,
+    ConstraintRule,
+    EnvSpec,
+    Estimates,
+    Learner,
+    Params,
+    Part,
+    PolicyState,
+)
 
 
 class OffPolicyState(NamedTuple):
@@ -114,14 +125,6 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
             iteration=jnp.zeros((), jnp.int32),
         )
 
-    def measure(state, measured):
-        """Mean cost `[M]` of an episode and of a step, and the window of episodes."""
-        fresh, new = psum((measured.rows, measured.episodes), axis_name)
-        rate = fresh.total / jnp.maximum(fresh.count, 1)
-        pushed = normalizers.window_push(state.episodes, new)  # iterations without an end take no place
-        window = jax.tree.map(lambda a, b: jnp.where(new.count > 0, a, b), pushed, state.episodes)
-        return normalizers.window_means(window, limit.window, rate, spec.horizon)[0], rate, window
-
     def learn(state, steps, weights, key):
         """All gradient steps of an iteration, and the means of their metrics."""
         if config.normalize_obs:
@@ -142,21 +145,23 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         return state, pmean({name: x.mean(axis=0) for name, x in metrics.items()} | shares, axis_name)
 
     def step_rule(state, cost, aim):
-        """The rule after the steps that are due by the end of this iteration."""
-        before, after = (i * feed.steps_per_batch for i in (state.iteration, state.iteration + 1))
-        interval, old = config.rule_interval or feed.steps_per_batch, state.rule
-        count = after // interval - before // interval
-        for i in range(-(-feed.steps_per_batch // interval)):
-            due = (i < count) & (after > config.rule_warmup)
-            old = jax.tree.map(lambda a, b, due=due: jnp.where(due, a, b), rule.update(old, cost, aim), old)
-        return old
+        return rules.paced(
+            rule,
+            state.rule,
+            cost,
+            aim,
+            iteration=state.iteration,
+            steps=feed.steps_per_batch,
+            interval=config.rule_interval,
+            warmup=config.rule_warmup,
+        )
 
     def update(state, batch, key):
         if axis_name is not None:
             key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        episodic, rate, window = measure(state, batch.measured)
+        window, costs = normalizers.measure_ended(state.episodes, batch.measured, limit.window, spec.horizon, axis_name)
         aim = limit.aim(state.limit)
-        measured = episodic if limit.per == "episode" else rate
+        measured = costs.J_episodic if limit.per == "episode" else costs.per_step
         weights = rule.weights(state.rule, aim if config.cost_estimate == "critics" else measured, aim)
         ready = psum(jnp.logical_not(batch.ready).astype(jnp.int32), axis_name) == 0
         shapes = jax.eval_shape(learn, state, batch.steps, weights, key)[1]
@@ -170,9 +175,9 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
             state = state._replace(rule=step_rule(state, measured, aim))
         state = state._replace(episodes=window, iteration=state.iteration + 1)
         alpha = {f"temperature/{name}": temperature(x) for name, x in state.params["log_alpha"].items()}
-        costs = limit.metrics(episodic, rate, state.limit, rules.multiplier(weights))
+        told = limit.metrics(costs.J_episodic, costs.per_step, state.limit, rules.multiplier(weights))
         counts = {"rule/reward_weight": weights.reward, "train/updates": state.updates.astype(jnp.float32)}
-        return state, costs | metrics | alpha | counts
+        return state, told | metrics | alpha | counts
 
     def policy(state):
         if not encoder.learns:
@@ -190,9 +195,22 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         log_prob = sum(draw.log_probs.values(), jnp.zeros(draw.action.shape[0]))
         return ActOutput(draw.action, log_prob, draw.extras or {}, memory)
 
-    update, act = (with_precision(function, config.matmul_precision) for function in (update, act))
+    def estimate(state, memory, obs, action):
+        """Of action values, the reward's with the entropy where targets have it (`soft`)."""
+        if stack > 1:
+            obs = memories.push(memory, obs)[1]
+        if config.normalize_obs:
+            obs = normalizers.normalize_obs(state.obs_stats, obs)
+        params = state.params["critic"]
+        latent = encoder.apply(state.params.get("encoder", ()), obs)
+        found = critics.values(params, critics.embed(params, latent), parts.encoded(action))
+        gamma = state.numbers.gamma
+        raw = normalizer.restore(state.normalizer, jnp.concatenate([found.reward[:, None], found.cost], -1), gamma)
+        return Estimates(raw[:, 0], raw[:, 1:], gamma, gamma)
+
+    update, act, estimate = (with_precision(f, config.matmul_precision) for f in (update, act, estimate))
     memory = memories.frames(spec.obs, stack) if stack > 1 else NO_MEMORY
-    return Learner(init, update, policy, act, memory, feed, config, spec)
+    return Learner(init, update, policy, act, memory, feed, config, spec, estimate)
 
 
 def off_policy(

@@ -41,7 +41,7 @@ from jsafe.components.compat import build
 from jsafe.components.steps import ActorCritic, ConstraintView, CriticFit, Networks, PolicyBatch
 from jsafe.ops import advantages, stats
 from jsafe.options import replace, traced_values
-from jsafe.types import ActOutput, Array, Batch, EnvSpec, Learner, PolicyState
+from jsafe.types import ActOutput, Array, Batch, EnvSpec, Estimates, Learner, PolicyState
 
 
 class OnPolicyState(NamedTuple):
@@ -210,7 +210,20 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
         budget = transform.params(state.transform, episodic(limits.aim(state.limit)))
         return PolicyState(state.params.actor, state.obs_stats, budget)
 
-    return Learner(init, update, policy_state, act, policy.memory, feed, config, spec)
+    def estimate(state, memory, obs, action):
+        """Of state values; those of `action` are not known."""
+        obs = scale_obs(state.obs_stats, obs)
+        value = critics.apply(state.params.critics, (obs, jnp.zeros((len(action), 0))))
+        n, count = state.estimator, value.shape[-1]
+        if config.normalize_reward or config.normalize_cost:
+            scaled = jnp.array([config.normalize_reward] + [config.normalize_cost] * m)[:count]
+            value = jnp.where(scaled, value * stats.running_std(state.signal_stats)[:count], value)
+        return Estimates(value[:, 0], value[:, 1:], n.gamma, n.gamma if released else n.cost_gamma)
+
+    # A budget changes the problem, and what a policy remembers is nothing that its critics could be asked about alone.
+    asked = transform.data is None and not policy.memory_width
+    asked = asked and not (released and (config.normalize_reward or config.normalize_cost))  # means are subtracted
+    return Learner(init, update, policy_state, act, policy.memory, feed, config, spec, estimate if asked else None)
 
 
 def warn_of_short_rollouts(config: OnPolicyConfig, spec: EnvSpec, length: int) -> None:

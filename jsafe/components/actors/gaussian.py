@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import jax
 
@@ -25,6 +26,9 @@ class Gaussian(Layers):
     Source: Haarnoja et al. 2018 (arXiv 1812.05905), equation 7, with the weighted critics in the place of one.
     """
 
+    loss_at: Literal["sample", "mean"] = "sample"
+    """Where the loss is taken: at a sample; or at `tanh(mean)`, as in OmniSafe's LOOP."""
+
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Actor:
         """An `Actor` with the policy `actor`."""
         del axis_name
@@ -36,7 +40,7 @@ class Gaussian(Layers):
             return Draw(action, {"actor": log_prob})
 
         def loss(params, key, inputs):
-            fresh = draw(params, inputs.obs, key)
+            fresh = draw(params, inputs.obs, key, self.loss_at == "mean")
             rows = inputs.alpha["actor"] * fresh.log_probs["actor"]
             rows = rows - mixture(inputs.q.values(fresh.action), inputs.weights)
             return ActorLoss(rows, jax.lax.stop_gradient(fresh), {"loss/actor": rows.mean()}, inputs.state)

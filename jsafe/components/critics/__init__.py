@@ -8,6 +8,7 @@ from jsafe.components.critics.base import Group as Group
 from jsafe.components.critics.base import pair as pair
 from jsafe.components.critics.base import polyak as polyak
 from jsafe.components.critics.base import q_networks as q_networks
+from jsafe.components.critics.blended import Blended as Blended
 from jsafe.components.critics.ensemble import Ensemble as Ensemble
 from jsafe.components.critics.mean_variance import MeanVariance as MeanVariance
 from jsafe.components.critics.quantile import Quantile as Quantile

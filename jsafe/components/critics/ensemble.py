@@ -103,13 +103,22 @@ class Ensemble(Layers):
         return _averaged(critics) if self.average else critics
 
 
-def joined(nets: FeedForward, costs: int, climb: Callable[[Array], Array]) -> Critics:
+def joined(
+    nets: FeedForward,
+    costs: int,
+    climb: Callable[[Array], Array],
+    target: Callable[[Array], Array] = pessimistic,
+    cost_climb: Callable[[Array], Array] = largest,
+    cost_target: Callable[[Array], Array] = largest,
+) -> Critics:
     """Equally many critics of the reward and of each cost as one batch of networks: fewer and larger operations.
 
     Args:
       nets: Networks of `[replicas, 1 + M, ..., R, 1]`; parameters and embeddings are theirs.
       costs: M.
       climb: What the actor climbs of the reward's, `[replicas, 1, ..., R] -> [1, ..., R]`.
+      target: What its targets bootstrap from, likewise.
+      cost_climb, cost_target: Of the costs', `[replicas, M, ..., R] -> [M, ..., R]`.
     """
 
     def of_reward(tree):
@@ -126,16 +135,16 @@ def joined(nets: FeedForward, costs: int, climb: Callable[[Array], Array]) -> Cr
 
     def values(params, h, action):
         q = outputs(params, h, action)
-        return Values(climb(q[:, :1])[0], jnp.moveaxis(largest(q[:, 1:]), 0, -1))
+        return Values(climb(q[:, :1])[0], jnp.moveaxis(cost_climb(q[:, 1:]), 0, -1))
 
     def bootstrap(params, h, action, cost_action):
         if cost_action is action:
             q = outputs(params, h, action)
-            ends = pessimistic(q[:, :1]), largest(q[:, 1:])
+            ends = target(q[:, :1]), cost_target(q[:, 1:])
         else:
             ends = (
-                pessimistic(outputs(of_reward(params), of_reward(h), action)),
-                largest(outputs(of_costs(params), of_costs(h), cost_action)),
+                target(outputs(of_reward(params), of_reward(h), action)),
+                cost_target(outputs(of_costs(params), of_costs(h), cost_action)),
             )
         return {name: jnp.moveaxis(end, 0, -1)[..., None] for name, end in zip(("reward", "cost"), ends)}
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal, NamedTuple
 
 import chex
+import jax
 import jax.numpy as jnp
 
-from jsafe.types import Array, Weights
+from jsafe.types import Array, ConstraintRule, Weights
 
 Normalize = Literal["sum", "none"]
 
@@ -34,6 +35,37 @@ def multiplier(weights: Weights) -> Array:
 def check_costs(num_costs: int, J_cost: Array, limit: Array) -> None:
     """Measured costs and limits are `[M]`."""
     chex.assert_shape([J_cost, limit], (num_costs,))
+
+
+def paced(
+    rule: ConstraintRule,
+    state: Any,
+    J_cost: Array,
+    limit: Array,
+    *,
+    iteration: Array,
+    steps: int,
+    interval: int | None,
+    warmup: int,
+) -> Any:
+    """The state of a rule after the updates that are due by the end of an iteration.
+
+    Args:
+      rule: The rule.
+      state: Before.
+      J_cost, limit: `[M]`.
+      iteration: Iterations before this one.
+      steps: Environment steps of an iteration.
+      interval: Environment steps between updates; None: one per iteration.
+      warmup: Environment steps before the first update.
+    """
+    before, after = (i * steps for i in (iteration, iteration + 1))
+    interval = interval or steps
+    count = after // interval - before // interval
+    for i in range(-(-steps // interval)):
+        due = (i < count) & (after > warmup)
+        state = jax.tree.map(lambda a, b, due=due: jnp.where(due, a, b), rule.update(state, J_cost, limit), state)
+    return state
 
 
 class Switch(NamedTuple):

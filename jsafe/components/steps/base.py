@@ -400,7 +400,10 @@ class Descent(NamedTuple):
 
     def evaluate(self, params: Params, batch: PolicyBatch) -> Outputs:
         """The policy with `params` on the rows of `batch`."""
-        dist = self.policy(params, batch)
+        return self.outputs(self.policy(params, batch), batch)
+
+    def outputs(self, dist: Any, batch: PolicyBatch) -> Outputs:
+        """A distribution of the actions of `batch`, beside the behaviour policy."""
         return Outputs(dist, jnp.exp(distributions.log_prob(dist, batch.action) - batch.log_prob))
 
     def critic_loss(self, critics: Params, seen: tuple[Obs, Any], target: Array) -> Array:

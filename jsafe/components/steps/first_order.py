@@ -40,7 +40,8 @@ class Objective(NamedTuple):
 
     Attributes:
       loss: On a minibatch.
-      whole: `(outputs, batch, view, numbers, mean) -> whole`, on all rows before each pass; handed to `loss`.
+      whole: `(outputs, batch, view, numbers, mean) -> whole`, on all rows before each pass; handed to `loss` (`()`
+        where there is none).
     """
 
     loss: LossFn
@@ -108,33 +109,31 @@ class FirstOrder(Step):
                 )
                 return ActorCritic(actor, critics), state._replace(critics=critics_state)
 
-            def one_pass(i, carry):
-                whole = None
-                if objective.whole is not None:
-                    out = descent.evaluate(carry[0].actor, batch)
-                    whole = objective.whole(out, batch, view, numbers, descent.mean)
-                return minibatch_pass(
+            def look(out):
+                """The divergence, and what the objective wants to know, of all rows: one look serves both."""
+                kl = descent.mean(distributions.kl(batch.old, out.dist)) if self.early_stop else jnp.zeros(())
+                return kl, objective.whole(out, batch, view, numbers, descent.mean) if objective.whole else ()
+
+            def running(carry):
+                i, (kl, _), _ = carry
+                return (i < self.passes) & (kl <= numbers.target_kl)
+
+            def body(carry):
+                i, (_, whole), inner = carry
+                inner = minibatch_pass(
                     lambda c, x: minibatch_update(c, x, whole),
-                    carry,
+                    inner,
                     rows,
                     jax.random.fold_in(key, i),
                     descent.segments,
                     descent.axis_name,
                 )
+                looks = self.early_stop or objective.whole
+                return i + 1, look(descent.evaluate(inner[0].actor, batch)) if looks else seen, inner
 
-            def running(carry):
-                i, kl, _ = carry
-                return (i < self.passes) & (kl <= numbers.target_kl)
-
-            def body(carry):
-                i, kl, inner = carry
-                inner = one_pass(i, inner)
-                if self.early_stop:
-                    kl = descent.mean(distributions.kl(batch.old, descent.policy(inner[0].actor, batch)))
-                return i + 1, kl, inner
-
+            seen = look(descent.outputs(batch.old, batch))  # the parameters are those of the old policy still
             first = jnp.where(wanted(view), 0, self.passes)
-            done, _, (params, state) = jax.lax.while_loop(running, body, (first, jnp.zeros(()), (params, state)))
+            done, _, (params, state) = jax.lax.while_loop(running, body, (first, seen, (params, state)))
             metrics = {"update/passes": jnp.float32(done - first), "update/learning_rate": rate}
             return params, state, metrics | descent.metrics(params, batch)
 

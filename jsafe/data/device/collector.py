@@ -210,7 +210,9 @@ class DeviceCollector:
         if not isinstance(feed, Replay):
             return None
         spec = self._learner.spec
-        return ReplayStore(self.num_envs, feed.replay_rows, spec, frame_stack=feed.frame_stack, dtype=feed.dtype)
+        return ReplayStore(
+            self.num_envs, feed.replay_rows, spec, frame_stack=feed.frame_stack, dtype=feed.dtype, jumps=feed.jumps
+        )
 
     def _synced(self) -> ReplayStore:
         store, kept = cast(ReplayStore, self._store), cast(Kept, self._now().kept)

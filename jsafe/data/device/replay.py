@@ -13,7 +13,7 @@ from jsafe.data.coroutine import has_memory, received_dtype
 from jsafe.data.device.api import Collecting, collects
 from jsafe.data.device.world import Environments, World, measured, report
 from jsafe.data.replay.device_ring import side_by_side
-from jsafe.data.replay.store import FIRST, LAST, MID
+from jsafe.data.replay.store import FIRST, JUMP, LAST, LAST_JUMP, MID
 from jsafe.envs.device import DeviceEnv
 from jsafe.feeds import Replay
 from jsafe.types import Array, Batch, EnvSpec, Key, Learner, Obs, Steps
@@ -85,6 +85,10 @@ class Ring:
             age=jnp.where(added, age, kept.age),
         )
 
+    def ends(self, kind: Array) -> Array:
+        """Which kinds of rows are final observations."""
+        return (kind == LAST) | (kind == LAST_JUMP)
+
     def starts(self, kept: Kept) -> Array:
         """Starts of windows in each environment, `[N]`."""
         return jnp.minimum(kept.total, self.capacity) - (self.stack - 1) - (self.feed.sequence_length - 1)
@@ -114,7 +118,7 @@ class Ring:
         kind, age = rows[..., a + m + 2], rows[..., a + m + 3]
         # What followed a row was stored with the next one.
         followed = jnp.concatenate([rows[1:, :, a:-1], jnp.zeros_like(rows[:1, :, a:-1])])
-        ended = followed[..., -1] == LAST
+        ended = self.ends(followed[..., -1])
         terminated = ended & (followed[..., -2] == 0)
         action = rows[..., :a]
         if self.discrete:
@@ -136,8 +140,8 @@ class Ring:
             terminated=terminated,
             truncated=ended & ~terminated,
             next_obs=None,
-            weight=(kind != LAST).astype(jnp.float32),
-            extras={},
+            weight=(~self.ends(kind)).astype(jnp.float32),
+            extras={"jump": followed[..., -1] >= JUMP} if feed.jumps else {},
         )
 
 
@@ -181,7 +185,10 @@ def replay(learner: Learner, env: DeviceEnv, axis_name: str | None = None) -> Co
             kept = ring.append(kept, obs, action, kept.arrival)
             world, result = environments.step(world._replace(memory=out.memory), action)
             ended = result.terminated | result.truncated
-            kind = jnp.where(ended, LAST, MID)
+            jumped = jnp.zeros_like(ended)
+            if feed.jumps and "success" in result.info:
+                jumped = result.info["success"] & ~result.terminated
+            kind = jnp.where(jumped, jnp.where(ended, LAST_JUMP, JUMP), jnp.where(ended, LAST, MID))
             arrival = jnp.stack([result.reward, ~result.terminated, kind], axis=1)
             arrival = jnp.concatenate([arrival, result.cost], axis=1)
             kept = ring.append(kept, result.final_obs, jnp.zeros_like(action), arrival, ended)

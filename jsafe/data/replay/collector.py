@@ -12,7 +12,7 @@ from jsafe import spaces
 from jsafe.data import coroutine as acting
 from jsafe.data.api import feeds_with
 from jsafe.data.door import Bad
-from jsafe.data.replay.store import FIRST, LAST, MID, ReplayStore
+from jsafe.data.replay.store import FIRST, JUMP, LAST, LAST_JUMP, MID, ReplayStore
 from jsafe.data.stepping import SteppingCollector, episode_stats
 from jsafe.feeds import Replay
 from jsafe.types import Batch, CostStats, Key, Learner, Measured, Obs, Steps
@@ -49,6 +49,7 @@ class ReplayCollector(SteppingCollector):
             frame_stack=feed.frame_stack,
             dtype=feed.dtype,
             on_device=feed.replay_on_device,
+            jumps=feed.jumps,
         )
         super().__init__(env, learner, seed, half=feed.dtype == "float16", **options)
         self._feed = feed
@@ -73,7 +74,7 @@ class ReplayCollector(SteppingCollector):
         done: Any = None
         for step in range(self._feed.unroll):
             at_random = self.env_steps < self._feed.random_steps
-            if not at_random or self._has_memory:  # which has to see every observation
+            if not at_random or (self._has_memory and self._learner.memory.sees_all):
                 action, _, self.memory = yield acting.Act(self._obs, self.memory, self._started, step)
             if done is not None:
                 self._record(*done)  # while the device computes the action
@@ -87,7 +88,7 @@ class ReplayCollector(SteppingCollector):
             ended = result.terminated | result.truncated
             done = (self._obs, action, result, ended, bad)
             self._obs, self._started = acting.received(result.obs), ended
-            self.env_steps += len(ended)
+            self.env_steps += len(ended) * self._repeat
         self._record(*done)
         count, *cost = self._fresh.astype(np.float32)
         measured = Measured(CostStats(np.array(cost, np.float32), count), episode_stats(self._ended))
@@ -124,16 +125,24 @@ class ReplayCollector(SteppingCollector):
         arrival = np.column_stack([step.reward, ~step.terminated, np.full(len(ended), MID), step.cost])
         self._fresh[0] += len(ended) if bad is None else np.count_nonzero(~bad.steps)
         self._fresh[1:] += arrival[:, 3:].sum(0)
+        jumped = self._jumped(step)
+        arrival[jumped, 2] = JUMP
         finished = self._track(step, ended, bad, self._ended)
         if finished is not None:
             envs = finished.env
-            arrival[envs, 2] = LAST
+            arrival[envs, 2] = np.where(jumped[envs], LAST_JUMP, LAST)
             final_obs = jax.tree.map(lambda x: x[envs], step.final_obs)
             self._append(final_obs, np.zeros_like(action[envs]), arrival[envs], envs)
         if ended.any():
             arrival[ended] = 0
             arrival[ended, 1:3] = 1, FIRST
         self._arrival = arrival
+
+    def _jumped(self, step: Any) -> np.ndarray:
+        """Where what is seen after a step belongs to another problem, `[N]`."""
+        if not (self._feed.jumps and "success" in step.info):
+            return np.zeros(len(step.reward), bool)
+        return step.info["success"].astype(bool) & ~step.terminated
 
     def _append_mended(self, obs: Obs, action: np.ndarray, spoilt: np.ndarray) -> None:
         """Appends the rows that were acted on; where that gave bad values, as the last ones of their episodes."""
@@ -166,7 +175,7 @@ class ReplayCollector(SteppingCollector):
                 truncated=np.zeros(feed.shape, bool),
                 next_obs=None,
                 weight=np.zeros(feed.shape, np.float32),
-                extras={},
+                extras={"jump": np.zeros(feed.shape, bool)} if feed.jumps else {},
             )
             for array in jax.tree.leaves(self._empty):
                 array.flags.writeable = False

@@ -14,8 +14,9 @@ from jsafe.data import ram
 from jsafe.data.replay.device_ring import DeviceRing, side_by_side
 from jsafe.types import EnvSpec, Obs, Steps
 
-FIRST, MID, LAST = 0, 1, 2
-"""Kinds of rows: the start of an episode, a step in it, its end."""
+FIRST, MID, LAST, JUMP, LAST_JUMP = 0, 1, 2, 3, 4
+"""Kinds of rows: the start of an episode, a step in it, its end; a step and an end that show another problem than the
+row before."""
 
 
 class ReplayStore:
@@ -36,6 +37,7 @@ class ReplayStore:
       dtype: Storage type of floating-point observations, `"float32"` or `"float16"`; sampled ones are float32. Whole
         numbers (images) are stored and sampled as they are.
       on_device: Keep a copy of the observations in the device's memory, and gather them there. Samples are the same.
+      jumps: Samples say which rows are followed by a JUMP.
 
     Raises:
       ValueError: If a number is less than one, the storage type is another, observations cannot be stacked, or there
@@ -54,7 +56,9 @@ class ReplayStore:
         frame_stack: int = 1,
         dtype: str = "float32",
         on_device: bool = False,
+        jumps: bool = False,
     ):
+        self._jumps = jumps
         for name, value in {"num_envs": num_envs, "capacity": capacity, "frame_stack": frame_stack}.items():
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
@@ -121,7 +125,7 @@ class ReplayStore:
           reward: `[n]`, received on arriving at `obs`; zero in FIRST rows.
           cost: `[n, M]`, likewise.
           discount: `[n]`: 0 if the episode terminated here, else 1.
-          kind: `[n]`: FIRST, MID or LAST.
+          kind: `[n]`: FIRST, MID, LAST, JUMP or LAST_JUMP.
           envs: `[n]` integers.
         """
         envs = np.arange(self.num_envs) if envs is None else envs
@@ -178,7 +182,7 @@ class ReplayStore:
         followed = np.empty((m + 3, *at.shape), np.float32)
         followed[..., -1, :] = 0
         followed[..., :-1, :] = rows[..., 1:, :, act:-1].transpose(at.ndim, *range(at.ndim))
-        terminated = (followed[-2] == 0) & (ended := followed[-1] == LAST)
+        terminated = (followed[-2] == 0) & (ended := self._ends(followed[-1]))
         return Steps(
             obs=self._stacked(env, begin, age.astype(np.int64)),
             action=self._acted(rows[..., :act]),
@@ -187,8 +191,8 @@ class ReplayStore:
             terminated=terminated,
             truncated=ended ^ terminated,
             next_obs=None,
-            weight=(kind != LAST).astype(np.float32),
-            extras={},
+            weight=(~self._ends(kind)).astype(np.float32),
+            extras={"jump": followed[-1] >= JUMP} if self._jumps else {},
         )
 
     def journal(self) -> dict[str, np.ndarray] | None:
@@ -253,6 +257,10 @@ class ReplayStore:
     def arrays(self) -> tuple[list[Any], Any, np.ndarray, np.ndarray]:
         """Leaves of observations, the other columns, rows ever appended, and ages: what `adopt` takes."""
         return self._obs, self._rows, self._total, self._age
+
+    def _ends(self, kind: np.ndarray) -> np.ndarray:
+        """Which kinds of rows are final observations."""
+        return (kind == LAST) | (kind == LAST_JUMP) if self._jumps else kind == LAST
 
     def _starts(self, length: int) -> np.ndarray:
         return self.sizes - (self.frame_stack - 1) - (length - 1)

@@ -67,6 +67,8 @@ class _Exported:
         number = shape.get("num_envs", 1)
         self.engine: Any = make(id, num_envs=number, render_mode=render_mode, **options)
         self.safety, self.render_mode = safety, render_mode
+        self.recipe = id, options, safety, render_mode
+        """What it was made from."""
         self._made = functools.partial(_remake, type(self), id, options, safety, render_mode, *shape.values())
         spec = self.engine.spec
         self.metadata = {"render_modes": ["rgb_array"], "render_fps": max(1, round(1 / spec.dt))}

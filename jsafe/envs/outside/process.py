@@ -100,6 +100,8 @@ class ProcessEnv:
             raise ValueError(f"bad_values must be 'end' or 'stop', got {bad_values!r}")
         if not isinstance(flatten, bool):
             raise ValueError(f"flatten must be True or False, got {flatten!r}")
+        if python is not None and not isinstance(python, (str, os.PathLike)):
+            raise ValueError(f"python must be the path of an interpreter, got {python!r}")
         if cost_key is not None and not (isinstance(cost_key, str) and cost_key):
             raise ValueError(f"cost_key must be a key of info, got {cost_key!r}")
         if kind == "python" and not all(name.partition(":")[::2]):

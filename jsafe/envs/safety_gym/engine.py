@@ -17,6 +17,11 @@ from jsafe.envs.safety_gym.tasks import Task
 from jsafe.envs.safety_gym.tasks.base import cost_columns
 from jsafe.spaces import Box
 
+OBSERVATIONS = ("sensors", "coordinates")
+"""What is observed: sensors and lidars, or sensors and coordinates (`coordinates.py`)."""
+PARTS = ("all", "base")
+"""Of the robot, beside coordinates: all, or those that every robot has."""
+
 
 class SafetyGymEnv:
     """N environments of one task with the same-step autoreset, each with its own random stream.
@@ -41,13 +46,17 @@ class SafetyGymEnv:
         num_threads: int | None = None,
         costs: str = "sum",
         sleep: bool = True,
+        observation: str = "sensors",
+        parts: str = "all",
     ):
+        checks.one_of("observation", observation, OBSERVATIONS)
+        checks.one_of("choice of parts", parts, PARTS)
         checks.integer("num_envs", num_envs)
         if num_threads is not None:
             checks.integer("num_threads", num_threads)
         checks.costs(costs)
         self.num_envs, self.task = int(num_envs), task
-        self.simulation = sim = Simulation(id, robot, task, self.num_envs, num_threads, sleep)
+        self.simulation = sim = Simulation(id, robot, task, self.num_envs, num_threads, sleep, observation, parts)
         self.physics = sim.physics
         self._cost_groups = dict(task.cost_groups) if costs == "separate" and task.cost_groups else None
         box = sim.world.model.actuator_ctrlrange

@@ -32,14 +32,21 @@ class Observer:
       dim: Width.
     """
 
-    def __init__(self, groups: tuple[Objects, ...], sensors: dict[str, slice], parts: tuple[Part, ...], task: Task):
+    def __init__(
+        self,
+        groups: tuple[Objects, ...],
+        sensors: dict[str, slice],
+        parts: tuple[Part, ...],
+        task: Task,
+        lidars: bool = True,
+    ):
         self.task = task
-        self._lidars = [kind for kind in groups if kind.lidar]
+        self._lidars = [kind for kind in groups if kind.lidar and lidars]
         self._groups = np.repeat(np.arange(len(self._lidars)), [kind.count for kind in self._lidars])
         columns = {part.name: self._columns(sensors, part) for part in parts}
         widths = {part.name: {"raw": 1, "sin_cos": 2}.get(part.form, 2.25) * len(columns[part.name]) for part in parts}
         widths |= {kind.lidar_key: task.lidar.bins for kind in self._lidars}
-        names = sorted(widths) if task.alphabetical else list(widths)
+        names = sorted(widths) if task.alphabetical and lidars else list(widths)
         self.slices, self.dim = {}, 0
         for name in names:
             self.slices[name] = (self.dim, self.dim + int(widths[name]))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from jsafe.envs.safety_gym.coordinates import Coordinates
 from jsafe.envs.safety_gym.layout import LayoutError, resample, sample_layout
 from jsafe.envs.safety_gym.objects import DRIVEN, FREE, STATIC
 from jsafe.envs.safety_gym.observe import Observer, rotation
@@ -38,10 +39,24 @@ class Simulation:
       free, driven, static: Where the free and driven objects begin, where the driven ones are, indices of the static.
     """
 
-    def __init__(self, id: str, robot: Robot, task: Task, num_envs: int, num_threads: int | None, sleep: bool):
+    def __init__(
+        self,
+        id: str,
+        robot: Robot,
+        task: Task,
+        num_envs: int,
+        num_threads: int | None,
+        sleep: bool,
+        observation: str,
+        parts: str,
+    ):
         self.id, self.robot, self.task, self.num_envs = id, robot, task, num_envs
         self.world = build(robot, task, sleep)
-        self.observer = Observer(self.world.groups, self.world.sensors, robot.parts, task)
+        self.observer: Observer | Coordinates = (
+            Observer(self.world.groups, self.world.sensors, robot.parts, task)
+            if observation == "sensors"
+            else Coordinates(self.world, robot.parts, task, parts)
+        )
         self._scene_arrays(num_threads)
         self._placements()
         self.steps = np.zeros(num_envs, int)

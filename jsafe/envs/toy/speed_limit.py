@@ -70,13 +70,15 @@ class ToyEnv(Toy):
                 raise ValueError(f"{name} must be at least 1, got {value}")
         if num_costs > act_dim:
             raise ValueError(f"num_costs must be at most act_dim = {act_dim}, got {num_costs}")
-        if horizon < 1 + delay:
+        if not isinstance(delay, bool):
+            raise ValueError(f"delay must be True or False, got {delay!r}")
+        if checks.integer("horizon", horizon, 0) < 1 + delay:
             raise ValueError(f"horizon must be at least {1 + delay}, got {horizon}")
-        if not 0 <= terminate_probability < 1:
+        if not 0 <= checks.number("terminate_probability", terminate_probability) < 1:
             raise ValueError(f"terminate_probability must be in [0, 1), got {terminate_probability}")
         if cost_form not in ("quadratic", "indicator"):
             raise ValueError(f"cost_form must be 'quadratic' or 'indicator', got {cost_form!r}")
-        if action_scale <= 0:
+        if checks.number("action_scale", action_scale) <= 0:
             raise ValueError(f"action_scale must be positive, got {action_scale}")
         self.terminate_probability, self.cost_form, self.delay = terminate_probability, cost_form, delay
         group = np.arange(act_dim) % num_costs

@@ -314,6 +314,7 @@ class Counted:
 
     class spec:
         id, dt, action_low, action_high = "counted", 0.1, (-1.0,), (1.0,)
+        obs_dim, act_dim, num_costs, horizon, cost_names = 1, 1, 1, 3, ()
 
     def __init__(self):
         self.time = 0
@@ -347,4 +348,4 @@ def test_filming_counts_and_stops():
     assert [caption["step"] for caption in captions] == [0, 1, 2, 0, 1, 2, 0]
     assert captions[2] == {"step": 2, "return": "2.00", "cost": "4"}
     assert captions[-1] == {"step": 0, "return": "0.00", "cost": "0", "goals": 2}
-    assert filmed.episodes == [{"return": 3.0, "cost": 6.0, "length": 3, "success": 1.0}] * 2
+    assert filmed.episodes == [{"return": 3.0, "costs": {"cost": 6.0}, "length": 3, "success": 1.0}] * 2

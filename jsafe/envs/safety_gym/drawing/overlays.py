@@ -44,7 +44,7 @@ def halo(sim: Simulation, i: int) -> list[Shape]:
     angle = 2 * np.pi * (first + (0.5 if lidar.kind == "pseudo" else 0.5 * (share - 1))) / lidar.bins
     shapes = []
     for number, kind in enumerate(sim.world.groups):
-        if not kind.lidar:
+        if kind.lidar_key not in sim.observer.slices:
             continue
         start, stop = sim.observer.slices[kind.lidar_key]
         values = np.maximum.reduceat(obs[start:stop], first)

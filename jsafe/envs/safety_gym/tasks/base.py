@@ -125,6 +125,7 @@ class Task:
       by_keepout: Place in order of falling keepout instead of robot, static, free, driven.
       alphabetical: Sort the parts of the observation by name.
       floor: Half width of the drawn floor, metres.
+      aims: Groups that the reward may be about; where coordinates are observed they come first.
     """
 
     objects: tuple[Objects, ...] = ()
@@ -146,6 +147,7 @@ class Task:
     by_keepout: bool = False
     alphabetical: bool = False
     floor: float = 3.5
+    aims: tuple[str, ...] = ("goal", "push_box", "circle")
 
     def __init__(self, robot: Robot):
         self.robot = robot

@@ -1,0 +1,1 @@
+"""Offline algorithms: learnt from a data set, without an environment."""

@@ -1,0 +1,138 @@
+"""What need not be learnt: rewards and costs that are known functions of states."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jsafe.options import Options, number, part
+from jsafe.types import Array, EnvSpec
+
+Function = Callable[[Array, Array, Array], Array]
+
+HAZARDS, GOAL = "hazards", "goal"
+"""Parts of an observation with coordinates, two numbers for each object."""
+OBSTACLES = ("vases", "pillars", "gremlins", "buttons", "sigwalls")
+"""Parts whose costs follow from contacts: they are not known."""
+
+
+class Known(NamedTuple):
+    """Functions of `(obs [..., O], action [..., A], next_obs [..., O])`; None where it has to be learnt.
+
+    Attributes:
+      reward: `[...]`.
+      cost: `[..., M]`.
+      arrived: `next_obs -> bool [...]`: from there on no more reward is counted, for what follows is unknown.
+    """
+
+    reward: Function | None = None
+    cost: Function | None = None
+    arrived: Callable[[Array], Array] | None = None
+
+
+def goal_geometry(spec: EnvSpec, *, radius: float = 0.2, margin: float = 0.0, goal: float | None = None) -> Known:
+    """The Goal tasks on coordinates.
+
+    Cost: `k 1[min_i ||hazard_i'|| <= radius + margin]` of the state after k repeated steps. Reward (with `goal`):
+    `||goal|| - ||goal'|| + 1[||goal'|| <= goal]`, and no more after that.
+
+    Args:
+      spec: Its `layout` says where hazards and the goal are, `action_repeat` is k.
+      radius: Of a hazard, metres.
+      margin: Distance to keep besides, metres.
+      goal: Radius of the goal, metres; None: the reward is not known.
+
+    Raises:
+      ValueError: If the layout does not name what is needed, or there are several costs.
+    """
+    layout = {name: (start, stop) for name, start, stop in spec.layout}
+    for name in (HAZARDS,) if goal is None else (HAZARDS, GOAL):
+        if name not in layout:
+            raise ValueError(
+                f"the geometry of {name!r} is known from coordinates alone (observation='coordinates'); this "
+                f"observation has {', '.join(layout) or 'no named parts'}: learn it (known='none')"
+            )
+    if spec.num_costs != 1:
+        raise ValueError(f"the known cost is one of hazards, the environment has {spec.num_costs}: use known='none'")
+
+    def distances(obs, name):
+        start, stop = layout[name]
+        return jnp.linalg.norm(obs[..., start:stop].reshape(*obs.shape[:-1], -1, 2), axis=-1)
+
+    def cost(obs, action, next_obs):
+        near = distances(next_obs, HAZARDS).min(axis=-1) <= radius + margin
+        return spec.action_repeat * near[..., None].astype(jnp.float32)
+
+    if goal is None:
+        return Known(cost=cost)
+
+    def to_goal(obs):
+        return distances(obs, GOAL)[..., 0]
+
+    def reward(obs, action, next_obs):
+        return to_goal(obs) - to_goal(next_obs) + (to_goal(next_obs) <= goal)
+
+    return Known(reward, cost, lambda next_obs: to_goal(next_obs) <= goal)
+
+
+@part("known", "none")
+@dataclasses.dataclass(frozen=True)
+class NothingKnown(Options):
+    """Reward and costs are learnt with the dynamics."""
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
+        """Nothing."""
+        del spec, axis_name
+        return Known()
+
+
+@dataclasses.dataclass(frozen=True)
+class Geometry(Options):
+    """Options of what is known from the geometry of hazards."""
+
+    radius: float = number(0.2, above=0)
+    """Of a hazard, metres."""
+    margin: float = number(0.0, low=0)
+    """Distance to keep besides, metres: SafeDreamer plans with 0.05. It is the cheap replacement of many particles."""
+
+
+@part("known", "auto")
+@dataclasses.dataclass(frozen=True)
+class Auto(Geometry):
+    """The cost, where observations show the coordinates of hazards and of no other obstacle; else nothing."""
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
+        """A `Known`."""
+        names = {name for name, _, _ in spec.layout}
+        if HAZARDS not in names or names & set(OBSTACLES) or spec.num_costs != 1:
+            return Known()
+        return goal_geometry(spec, radius=self.radius, margin=self.margin)
+
+
+@part("known", "cost")
+@dataclasses.dataclass(frozen=True)
+class KnownCost(Geometry):
+    """The cost of hazards, from their coordinates.
+
+    Source: OmniSafe's model-based wrapper; Huang et al. 2024 (SafeDreamer, arXiv 2307.07176) for the margin.
+    """
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
+        """A `Known`."""
+        return goal_geometry(spec, radius=self.radius, margin=self.margin)
+
+
+@part("known", "reward_and_cost")
+@dataclasses.dataclass(frozen=True)
+class KnownRewardAndCost(Geometry):
+    """The cost of hazards and the reward of the goal, the bonus of reaching it included, from their coordinates."""
+
+    goal: float = number(0.3, above=0)
+    """Radius of the goal, metres."""
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
+        """A `Known`."""
+        return goal_geometry(spec, radius=self.radius, margin=self.margin, goal=self.goal)
