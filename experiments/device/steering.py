@@ -87,11 +87,11 @@ def main() -> None:
                 f"host {means[1]:8.3f} +- {errors[1]:.3f}   apart {apart:.1f}",
                 flush=True,
             )
-    if args.csv:
-        with open(args.csv, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(("id", "what", "episodes", "device", "host", "device_error", "host_error", "apart"))
-            writer.writerows(rows)
+        if args.csv:
+            with open(args.csv, "w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(("id", "what", "episodes", "device", "host", "device_error", "host_error", "apart"))
+                writer.writerows(rows)
 
 
 if __name__ == "__main__":
