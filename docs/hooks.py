@@ -6,7 +6,6 @@ results from `experiments/`; formulas become MathML here, so that pages need no 
 
 from __future__ import annotations
 
-import ast
 import base64
 import dataclasses
 import functools
@@ -16,7 +15,6 @@ import json
 import pkgutil
 import re
 import sys
-import textwrap
 from pathlib import Path
 
 from latex2mathml.converter import convert
@@ -29,6 +27,7 @@ import rooms
 
 import jsafe
 from jsafe import registry
+from jsafe.cli.parse import field_docs
 from jsafe.options import paths
 from jsafe.report import plot
 
@@ -39,6 +38,7 @@ THEORY = {
     "step": ("theory/steps.md", "policy steps"),
     "transform": ("theory/transforms.md", "changing the problem"),
     "actor": ("theory/off_policy.md", "actor-critics on replayed data"),
+    "planner": ("theory/planning.md", "planning in learned models"),
 }
 
 
@@ -111,21 +111,6 @@ def prose(docstring: str) -> str:
     return linked("\n".join(blocks).strip())
 
 
-def option_docs(config: type) -> dict[str, str]:
-    """The string under each field of a dataclass, from its source and its bases'."""
-    found: dict[str, str] = {}
-    for base in reversed(config.__mro__):
-        if not dataclasses.is_dataclass(base):
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
-        for field, after in zip(body, [*body[1:], None]):
-            if not isinstance(field, ast.AnnAssign):
-                continue
-            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                found[field.target.id] = " ".join(inspect.cleandoc(str(after.value.value)).split())
-    return found
-
-
 def options(algorithm: registry.Algorithm) -> str:
     """Its parts, its presets, and a table of its options, part by part."""
     config, lines = algorithm.config, ["## Options", ""]
@@ -135,13 +120,11 @@ def options(algorithm: registry.Algorithm) -> str:
         for name, preset in algorithm.presets.items()
     ]
     lines += [*presets, "", "| option | default | |", "| --- | --- | --- |"]
-    docs: dict[type, dict[str, str]] = {}
     for path in paths(config):
         *heads, name = path.split(".")
         owner = functools.reduce(getattr, heads, config)
         value = getattr(owner, name)
-        docs.setdefault(type(owner), option_docs(type(owner)))
-        text = docs[type(owner)].get(name, "")
+        text = field_docs(type(owner)).get(name, "")
         if dataclasses.is_dataclass(value):
             kind = getattr(value, "kind", "")
             lines.append(f"| **`{path}`** | {f'`{kind}`' if kind else ''} | {text or summary(value)} |")
@@ -157,7 +140,8 @@ def summary(value: object) -> str:
 
 def commands(algorithm: registry.Algorithm) -> str:
     """How to run it."""
-    env = "SafetyPointGoal1-v0" if algorithm.family == "on_policy" else "Safexp-PointGoal1-v0"
+    tasks = {"on_policy": "SafetyPointGoal1-v0", "model_based": "SafetyPointGoal1-v0-modelbased"}
+    env, width = tasks.get(algorithm.family, "Safexp-PointGoal1-v0"), 29 if algorithm.family == "model_based" else 60
     where = "--data recorded.npz" if algorithm.family == "offline" else f"--env {env}"
     preset = algorithm.recommended
     flag, argument = (f" --preset {preset}", f', preset="{preset}"') if preset else ("", "")
@@ -169,7 +153,7 @@ jsafe evaluate runs/{algorithm.name} --episodes 100
 ```
 
 ```python
-env_spec = jsafe.EnvSpec(60, 2)
+env_spec = jsafe.EnvSpec({width}, 2)
 learner = jsafe.make("{algorithm.name}", env_spec{argument})
 state = learner.init(jax.random.key(0))
 batch = jsafe.testing.random_batch(learner, jax.random.key(1))
