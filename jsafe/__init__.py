@@ -50,6 +50,7 @@ _ROOMS = (
     "curves",
     "data",
     "deploy",
+    "device",
     "distributions",
     "envs",
     "errors",
