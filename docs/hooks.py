@@ -39,6 +39,7 @@ THEORY = {
     "step": ("theory/steps.md", "policy steps"),
     "transform": ("theory/transforms.md", "changing the problem"),
     "actor": ("theory/off_policy.md", "actor-critics on replayed data"),
+    "planner": ("theory/planning.md", "planning in learned models"),
 }
 
 
@@ -82,7 +83,7 @@ def theory(algorithm: registry.Algorithm) -> list[tuple[str, str]]:
     """Theory pages that matter for an algorithm, by what it is put together from."""
     if algorithm.family == "offline":
         pages = [("theory/offline.md", "learning from a data set")]
-        return pages + [THEORY["rule"]] * (getattr(algorithm.config.rule, "kind", "none") != "none")
+        return pages + [THEORY["rule"]] * (getattr(getattr(algorithm.config, "rule", None), "kind", "none") != "none")
     if algorithm.name == "seditor":
         return [("theory/seditor.md", "SEditor"), THEORY["actor"], THEORY["rule"]]
     idle = ("none", "identity")
@@ -157,7 +158,8 @@ def summary(value: object) -> str:
 
 def commands(algorithm: registry.Algorithm) -> str:
     """How to run it."""
-    env = "SafetyPointGoal1-v0" if algorithm.family == "on_policy" else "Safexp-PointGoal1-v0"
+    tasks = {"on_policy": "SafetyPointGoal1-v0", "model_based": "SafetyPointGoal1-v0-modelbased"}
+    env, width = tasks.get(algorithm.family, "Safexp-PointGoal1-v0"), 29 if algorithm.family == "model_based" else 60
     where = "--data recorded.npz" if algorithm.family == "offline" else f"--env {env}"
     preset = algorithm.recommended
     flag, argument = (f" --preset {preset}", f', preset="{preset}"') if preset else ("", "")
@@ -169,7 +171,7 @@ jsafe evaluate runs/{algorithm.name} --episodes 100
 ```
 
 ```python
-env_spec = jsafe.EnvSpec(60, 2)
+env_spec = jsafe.EnvSpec({width}, 2)
 learner = jsafe.make("{algorithm.name}", env_spec{argument})
 state = learner.init(jax.random.key(0))
 batch = jsafe.testing.random_batch(learner, jax.random.key(1))

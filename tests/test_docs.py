@@ -13,7 +13,7 @@ import pytest
 import jsafe
 from jsafe import registry
 from jsafe.cli import algorithm as words_of
-from jsafe.cli import evaluate, export, parse, play, plot, sweep, train
+from jsafe.cli import dataset, evaluate, export, parse, play, plot, sweep, train
 from jsafe.options import paths
 from jsafe.sweeps import grid
 
@@ -140,6 +140,8 @@ def test_commands_and_sweeps_on_pages_are_understood(page):
             words_of.read(registry.get(words[0]), words[1:])
         elif command == "train":
             parse.parse(train.Resume, words, "jsafe train")
+        elif command == "dataset":
+            parse.parse(dataset.COMMANDS[words[0]], words[1:], "jsafe dataset")
         elif command in OPTIONS:
             parse.parse(OPTIONS[command], words, command)
         else:

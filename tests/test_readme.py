@@ -9,7 +9,7 @@ import numpy as np
 import jsafe
 from jsafe import options
 from jsafe.cli import algorithm as words_of
-from jsafe.cli import parse, train
+from jsafe.cli import dataset, parse, train
 from jsafe.runs.loop import INIT_FOLD
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
@@ -51,7 +51,9 @@ def test_every_command_shown_is_understood():
     assert len(shown) >= 10
     for line in shown:
         command, *words = line.split()
-        assert command in ("train", "sweep", "evaluate", "play", "export", "plot", "list")
+        assert command in ("train", "sweep", "evaluate", "play", "export", "plot", "dataset", "list")
+        if command == "dataset":
+            parse.parse(dataset.COMMANDS[words[0]], words[1:], "jsafe dataset")
         if command != "train" or "--help" in words:
             continue
         if words[0] in jsafe.names():

@@ -23,6 +23,8 @@ from jsafe.algos.offline import coptidice as coptidice
 from jsafe.algos.offline import cpq as cpq
 from jsafe.algos.offline import crr as crr
 from jsafe.algos.offline import fisor as fisor
+from jsafe.algos.offline import lspc as lspc
+from jsafe.algos.offline import trac as trac
 from jsafe.algos.offline import vae_bc as vae_bc
 from jsafe.algos.on_policy import appo as appo
 from jsafe.algos.on_policy import cpo as cpo

@@ -28,6 +28,8 @@ _SET_BY_RUNS = ("total_steps",)
 """Options of algorithms whose value is the run's."""
 _READ_BEFORE = ("env_options", "imports", "data_sha256")
 """Fields of a run that have a syntax of their own, or are filled in."""
+FROM_DATA = "the data set's"
+"""In the place of the task, until the file is read."""
 _OFFLINE = ("data", "eval_interval", "eval_episodes")
 """Fields of a run that only algorithms on data sets use."""
 
@@ -129,8 +131,9 @@ def read(algorithm: registry.Algorithm, arguments: Sequence[str]) -> Given:
         raise SystemExit(0)
     _check_words(algorithm.name, config, found, words)
     if parse.peek(words, "--env") is None:
-        env, env_options = _task_of_data(parse.peek(words, "--data"), env_options)
-        words = [*words, "--env", env]
+        if parse.peek(words, "--data") is None:
+            raise ValueError("--env ID is missing: the task to train on; `jsafe list tasks` names them")
+        words = [*words, "--env", FROM_DATA]
     values = _parse(found, words, f"jsafe train {algorithm.name}")
     groups = {kind: {o.key: values[o.key] for o in found if o.group is kind} for kind in _SHARED}
     changes = {o.key: values[o.key] for o in found if o.group not in _SHARED and _is_given(o, words)}
@@ -152,22 +155,24 @@ def flags(algorithm: registry.Algorithm) -> list[str]:
     return [option.flags[0] for option in found if option.shown] + parts + ["--import", "--help"]
 
 
-def _task_of_data(path: str | None, env_options: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The task that a data set was recorded on, and the options of its environment.
+def with_task(config: RunConfig) -> RunConfig:
+    """With the task that the data set was recorded on, and the options of its environment, where none was given.
 
     Raises:
-      ValueError: Without a data set, or with one that does not know.
+      ValueError: If the data set does not know.
     """
-    if path is None:
-        raise ValueError("--env ID is missing: the task to train on; `jsafe list tasks` names them")
+    if config.env != FROM_DATA:
+        return config
     from jsafe.runs.build import NO_ENV, load_data
 
-    about = load_data(RunConfig(NO_ENV, data=path)).about
+    about = load_data(dataclasses.replace(config, env=NO_ENV, costs="sum")).about
     if about.env is None:
         raise ValueError(
-            f"--env ID is missing: {path} does not say which task it was recorded on; --env {NO_ENV} trains without one"
+            f"--env ID is missing: {config.data} does not say which task it was recorded on; "
+            f"--env {NO_ENV} trains without one"
         )
-    return about.env, dict(about.env_options) | env_options
+    options = dict(about.env_options) | dict(config.env_options)
+    return dataclasses.replace(config, env=about.env, env_options=tuple(options.items()))
 
 
 _SHARED = (RunConfig, Place, JobConfig, Many)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import tyro
@@ -41,6 +41,8 @@ class Evaluate(Options):
     """Seed of the environments; by default one that the training never used."""
     num_threads: int | None = number(None, low=1, high=4096)
     """Threads that step the environments."""
+    scores: Literal["dsrl"] | None = None
+    """Add scores of a benchmark: `dsrl`, its normalised return, and the cost as a multiple of the limit."""
 
 
 def main(arguments: list[str]) -> int:
@@ -70,10 +72,11 @@ def main(arguments: list[str]) -> int:
         report = of_file.evaluate(given.run, **options)
     else:
         report = evaluation.evaluate(given.run, deterministic=not given.stochastic, **options)
+    scores = _scores(report, given.scores)
     mode = "most likely" if report["deterministic"] else "sampled"
     title = f"{report['algorithm']} on {report['env']}, {mode} actions (± standard error of the mean)"
     written = [] if file else [("file", str(given.run / "evaluation.json"))]
-    screen.console(stderr=False).print(screen.summary(title, [*rows(report), *written]))
+    screen.console(stderr=False).print(screen.summary(title, [*rows(report), *scores, *written]))
     if given.video is not None:
         film.record(
             given.run,
@@ -89,9 +92,30 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
+def _scores(report: dict[str, Any], benchmark: str | None) -> list[tuple[str, str]]:
+    """What to print of a benchmark's scores.
+
+    Raises:
+      ValueError: If it has none for the task, or there is no limit.
+    """
+    if benchmark is None:
+        return []
+    from jsafe.data.datasets import score
+
+    if len(report["costs"]) != 1 or report["costs"][0].get("per") != "episode":
+        raise ValueError("--scores dsrl is for a single cost with a limit per episode")
+    cost = report["costs"][0]
+    found = score(report["env"], report["return"]["mean"], cost["mean"], cost["limit"])
+    return [
+        ("DSRL: normalised return", f"{found.total_return:.3f}"),
+        ("DSRL: cost / limit", f"{found.cost:.3f} ({'safe' if found.cost <= 1 else 'not safe'})"),
+    ]
+
+
 def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What to print of an evaluation: return, length, success, and each cost against its limit."""
-    pairs = [("trained for", f"{screen.count(report['env_steps'])} steps"), ("episodes", str(report["episodes"]))]
+    unit = "updates" if report.get("offline") else "steps"
+    pairs = [("trained for", f"{screen.count(report['env_steps'])} {unit}"), ("episodes", str(report["episodes"]))]
     for name in ("return", "length"):
         pairs.append((name, _mean(np.asarray(report["per_episode"][name], float))))
     pairs.append(("success", f"{report['success']:.3f}"))

@@ -52,6 +52,7 @@ def main(arguments: list[str]) -> int:
     parse.take_imports(rest)
     algorithm = registry.get(name)
     given = words_of.read(algorithm, rest)
+    given = given._replace(run=words_of.with_task(given.run))
     alone = given.many == words_of.Many()
     if given.run.depth and (not alone or given.job.distributed):
         raise ValueError("--depth 1 is for a run by itself, without --seeds, --cost-limits and --distributed")

@@ -19,11 +19,11 @@ class RowWeights(NamedTuple):
     """Weights of recorded actions.
 
     Attributes:
-      apply: `(judgement, weights, numbers, like [R]) -> [H or 1, R]`: what the rows weigh, for each head of the policy.
+      apply: `(judgement, weights, numbers, like [R]) -> [H or 1, R]`: what the rows weigh, for each loss of the policy.
         `weights` are the constraint rule's, `numbers` those of `start`; `like` has the shape of a row.
       needs: Fields of `Judgement`.
       start: `() -> numbers`, kept in the learner's state.
-      heads: How many heads it has weights for; None: one for all.
+      heads: How many losses it has weights for; None: one for all.
     """
 
     apply: Callable[[Judgement, Weights, object, Array], Array]

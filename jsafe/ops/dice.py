@@ -83,14 +83,14 @@ def worst_case(ell: Array, tau: Array, axis_name: str | None = None) -> Bound:
     The cost's upper bound is then `mean v w c`. With `tau -> inf` all weights are 1, and it is the plain mean.
 
     Args:
-      ell: `[B, M]`, from `flow`; held constant.
+      ell: `[B, M]`, from `flow`; held constant, and so is `tau`.
       tau: `[M]`, above 0.
       axis_name: Mapped axis that shares the rows.
 
     Collectives: `pmax` of the largest score, `pmean` of the mean of exponentials and of the divergence.
     Source: Lee et al. 2022 (arXiv 2204.08957), section 3.3.
     """
-    score = jax.lax.stop_gradient(ell) / tau
+    score = jax.lax.stop_gradient(ell / tau)
     peak = score.max(axis=0)
     if axis_name is not None:
         peak = jax.lax.pmax(peak, axis_name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 
 from jsafe.data.datasets import Episodes, checksum
@@ -15,6 +16,8 @@ from jsafe.data.datasets.scores import reference
 
 LIMITS = (10.0, 20.0, 25.0, 40.0, 80.0)
 """Limits per episode whose share of episodes is told: those that the literature uses."""
+MOST_NAMED = 10
+"""Policies that a picture names; more have shades, in their order."""
 QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
@@ -72,18 +75,23 @@ def figure(episodes: Episodes, limits: Sequence[float] = (25.0,)) -> Figure:
     costs, returns = episodes.costs, episodes.returns
     who = np.zeros(len(episodes), int) if episodes.behaviour is None else episodes.behaviour
     count = costs.shape[1]
+    actors = np.unique(who)
+    colors = colormaps["viridis" if len(actors) > MOST_NAMED else "tab10"](
+        np.arange(len(actors)) / max(len(actors) - 1, 9)
+    )
     fig = Figure(figsize=(5.2 * count, 4.0), layout="constrained")
     axes = fig.subplots(1, count, squeeze=False)[0]
     for axis, cost, name in zip(axes, costs.T, episodes.about.cost_names):
-        for i in np.unique(who):
+        for i, color in zip(actors, colors):
             chosen = who == i
-            axis.scatter(cost[chosen], returns[chosen], s=9, alpha=0.6, lw=0, label=_label(episodes, int(i)))
+            label = _label(episodes, int(i))
+            axis.scatter(cost[chosen], returns[chosen], s=9, alpha=0.6, lw=0, color=color, label=label)
         for limit in limits:
             axis.axvline(limit, color="black", ls="--", lw=1)
             axis.annotate(f"limit {limit:g}", (limit, 1), xycoords=("data", "axes fraction"), fontsize="small")
         axis.set(xlabel=f"cost per episode{f' ({name})' if count > 1 else ''} ↓", ylabel="return ↑")
         axis.grid(alpha=0.3)
-    if len(np.unique(who)) > 1:
+    if 1 < len(actors) <= MOST_NAMED:
         fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize="small")
     if episodes.about.env:
         known = reference(episodes.about.env)

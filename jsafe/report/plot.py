@@ -35,6 +35,7 @@ class Run(NamedTuple):
     options: dict[str, Any]
     columns: dict[str, np.ndarray]
     cost_names: tuple[str, ...] = ()
+    offline: bool = False
 
 
 class Curve(NamedTuple):
@@ -143,7 +144,8 @@ def load(folder: str | os.PathLike) -> Run:
             columns = _of_all_environments(columns, data["config"].get("num_envs", 1))
         names = tuple(map(str, data.get("cost_names", ())))
         options = merge(_defaults(name, data), data["config"])  # an option that is younger than the run
-        return Run(folder, name, about["env"], about["seed"], about.get("preset"), options, columns, names)
+        offline = about.get("data") is not None
+        return Run(folder, name, about["env"], about["seed"], about.get("preset"), options, columns, names, offline)
     except (OSError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder} is not a run folder with a learning curve: {error}") from error
     except json.JSONDecodeError as error:
@@ -374,8 +376,9 @@ def _draw(
     for limit, colors in sorted(limits.items()):
         color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"
         axis.axhline(limit, color=color, ls="--", lw=1, label=f"limit {limit:g}")
-    title = vocabulary.describe("env_steps").title if view.x == "steps" else "wall time in hours"
-    axis.set(xlabel=title, ylabel=panel.label)
+    offline = all(run.offline for runs in lines.values() for run in runs)
+    title = "gradient updates" if offline else vocabulary.describe("env_steps").title
+    axis.set(xlabel=title if view.x == "steps" else "wall time in hours", ylabel=panel.label)
     if view.x == "steps":
         axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.grid(alpha=0.3)

@@ -80,6 +80,7 @@ def evaluate(
         "env": config.env,
         "iteration": loaded.iteration,
         "env_steps": loaded.extra["env_steps"],
+        "offline": run.config.data is not None,
         "episodes": episodes,
         "deterministic": deterministic,
         "seed": seed,

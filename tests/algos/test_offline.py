@@ -14,6 +14,7 @@ from jsafe.components.generators import CVAE, Gaussian
 from jsafe.components.improvements import Improved, Improvement
 from jsafe.components.rules import Lagrange
 from jsafe.components.valuations import in_unit
+from jsafe.runs.checkpoint import Checkpoints, load_state
 from jsafe.testing import check_learner, random_batch
 
 TINY = {"hidden": (8,), "batch_size": 6, "updates": 2}
@@ -23,6 +24,7 @@ SAME = {"bc_safe", "bc_risky", "bc_boundary", "bc_frontier"}
 TABLE = {name: {} for name in NAMES if name not in SAME} | {
     "bc_conditioned": {"normalize_obs": True},
     "bcq_lag": {"cost_estimate": "initial", "critic.candidates": 3},
+    "trac": {"clone_updates": 3},
 }
 
 
@@ -48,11 +50,33 @@ def test_every_learner_keeps_its_promises(name):
         ({"policy": "gaussian", "critic": "expectile", "weight": "exp", "rule": "lagrange"}, {}),
         ({"policy": CVAE(phi=0.1), "critic": "expectile", "improve": "climb", "rule": "pid"}, {"choice": "best"}),
         ({"policy": "deterministic", "critic": "bootstrapped", "improve": "climb"}, {"cosine_updates": 3}),
+        ({"policy": "diffusion", "critic": "expectile", "weight": "exp"}, {}),
     ],
 )
 def test_new_combinations_come_free(parts, more):
-    """IQL under a multiplier; an auto-encoder's candidates judged by expectile critics; TD3 with cloning."""
+    """IQL under a multiplier; an auto-encoder's candidates judged by expectiles; TD3 with cloning; IDQL."""
     check_shapes(jsafe.offline(jsafe.EnvSpec(5, 2, num_costs=2, horizon=50), **parts, **TINY, **more))
+
+
+def test_the_state_of_every_learner_survives_a_checkpoint(tmp_path):
+    class Nothing:
+        def journal(self):
+            return None
+
+        def journal_keep(self):
+            return 0
+
+        def state_dict(self):
+            return {}
+
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        learner = jsafe.make(name, jsafe.EnvSpec(5, 2, num_costs=2, horizon=50), **TINY)
+        shapes = jax.eval_shape(learner.init, jax.random.key(0))
+        state = jax.tree.map(lambda x: rng.integers(0, 9, x.shape).astype(x.dtype), shapes)
+        Checkpoints(tmp_path / name).save(3, state, Nothing())
+        loaded = load_state(tmp_path / name, shapes)
+        jax.tree.map(np.testing.assert_array_equal, loaded.state, state)
 
 
 def check_shapes(learner):
@@ -97,7 +121,7 @@ def test_every_preset_builds_and_survives_json():
         ({"rule": "lagrange", "critic": "reach", "improve": "climb"}, "needs critics of the costs"),
         ({"critic": "penalised", "improve": "climb_feasible"}, "policy='supported', not policy='deterministic'"),
         ({"critic": "bootstrapped", "improve": "climb_in_support"}, "needs a model of the recorded actions"),
-        ({"critic": "expectile", "weight": "heads"}, "weight='heads' is for 2 heads, policy='deterministic' has 1"),
+        ({"critic": "expectile", "weight": "heads"}, "weight='heads' is for 2 losses, policy='deterministic' has 1"),
         ({"critic": "expectile", "weight": "exp", "policy": Gaussian(heads=3)}, "has 3"),
         ({"feed.length": 5}, "feed.length must be 1"),
         ({"critic": "dice", "limit_unit": "cut"}, "a unit of its own"),
@@ -208,6 +232,19 @@ def test_a_cosine_lets_the_rate_fall_to_nothing():
     moved = [jax.tree.leaves(x.params["policy"])[0] for x in (state, first, second)]
     assert not np.array_equal(moved[0], moved[1])
     np.testing.assert_array_equal(moved[1], moved[2])
+
+
+def test_estimates_are_of_raw_rewards():
+    """Critics of rewards times 0.1, asked through the interface that all learners share."""
+    learner = jsafe.make("caps", jsafe.EnvSpec(3, 1, horizon=10), **TINY)
+    state = jax.jit(learner.init)(jax.random.key(0))
+    obs, action = jnp.ones((4, 5)), jnp.zeros((4, 1))  # with the two columns of what is left
+    found = jax.jit(learner.estimate)(state, (), obs, action)
+    assert (found.reward.shape, found.cost.shape) == ((4,), (4, 1))
+    plain = jsafe.make("caps", jsafe.EnvSpec(3, 1, horizon=10), **TINY, reward_scale=1.0)
+    np.testing.assert_allclose(found.reward, 10 * plain.estimate(state, (), obs, action).reward, rtol=1e-5)
+    assert jsafe.make("bc", jsafe.EnvSpec(3, 1)).estimate is None
+    assert jsafe.make("fisor", jsafe.EnvSpec(3, 1)).estimate is None
 
 
 def test_what_a_learner_asks_its_data_for():

@@ -10,8 +10,9 @@ from jsafe.components.actors import Values
 from jsafe.components.choices import ActParams, Best, Safest, Softmax, Switch
 from jsafe.components.critics import Critics
 from jsafe.components.critics.blended import blend
-from jsafe.components.generators import CVAE, Deterministic, Gaussian, Generator, Supported, TanhGaussian
+from jsafe.components.generators import CVAE, Deterministic, Diffusion, Gaussian, Generator, Supported, TanhGaussian
 from jsafe.components.generators.cvae import kl_from_prior
+from jsafe.components.generators.diffusion import variance_preserving
 from jsafe.components.improvements import ClimbFeasible, Frozen, Regress
 from jsafe.components.regression_weights import Binary, Exp, Feasible, PerHead
 from jsafe.components.transforms.remaining import RemainingParams, remaining_budget
@@ -21,6 +22,14 @@ from jsafe.types import EnvSpec, Weights
 
 KEY = jax.random.key(0)
 SPEC = EnvSpec(1, 1)
+
+
+@pytest.fixture(autouse=True)
+def quick_compiles():
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 def rows_of(action, reward=0.0, cost=0.0, terminated=False, obs=0.0):
@@ -150,7 +159,7 @@ def test_the_penalty_of_cpq_raises_the_costs_of_unlikely_actions():
     def loss(params):
         return valuation.loss({"critic": params}, {"critic": jnp.zeros(8)}, context, KEY).loss
 
-    grads = jax.grad(loss)(jnp.arange(8.0))
+    grads = jax.jit(jax.grad(loss))(jnp.arange(8.0))
     np.testing.assert_allclose(grads, [-1.5, 0, 0, 0, 0, 0, 0, -1.5], atol=1e-6)  # the outermost two of eight
     after = valuation.loss({"critic": jnp.arange(8.0)}, {"critic": jnp.zeros(8)}, context, KEY).state
     step = 1e-4 * 3.0 * (1.5 * 5.0 - 3.5)  # (0 + 7) / 2 on average
@@ -305,48 +314,105 @@ def test_weighted_regression_has_a_closed_form(weight, expected):
 
 
 @pytest.mark.parametrize(
-    "part", [Deterministic(hidden=(4,)), Gaussian(hidden=(4,)), TanhGaussian(hidden=(4,)), CVAE(hidden=(4,), phi=0.1)]
+    "part",
+    [
+        Deterministic(hidden=(4,)),
+        Gaussian(hidden=(4,)),
+        TanhGaussian(hidden=(4,)),
+        CVAE(hidden=(4,), phi=0.1),
+        Diffusion(hidden=(8,), steps=2),
+    ],
 )
 def test_generators_draw_within_the_box(part):
     generator = part.build(EnvSpec(3, 2))
-    params = generator.init(KEY)
-    obs = jax.random.normal(KEY, (5, 3))
-    drawn = generator.draw(params, obs, generator.noise(jax.random.key(1), 7, 5))
+
+    @jax.jit
+    def run():
+        params, obs = generator.init(KEY), jax.random.normal(KEY, (5, 3))
+        drawn = generator.draw(params, obs, generator.noise(jax.random.key(1), 7, 5))
+        same = generator.draw(params, jnp.tile(obs[:1], (5, 1)), generator.noise(KEY, 7, 1))
+        return drawn, same, generator.loss(params, obs, drawn[0], KEY)
+
+    drawn, same, loss = map(np.asarray, run())
     assert drawn.shape == (7, 5, 2)
-    assert float(jnp.abs(drawn).max()) <= 1
-    same = generator.draw(params, jnp.tile(obs[:1], (5, 1)), generator.noise(KEY, 7, 1))
-    np.testing.assert_allclose(same, jnp.broadcast_to(same[:, :1], same.shape), atol=1e-6)  # rows of the same noise
-    assert generator.loss(params, obs, drawn[0], KEY).shape == (1, 5)
+    assert np.abs(drawn).max() <= 1
+    np.testing.assert_allclose(same, np.broadcast_to(same[:, :1], same.shape), atol=1e-6)  # rows of the same noise
+    assert loss.shape == (1, 5)
+
+
+def test_the_schedule_of_a_diffusion_policy():
+    """Five steps, low 0.1, high 10: hardly anything of the action is left at the end."""
+    beta, kept = variance_preserving(5)
+    assert beta[0] == pytest.approx(1 - np.exp(-0.02 - 9.9 / 50))
+    assert kept[-1] == pytest.approx(np.exp(-0.1 - 9.9 / 2))  # the sum of 2 t - 1 is N^2
+
+
+def test_a_diffusion_policy_learns_two_separate_actions():
+    """Of -0.5 and 0.5 a Gaussian makes 0; samples of a diffusion policy are at either."""
+    generator = Diffusion(hidden=(32,), dropout=0.0).build(SPEC)
+    adam, obs = optax.adam(3e-3), jnp.zeros((128, 1))
+
+    @jax.jit
+    def train():
+        params = generator.init(KEY)
+
+        def body(carry, key):
+            params, state = carry
+            action = jnp.sign(jax.random.normal(key, (128, 1))) * 0.5
+            grads = jax.grad(lambda p: generator.loss(p, obs, action, jax.random.fold_in(key, 1)).mean())(params)
+            change, state = adam.update(grads, state, params)
+            return (optax.apply_updates(params, change), state), None
+
+        params = jax.lax.scan(body, (params, adam.init(params)), jax.random.split(KEY, 1200))[0][0]
+        return generator.draw(params, obs, generator.noise(jax.random.key(1), 4, 128))
+
+    drawn = np.abs(np.asarray(train()))
+    assert np.mean((drawn > 0.35) & (drawn < 0.65)) > 0.8
+
+
+def test_as_released_ccrr_asks_the_rewards_critics_for_costs():
+    """They are trained towards `c + gamma Q_r'`, too; the costs' critics give the recorded action's cost alone."""
+    critics = tabled(lambda p, a: 1.0 + a, lambda p, a: 10.0 + 0.0 * a)
+    valuation = Bootstrapped(critics, cost_target="reward", samples=2).build(SPEC)
+    context = context_of(rows_of(0.5, reward=3.0, cost=2.0), fixed(-0.5, 1.0))
+    found = valuation.loss({"critic": {}}, {"critic": {}}, context, KEY)
+    assert float(found.metrics["loss/critic_reward"]) == pytest.approx(3 + 0.9 * 2.0)
+    assert float(found.metrics["loss/critic_cost"]) == pytest.approx(2 + 0.9 * 2.0)
+    judged = valuation.judge({"critic": {}}, {}, context, KEY)
+    assert float(judged.advantage.cost[0, 0]) == pytest.approx(10 - np.mean([0.5, 2.0]))
+    assert float(judged.cost[0]) == pytest.approx(np.mean([0.5, 2.0]))
 
 
 def test_only_the_perturbation_learns_from_critics():
     generator = CVAE(hidden=(4,), phi=0.2).build(SPEC)
-    params, obs = generator.init(KEY), jnp.ones((3, 1))
-    grads = jax.grad(lambda p: generator.draw(p, obs, generator.noise(KEY, 2, 3)).sum())(params)
+    obs = jnp.ones((3, 1))
+    drawn = jax.jit(jax.grad(lambda p: generator.draw(p, obs, generator.noise(KEY, 2, 3)).sum()))
+    grads = drawn(jax.jit(generator.init)(KEY))
     assert all(not leaf.any() for leaf in jax.tree.leaves(grads["cvae"]))
     assert any(leaf.any() for leaf in jax.tree.leaves(grads["perturbation"]))
 
 
 def test_the_model_beside_a_policy_says_how_far_an_action_is():
     generator = Supported(hidden=(4,), behaviour=CVAE(hidden=(4,))).build(SPEC)
-    params, obs = generator.init(KEY), jnp.ones((3, 1))
+    params, obs = jax.eval_shape(generator.init, KEY), jnp.ones((3, 1))
     action = jnp.linspace(-1, 1, 6).reshape(2, 3, 1)
-    assert generator.support.divergence(params, obs, action).shape == (2, 3)
-    raw, own = (f(params, obs, KEY, 4) for f in (generator.support.raw, generator.support.policy_raw))
-    assert raw.shape == own.shape == (4, 3, 1)
+    assert jax.eval_shape(generator.support.divergence, params, obs, action).shape == (2, 3)
+    for raw in (generator.support.raw, generator.support.policy_raw):
+        assert jax.eval_shape(lambda p, f=raw: f(p, obs, KEY, 4), params).shape == (4, 3, 1)
 
 
 def test_expectile_pairs_against_numpy():
     rng, spec = np.random.default_rng(0), EnvSpec(2, 1)
     valuation = Expectile(hidden=(), expectile=0.8).build(spec)
-    params = valuation.init(KEY)
+    params = jax.jit(valuation.init)(KEY)
     slow = jax.tree.map(lambda x: x + 0.1, {"q": params["q"]})
     obs, later, action = (rng.normal(size=(4, n)).astype(np.float32) for n in (2, 2, 1))
     reward, cost = rng.normal(size=4).astype(np.float32), rng.random((4, 1)).astype(np.float32)
     ended = np.array([False, True, False, False])
     rows = Rows(*map(jnp.asarray, (obs, action, reward, cost, later, ended, obs)))
     context = context_of(rows, None)
-    found = valuation.loss(params, slow, context, KEY)
+    found = jax.jit(lambda p: valuation.loss(p, slow, context, KEY))(params)
+    advantage = jax.jit(lambda p: valuation.judge(p, slow, context, KEY).advantage)(params)
 
     def linear(net, j, k, x):
         return x @ np.float64(net["kernel_0"])[j, k] + np.float64(net["bias_0"])[j, k]
@@ -360,7 +426,6 @@ def test_expectile_pairs_against_numpy():
         total += np.mean(np.where(u < 0, 0.2, 0.8) * u**2)
         goal = signal + 0.9 * ~ended * v_of(k, later)
         total += sum(np.mean((goal - linear(params["q"], j, k, both)[:, 0]) ** 2) for j in range(2))
-        advantage = valuation.judge(params, slow, context, KEY).advantage
         np.testing.assert_allclose(advantage.reward if k == 0 else -advantage.cost[:, 0], u, rtol=1e-4, atol=1e-6)
     assert float(found.loss) == pytest.approx(total, rel=1e-5)
 
@@ -369,7 +434,7 @@ def test_as_released_every_row_of_coptidice_meets_all_others():
     """OmniSafe's arrays `[B, 1]` and `[B]`, in plain numpy."""
     rng, spec, gamma, alpha, eps = np.random.default_rng(0), EnvSpec(2, 1), 0.9, 0.5, 0.05
     valuation = Dice(hidden=(), alpha=alpha, eps=eps, multiplier=0.7).build(spec, compat="omnisafe")
-    params = valuation.init(KEY)
+    params = jax.jit(valuation.init)(KEY)
     obs, later, first = (rng.normal(size=(5, 2)).astype(np.float32) for _ in range(3))
     reward, cost = rng.normal(size=(5, 1)), rng.random((5, 1))
     done = np.array([[0.0], [1.0], [0.0], [0.0], [1.0]])
@@ -377,7 +442,8 @@ def test_as_released_every_row_of_coptidice_meets_all_others():
         *map(jnp.float32, (obs, obs[:, :1], reward[:, 0], cost, later)), jnp.asarray(done[:, 0] > 0), jnp.asarray(first)
     )
     context = context_of(rows, None, limit=0.06)
-    found = valuation.loss(params, {}, context, KEY)
+    found = jax.jit(lambda p: valuation.loss(p, {}, context, KEY))(params)
+    ratio = jax.jit(lambda p: valuation.judge(p, {}, context, KEY).ratio)(params)
 
     def net(p, x):
         return (x @ np.float64(p["kernel_0"]) + np.float64(p["bias_0"]))[:, 0]
@@ -396,4 +462,4 @@ def test_as_released_every_row_of_coptidice_meets_all_others():
     total = nu_loss + (v * ell).mean() - (kl - eps) - 0.7 * ((w * cost).mean() - 0.06)
     assert float(found.loss) == pytest.approx(total, rel=1e-4)
     assert float(found.cost[0]) == pytest.approx((w * cost).mean(), rel=1e-4)
-    np.testing.assert_allclose(valuation.judge(params, {}, context, KEY).ratio, w.mean(axis=0), rtol=1e-4)
+    np.testing.assert_allclose(ratio, w.mean(axis=0), rtol=1e-4)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from jsafe.ops import cmdp, reachability, regression
+from jsafe.ops import cmdp, preference, reachability, regression
 from jsafe.ops.expectile import expectile_loss
 from jsafe.ops.mmd import mmd
 
@@ -70,3 +70,26 @@ def test_discrepancy_by_hand():
     np.testing.assert_allclose(mmd(x, y, sigma=1.0), [expected], rtol=1e-5)
     laplacian = np.sqrt((2 + 2 * own) / 4 + 1 - (np.exp(-3 / 2) + np.exp(-4 / 2)) + 1e-6)
     np.testing.assert_allclose(mmd(x, y, sigma=1.0, kernel="laplacian"), [laplacian], rtol=1e-5)
+
+
+def test_labels_and_weights_of_segments():
+    """Six by hand: limit 2. Safe are rewards 0, 10, 4, 6; the upper half of them is 10 and 6."""
+    reward = jnp.float32([0.0, 10.0, 50.0, 4.0, 6.0, -9.0])
+    cost = jnp.float32([[0.0], [2.0], [3.0], [1.0], [0.0], [2.5]])
+    labels = preference.label_segments(reward, cost, jnp.float32([2.0]))
+    np.testing.assert_array_equal(labels.desired, [False, True, False, False, True, False])
+    expected = [0.3 * 1 + 0.7, 0.3 * 1 + 0.7, 1.0, 0.3 * 0.6 + 0.7, 0.3 * 0.6 + 0.7, 1.0]
+    np.testing.assert_allclose(labels.weight, expected, rtol=1e-6)
+    balance = 0.5 * 2 / 4
+    rows = preference.contrastive_loss(jnp.zeros(6), labels)
+    np.testing.assert_allclose(rows, np.log(2) * labels.weight * np.where(labels.desired, 1, balance), rtol=1e-6)
+    slope = jax.grad(lambda z: preference.contrastive_loss(z, labels).sum())(jnp.zeros(6))
+    np.testing.assert_array_equal(np.sign(slope), [1, -1, 1, 1, -1, 1])
+
+
+def test_labels_where_none_or_all_are_alike():
+    none = preference.label_segments(jnp.arange(3.0), jnp.full((3, 1), 9.0), jnp.ones(1))
+    assert not none.desired.any()
+    assert np.isfinite(preference.contrastive_loss(jnp.zeros(3), none)).all()
+    alike = preference.label_segments(jnp.ones(4), jnp.zeros((4, 1)), jnp.ones(1))
+    assert int(alike.desired.sum()) == 2

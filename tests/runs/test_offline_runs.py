@@ -109,7 +109,7 @@ def test_a_run_counts_updates_and_reports_evaluations(file, tmp_path):
     assert float(rows[-1]["loss/clone"]) < float(rows[0]["loss/clone"])
     assert read(folder).config.data_sha256 == datasets.checksum(datasets.read(file))
     report = evaluation.evaluate(folder, episodes=4)
-    assert report["episodes"] == 4
+    assert (report["episodes"], report["offline"]) == (4, True)
 
 
 def test_continuing_is_exact(file, tmp_path):
@@ -175,6 +175,10 @@ def test_the_command_line_takes_the_task_from_the_file(file, tmp_path, capsys):
     assert "--env ID is missing" in capsys.readouterr().err
     assert main(["train", "clone", "--data", str(tmp_path / "nothing.npz")]) == 1
     assert "nothing.npz: No such file" in capsys.readouterr().err
+    nameless = dataclasses.replace(datasets.read(file), about=dataclasses.replace(datasets.read(file).about, env=None))
+    datasets.write(nameless, tmp_path / "nameless.npz")
+    assert main(["train", "clone", "--data", str(tmp_path / "nameless.npz")]) == 2
+    assert "does not say which task it was recorded on" in capsys.readouterr().err
     main(["train", "ppo", "--help"])
     assert "--eval-interval" not in capsys.readouterr().out
     main(["train", "clone", "--help"])

@@ -17,7 +17,7 @@ import pytest
 import jsafe
 from jsafe import registry
 from jsafe.algos.off_policy import gradient as _off_policy
-from jsafe.algos.offline import assembly as _offline
+from jsafe.algos.offline import gradient as _offline
 from jsafe.components.actors import beta as beta_actors
 from jsafe.distributions import beta
 from jsafe.feeds import Replay, Rollouts
@@ -252,6 +252,7 @@ REDUNDANT = (
     "return -mean(jnp.minimum(ratio * advantage, bounded * advantage))",
     "return mean(scale * ratio * (advantage_cost @ multiplier) + kl)",
     "appo: pmean, policy_losses.py: return jnp.stack([mean(surrogate[:, i])",
+    "return Bound(v, pmean((v * log_v",
     # The natural gradient alone has no line search that looks at the surrogates; its gradient is averaged again.
     "natural gradient: pmean, second_order.py: return pmean(jnp.mean(ratio[:, None] * signals",
     # The same on all devices, because the deviation of the policy does not depend on the observation.

@@ -43,9 +43,11 @@ class Generator(NamedTuple):
       noise: What a draw needs, see `NoiseFn`.
       draw: `(params, obs [R, O], noise [n, R or 1, ...]) -> action [n, R, A]` in `[-1, 1]`, with a gradient.
       mode: `(params, obs) -> [R, A]`, its one best guess.
-      loss: `(params, obs, action [R, A], key) -> [H, R]`, what imitation of an action costs, for each of its H heads.
+      loss: `(params, obs, action [R, A], key) -> [H, R]`, what imitation of an action costs, for each of its H losses.
       slow: Groups of which targets use a slow copy.
-      heads: H; 1 but for policies of several heads, whose draws are then the H means, whatever the count.
+      losses: H; a row has one weight for all, or one for each.
+      heads: Policies on one trunk, with a loss each; the draws of several are their means, whatever the count.
+      acts_slow: Whether it acts with its slow copy.
       support: A model of the recorded actions beside the policy, or None.
     """
 
@@ -55,7 +57,9 @@ class Generator(NamedTuple):
     mode: Callable[[Params, Array], Array]
     loss: Callable[[Params, Array, Array, Key], Array]
     slow: tuple[str, ...] = ()
+    losses: int = 1
     heads: int = 1
+    acts_slow: bool = False
     support: Support | None = None
 
 

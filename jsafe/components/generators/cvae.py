@@ -40,7 +40,8 @@ class CVAE(Layers):
         L(s, a) = mean_A (D(s, m + sigma xi) - a)^2 + b mean_L KL(N(m, sigma^2) || N(0, 1))
 
     Sampling: `z = clip(N(0, I), -z_max, z_max)`. With `phi` above 0 actions are moved by a network of their own,
-    `clip(D(s, z) + phi tanh(f(s, D(s, z))), -1, 1)`, that learns from critics alone: no gradient reaches the decoder.
+    `clip(D(s, z) + phi tanh(f(s, D(s, z))), -1, 1)`, that learns from critics alone. No gradient of a sampled action
+    reaches the decoder.
 
     With this loss the latent is used only where an action component's variance given `s` exceeds `b / 4`
     (probabilistic PCA: the decoded variance is `v - b / 4`): a standard deviation of 0.35 at `b = 0.5`. Below, all
@@ -130,10 +131,9 @@ class CVAE(Layers):
 
         def draw(params, obs, z):
             z = jnp.broadcast_to(z, (z.shape[0], obs.shape[0], z.shape[-1]))
-            action = codec.decode(params[BEHAVIOUR], obs, z)
+            action = jax.lax.stop_gradient(codec.decode(params[BEHAVIOUR], obs, z))
             if not self.phi:
                 return action
-            action = jax.lax.stop_gradient(action)
             moved = action + self.phi * jnp.tanh(_two_inputs(mover, params["perturbation"], obs, action))
             return jnp.clip(moved, -1.0, 1.0) if self.clip else moved
 

@@ -73,5 +73,6 @@ class Gaussian(Layers):
             mode=lambda params, obs: dist(params, obs).mean[0],
             loss=lambda params, obs, action, key: -gaussian.log_prob(dist(params, obs), action),
             slow=("actor",) if self.slow else (),
+            losses=heads,
             heads=heads,
         )

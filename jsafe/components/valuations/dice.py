@@ -13,7 +13,6 @@ from jsafe.components.valuations.base import Judgement, Valuation, Valued
 from jsafe.nets.perceptron import Layers, ensemble, fan_in_uniform, mlp
 from jsafe.ops import dice
 from jsafe.ops.fdivergence import DIVERGENCES
-from jsafe.ops.stats import pmean
 from jsafe.options import number, part
 from jsafe.types import EnvSpec
 
@@ -132,7 +131,7 @@ class Dice(Layers, Released):
                 if bounded:
                     total += slope_penalty(chi, params, context, jax.random.fold_in(key, 1))
             own, lam = costs.mean(axis=tuple(range(costs.ndim - 1))), multiplier(params)
-            total -= lam @ jax.lax.stop_gradient(pmean(own, axis_name) - context.limit)
+            total -= lam @ jax.lax.stop_gradient(own - context.limit)
             metrics |= {f"cost/{i}/multiplier": lam[i] for i in range(m)}
             return Valued(total, metrics, (), own)
 
