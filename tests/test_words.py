@@ -128,7 +128,9 @@ def test_every_option_in_the_texts_is_one_of_today():
     parts = [part for seam in list(fields._SEAMS) for part in fields.kinds(seam).values()]
     known.update(flag for part in parts for flag in parse.flags(part))
     known.update(f"--{seam}" for seam in fields._SEAMS)
-    known.update(re.findall(r'"(--[a-z][a-z-]+)"', "".join(path.read_text() for path in SCRIPTS)))
+    sources = "".join(path.read_text() for path in SCRIPTS)
+    known.update(re.findall(r'"(--[a-z][a-z-]+)"', sources))
+    known.update(f"--{name}" for names in re.findall(r'"(\w+)": \{"type"|\b(\w+)=\{"type"', sources) for name in names)
     strange = []
     for path in TEXTS:
         for option in re.findall(r"(?<![\w-])--[a-z][\w-]*(?:\.[\w-]+)*", path.read_text()):
@@ -138,7 +140,7 @@ def test_every_option_in_the_texts_is_one_of_today():
     assert strange == []
 
 
-FOREIGN = {"--check", "--no-deps", "--strict", "--xla_force_host_platform_device_count", "--rule.gain"}
+FOREIGN = {"--check", "--their-options", "--no-deps", "--strict", "--xla_force_host_platform_device_count", "--rule.gain"}
 """Options of other programs, and of the part in CONTRIBUTING."""
 
 
