@@ -140,7 +140,14 @@ def test_every_option_in_the_texts_is_one_of_today():
     assert strange == []
 
 
-FOREIGN = {"--check", "--their-options", "--no-deps", "--strict", "--xla_force_host_platform_device_count", "--rule.gain"}
+FOREIGN = {
+    "--check",
+    "--their-options",
+    "--no-deps",
+    "--strict",
+    "--xla_force_host_platform_device_count",
+    "--rule.gain",
+}
 """Options of other programs, and of the part in CONTRIBUTING."""
 
 
