@@ -16,7 +16,7 @@ from jsafe.envs.safety_gym.observe import rotation
 
 
 def point(id):
-    return PointEnv(id, *registry._build_task(id, {}))
+    return PointEnv(id, *registry._build_task(id, registry._IDS[id][2]))
 
 
 def entered(env, host):
@@ -70,7 +70,7 @@ def test_observations_are_those_of_the_engine(id):
     host = jsafe.envs.make(id, num_envs=12, seed=5, num_threads=1, costs="separate")
     obs = host.reset()
     with jax.enable_x64(True):
-        env = PointEnv(id, *registry._build_task(id, {}), "separate")
+        env = PointEnv(id, *registry._build_task(id, registry._IDS[id][2]), "separate")
         state = entered(env, host)
         see = jax.jit(jax.vmap(lambda state: env.observe(state, jnp.zeros(2), env._touches(state))))
         np.testing.assert_allclose(see(state), obs, atol=1e-9)
