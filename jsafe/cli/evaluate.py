@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -44,6 +45,8 @@ class Evaluate(Options):
     """Seed of the environments; by default one that the training never used."""
     num_threads: int | None = number(None, low=1, high=4096)
     """Threads that step the environments."""
+    csv: Path | None = None
+    """Also write a row for each episode here: return, length, success, each cost by name."""
     scores: Literal["dsrl"] | None = None
     """Add scores of a benchmark: `dsrl`, its normalised return, and the cost as a multiple of the limit."""
 
@@ -81,6 +84,9 @@ def main(arguments: list[str]) -> int:
     title = f"{report['algorithm']} on {report['env']}, {mode} actions (± standard error of the mean)"
     written = [] if file else [("file", str(given.run / "evaluation.json"))]
     screen.console(stderr=False).print(screen.summary(title, [*rows(report), *compared(report), *scores, *written]))
+    if given.csv is not None:
+        write_csv(report, given.csv)
+        print(f"episodes: {given.csv}")
     if given.video is not None:
         film.record(
             given.run,
@@ -114,6 +120,21 @@ def _scores(report: dict[str, Any], benchmark: str | None) -> list[tuple[str, st
         ("DSRL: normalised return", f"{found.total_return:.3f}"),
         ("DSRL: cost / limit", f"{found.cost:.3f} ({'safe' if found.cost <= 1 else 'not safe'})"),
     ]
+
+
+def write_csv(report: dict[str, Any], path: Path) -> None:
+    """A row for each episode of an evaluation.
+
+    Raises:
+      OSError: If it cannot be written.
+    """
+    each, names = report["per_episode"], [cost["name"] for cost in report["costs"]]
+    costs = [f"cost/{cost_name(i, names, len(names))}" if len(names) > 1 else "cost" for i in range(len(names))]
+    with open(path, "w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["episode", "return", "length", "success", *costs])
+        for i, row in enumerate(zip(each["return"], each["length"], each["success"], each["cost"], strict=True)):
+            table.writerow([i, *row[:2], int(row[2]), *row[3]])
 
 
 def rows(report: dict[str, Any]) -> list[tuple[str, str]]:

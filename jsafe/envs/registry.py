@@ -100,12 +100,15 @@ def summary(id: str) -> str:
         return f"{VELOCITY_IDS[id][0].name} learns to run; a speed above its limit costs."
     if id in TOYS:
         return _first_line(TOYS[id])
+    if id in PENDULUMS:
+        return PENDULUMS[id]["summary"]
     robot, factory, options = _IDS[id]
     for family, source in ((TASKS, ""), (SAFEXP, " A task of SEditor's paper.")):
         for name, (stock, _) in family.items():
             if stock is factory:
                 about, levels = _ABOUT[name]
-                return f"{robot.name}: {about}; {levels[options['level']]}.{source}"
+                seen = " Coordinates for lidars, every action five times." if "action_repeat" in options else source
+                return f"{robot.name}: {about}; {levels[options['level']]}.{seen}"
     return _first_line(factory)
 
 

@@ -24,7 +24,7 @@ from jsafe.train import run
 from jsafe.types import Batch, env_spec
 
 TINY = {"hidden": (8, 8), "num_envs": 4, "updates": 2, "unroll": 5, "initial_rows": 20, "random_steps": 0}
-PLANNERS = ("pets", "cce_pets", "rce_pets", "cap_pets", "loop", "safe_loop")
+PLANNERS = tuple(name for name in registry.names() if hasattr(registry.get(name).config, "planner"))
 NAMES = (*PLANNERS, "mbpo_lag")
 
 
