@@ -6,7 +6,6 @@ results from `experiments/`; formulas become MathML here, so that pages need no 
 
 from __future__ import annotations
 
-import ast
 import base64
 import dataclasses
 import functools
@@ -16,7 +15,6 @@ import json
 import pkgutil
 import re
 import sys
-import textwrap
 from pathlib import Path
 
 from latex2mathml.converter import convert
@@ -29,6 +27,7 @@ import rooms
 
 import jsafe
 from jsafe import registry
+from jsafe.cli.parse import field_docs
 from jsafe.options import paths
 from jsafe.report import plot
 
@@ -113,21 +112,6 @@ def prose(docstring: str) -> str:
     return linked("\n".join(blocks).strip())
 
 
-def option_docs(config: type) -> dict[str, str]:
-    """The string under each field of a dataclass, from its source and its bases'."""
-    found: dict[str, str] = {}
-    for base in reversed(config.__mro__):
-        if not dataclasses.is_dataclass(base):
-            continue
-        body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0].body
-        for field, after in zip(body, [*body[1:], None]):
-            if not isinstance(field, ast.AnnAssign):
-                continue
-            if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant):
-                found[field.target.id] = " ".join(inspect.cleandoc(str(after.value.value)).split())
-    return found
-
-
 def options(algorithm: registry.Algorithm) -> str:
     """Its parts, its presets, and a table of its options, part by part."""
     config, lines = algorithm.config, ["## Options", ""]
@@ -137,13 +121,11 @@ def options(algorithm: registry.Algorithm) -> str:
         for name, preset in algorithm.presets.items()
     ]
     lines += [*presets, "", "| option | default | |", "| --- | --- | --- |"]
-    docs: dict[type, dict[str, str]] = {}
     for path in paths(config):
         *heads, name = path.split(".")
         owner = functools.reduce(getattr, heads, config)
         value = getattr(owner, name)
-        docs.setdefault(type(owner), option_docs(type(owner)))
-        text = docs[type(owner)].get(name, "")
+        text = field_docs(type(owner)).get(name, "")
         if dataclasses.is_dataclass(value):
             kind = getattr(value, "kind", "")
             lines.append(f"| **`{path}`** | {f'`{kind}`' if kind else ''} | {text or summary(value)} |")

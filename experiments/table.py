@@ -7,7 +7,6 @@ published standard deviation. Without a limit the return alone counts. FOLDER/pu
 runs are named VARIANT-sSEED.
 """
 
-import csv
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -16,13 +15,7 @@ import numpy as np
 
 from jsafe import registry
 from jsafe.curves import vocabulary
-from jsafe.report.plot import Run, load
-
-
-def published(folder: Path) -> dict[tuple[str, str], list[float]]:
-    """Task and algorithm: return, its standard deviation, cost, its standard deviation."""
-    with open(folder / "published.csv") as file:
-        return {(row[0], row[1]): list(map(float, row[2:])) for row in list(csv.reader(file))[1:]}
+from jsafe.report.plot import Run, load, read_published
 
 
 def tail(run: Run) -> tuple[float, float, float, float]:
@@ -46,7 +39,7 @@ def main(folder: Path, chosen: list[Path]) -> None:
     for path in chosen or sorted(path.parent for path in folder.glob("*/progress.csv")):
         run = load(path)
         runs[run.folder.name.rsplit("-s", 1)[0]].append(run)
-    known = published(folder)
+    known = read_published(folder / "published.csv")
     print("| run | task | seeds | steps | minutes | return | cost | published return | published cost | as good |")
     print("|" + "---|" * 10)
     for variant, seeds in runs.items():

@@ -127,7 +127,7 @@ def test_options_are_explained_by_the_strings_under_them():
         what it is."""
         second: int = 2
 
-    assert hooks.option_docs(Config) == {"first": "Says what it is."}
+    assert hooks.field_docs(Config) == {"first": "Says what it is."}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)

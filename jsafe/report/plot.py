@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,6 +20,7 @@ from jsafe import registry
 from jsafe.curves import vocabulary
 from jsafe.curves.csv_table import read_progress
 from jsafe.curves.vocabulary import Unit
+from jsafe.errors import unknown
 from jsafe.options import difference, merge, to_json
 
 
@@ -42,6 +45,55 @@ class Curve(NamedTuple):
     mean: np.ndarray
     std: np.ndarray
     seeds: int
+
+
+class View(NamedTuple):
+    """How to draw.
+
+    Attributes:
+      x: `steps` of the environment, or `wall` time in hours.
+      smooth: Environment steps over which values are averaged, looking back; 0: as they are.
+      metrics: Columns to draw in the place of return and costs (`loss/*`, `cost/0/multiplier` ...).
+      published: A csv file of published results (`read_published`), drawn as bands.
+    """
+
+    x: Literal["steps", "wall"] = "steps"
+    smooth: float = 0.0
+    metrics: tuple[str, ...] = ()
+    published: Path | None = None
+
+    @property
+    def column(self) -> str:
+        """What is on the horizontal axis."""
+        return "env_steps" if self.x == "steps" else "time/wall_seconds"
+
+
+AS_IS = View()
+
+Published = dict[tuple[str, str], tuple[float, float, float, float]]
+"""By task and algorithm: return, its standard deviation, cost per episode, its standard deviation."""
+
+
+def read_published(path: str | os.PathLike) -> Published:
+    """A csv file with the columns env, algorithm, return_mean, return_std, cost_mean, cost_std.
+
+    Raises:
+      ValueError: If it cannot be read, or lacks a column.
+    """
+    names = ("return_mean", "return_std", "cost_mean", "cost_std")
+    try:
+        with open(path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        found: Published = {}
+        for row in rows:
+            mean, std, cost, cost_std = (float(row[name]) for name in names)
+            found[row["env"], row["algorithm"]] = mean, std, cost, cost_std
+        return found
+    except OSError as error:
+        raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    except (KeyError, ValueError, TypeError) as error:
+        columns = ", ".join(("env", "algorithm", *names))
+        raise ValueError(f"{path} must have the columns {columns}, with numbers: {error}") from error
 
 
 class Panel(NamedTuple):
@@ -155,10 +207,11 @@ def _option(options: dict[str, Any], name: str) -> Any:
     return value.get("kind", value) if isinstance(value, dict) else value
 
 
-def curve(runs: Sequence[Run], column: str | Panel) -> Curve | None:
+def curve(runs: Sequence[Run], column: str | Panel, view: View = AS_IS) -> Curve | None:
     """Mean and spread of a column over runs, on the steps that all of them cover; None where there is no number.
 
-    Runs are interpolated linearly between their rows; rows without a number are left out.
+    Runs are interpolated linearly between their rows; rows without a number are left out. `steps` are seconds where the
+    view has wall time on its axis.
     """
     lines = []
     for run in runs:
@@ -166,7 +219,8 @@ def curve(runs: Sequence[Run], column: str | Panel) -> Curve | None:
         values = run.columns.get(name or "", np.array([np.nan]))
         good = np.isfinite(values)
         if good.any():
-            lines.append((run.columns["env_steps"][good], values[good]))
+            values = smoothed(run.columns["env_steps"][good], values[good], view.smooth)
+            lines.append((run.columns[view.column][good], values))
     if not lines:
         return None
     start, end = max(steps[0] for steps, _ in lines), min(steps[-1] for steps, _ in lines)
@@ -179,8 +233,33 @@ def curve(runs: Sequence[Run], column: str | Panel) -> Curve | None:
     return Curve(steps, values.mean(axis=0), std, len(lines))
 
 
-def panels(runs: Sequence[Run]) -> list[Panel]:
-    """What to draw of runs: return, success where there is any, and each cost in the unit of its limits."""
+def smoothed(steps: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
+    """At each step the mean of the values in `(step - window, step]`; with a window of 0 the values themselves."""
+    first = np.searchsorted(steps, steps - window, side="right")
+    first = np.minimum(first, np.arange(len(steps)))
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return (sums[1:] - sums[first]) / (np.arange(1, len(steps) + 1) - first) if window > 0 else values
+
+
+def panels(runs: Sequence[Run], metrics: Sequence[str] = ()) -> list[Panel]:
+    """What to draw of runs: return, success where there is any, and each cost in the unit of its limits.
+
+    Args:
+      runs: Of one task.
+      metrics: Columns to draw instead; `*` stands for one word (`loss/*`).
+
+    Raises:
+      ValueError: For a metric that no run has; the message names the closest match.
+    """
+    if metrics:
+        known = list(dict.fromkeys(name for run in runs for name in run.columns))
+        chosen: list[str] = []
+        for metric in metrics:
+            pattern = re.escape(metric).replace(r"\*", "[^/]+")
+            if not (names := [name for name in known if re.fullmatch(pattern, name)]):
+                raise ValueError(unknown("metric", metric, known))
+            chosen += names
+        return [Panel(_metric_label(name), name) for name in dict.fromkeys(chosen)]
     found = [Panel(_axis_label("episode/return"), "episode/return")]
     if any(np.nan_to_num(run.columns.get("episode/success", np.zeros(1))).any() for run in runs):
         found.append(Panel(_axis_label("episode/success"), "episode/success"))
@@ -214,37 +293,56 @@ def _axis_label(column: str) -> str:
     return f"{about.label} {_arrow(about.better)}".rstrip()
 
 
+def _metric_label(column: str) -> str:
+    """Of a column that somebody has asked for: several may have one title."""
+    return column if "/" in column and vocabulary.METRICS.get(column) is None else _axis_label(column)
+
+
 def _arrow(better: int) -> str:
     return {1: "↑", -1: "↓"}.get(better, "")
 
 
-def figure(folders: Sequence[str | os.PathLike]) -> Figure:
+def figure(folders: Sequence[str | os.PathLike], view: View = AS_IS) -> Figure:
     """Draws runs: one row of panels per task, one line per algorithm and preset, one standard deviation shaded.
 
     The panels are return, success, and each cost by name with its limits dashed. An arrow says which way is better.
 
     Raises:
-      ValueError: For a folder without a run or without rows.
+      ValueError: For a folder without a run or without rows, a metric that no run has, or published results that cannot
+        be read.
     """
+    published = {} if view.published is None else read_published(view.published)
     runs = [load(folder) for folder in folders]
     if not runs:
         raise ValueError("name at least one run folder")
     grouped = group(_named(runs))
     labels = sorted({label for lines in grouped.values() for label in lines})
     colors_of = dict(zip(labels, _colors(len(labels))))
-    shown = {env: panels([run for line in lines.values() for run in line]) for env, lines in grouped.items()}
+    shown = {
+        env: panels([run for line in lines.values() for run in line], view.metrics) for env, lines in grouped.items()
+    }
     across = max(map(len, shown.values()))
     width, height = 4.2 * across, 3.3 * len(grouped)
     fig = Figure(figsize=(width, height), layout="constrained")
     axes = fig.subplots(len(grouped), across, squeeze=False)
     for row, (env, lines) in zip(axes, sorted(grouped.items())):
         for axis, panel in zip(row, shown[env]):
-            _draw(axis, panel, lines, colors_of)
+            _draw(
+                axis,
+                panel,
+                lines,
+                colors_of,
+                view,
+                {name: row for (task, name), row in published.items() if task == env},
+            )
             axis.set_title(env)
         for axis in row[len(shown[env]) :]:
             axis.remove()
     named = {
-        line.get_label(): line for row in axes for line in row[0].lines if not line.get_label().startswith("limit")
+        line.get_label(): line
+        for row in axes
+        for line in row[0].lines
+        if not line.get_label().startswith(("limit", "published"))
     }
     if named:
         columns = max(1, min(len(named), 4, 40 * across // max(map(len, named))))
@@ -253,14 +351,24 @@ def figure(folders: Sequence[str | os.PathLike]) -> Figure:
     return fig
 
 
-def _draw(axis: Axes, panel: Panel, lines: dict[str, list[Run]], colors_of: dict[str, str]) -> None:
+def _draw(
+    axis: Axes,
+    panel: Panel,
+    lines: dict[str, list[Run]],
+    colors_of: dict[str, str],
+    view: View,
+    published: dict[str, tuple[float, float, float, float]],
+) -> None:
     limits: dict[float, set[str]] = {}
     for label in sorted(lines):
         color = colors_of[label]
         for limit in {limit for run in lines[label] if (limit := panel.limit(run)) is not None}:
             limits.setdefault(limit, set()).add(color)
-        if (drawn := curve(lines[label], panel)) is None:
+        _draw_published(axis, panel, published.get(lines[label][0].algorithm), color)
+        if (drawn := curve(lines[label], panel, view)) is None:
             continue
+        if view.x == "wall":
+            drawn = drawn._replace(steps=drawn.steps / 3600)
         name = label if drawn.seeds == 1 else f"{label} ({drawn.seeds} runs)"
         axis.plot(drawn.steps, drawn.mean, color=color, label=name)
         if drawn.seeds > 1:
@@ -269,16 +377,28 @@ def _draw(axis: Axes, panel: Panel, lines: dict[str, list[Run]], colors_of: dict
         color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"
         axis.axhline(limit, color=color, ls="--", lw=1, label=f"limit {limit:g}")
     offline = all(run.offline for runs in lines.values() for run in runs)
-    axis.set(xlabel="gradient updates" if offline else vocabulary.describe("env_steps").title, ylabel=panel.label)
-    axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    title = "gradient updates" if offline else vocabulary.describe("env_steps").title
+    axis.set(xlabel=title if view.x == "steps" else "wall time in hours", ylabel=panel.label)
+    if view.x == "steps":
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
     axis.grid(alpha=0.3)
     if panel.column == "episode/success":
         axis.set_ylim(-0.03, 1.03)
     elif panel.cost is not None:
         top = axis.get_ylim()[1]
         axis.set_ylim(-0.03 * top, 1.05 * top)
-    if dashed := [line for line in axis.lines if str(line.get_label()).startswith("limit")]:
-        axis.legend(handles=dashed, fontsize="small")
+    named = [line for line in axis.lines if str(line.get_label()).startswith(("limit", "published"))]
+    if named:
+        axis.legend(handles=named, fontsize="small")
+
+
+def _draw_published(axis: Axes, panel: Panel, row: tuple[float, float, float, float] | None, color: str) -> None:
+    """A published mean, dotted, and one standard deviation around it as a band."""
+    if row is None or not (panel.column == "episode/return" or (panel.cost is not None and panel.unit == "episode")):
+        return
+    mean, std = row[:2] if panel.column is not None else row[2:]
+    axis.axhspan(mean - std, mean + std, color=color, alpha=0.08, lw=0)
+    axis.axhline(mean, color=color, ls=":", lw=1.2, label=f"published {mean:g}")
 
 
 def _colors(count: int) -> list[str]:
@@ -290,14 +410,14 @@ def _colors(count: int) -> list[str]:
     return [to_hex((red, green, blue)) for red, green, blue in colors]
 
 
-def save(folders: Sequence[str | os.PathLike], output: str | os.PathLike) -> Path:
-    """Draws runs into a file (png, pdf, svg).
+def save(folders: Sequence[str | os.PathLike], output: str | os.PathLike, view: View = AS_IS) -> Path:
+    """Draws runs into a file (png, pdf, svg); see `figure`.
 
     Raises:
       ValueError: For a folder without a run, a file type that cannot be drawn, or a file that cannot be written.
     """
     check_output(output)
-    return write(figure(folders), output)
+    return write(figure(folders, view), output)
 
 
 def check_output(output: str | os.PathLike) -> None:

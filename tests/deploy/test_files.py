@@ -18,14 +18,14 @@ import pytest
 import jsafe
 from jsafe import data, registry, spaces
 from jsafe.deploy import evaluation as of_file
-from jsafe.deploy import policy_file, program, reading, writing
+from jsafe.deploy import policy_file, program, reading, writing, zoo
 from jsafe.deploy.instructions import listing
 from jsafe.envs.toy import ToyEnv
 from jsafe.runs import evaluation, folder
 from jsafe.runs.config import RunConfig
 from jsafe.runs.session import train
 from jsafe.spaces import Box, Discrete, Tree
-from jsafe.types import EnvSpec
+from jsafe.types import EnvSpec, spec_from_json
 
 BOX = EnvSpec(6, Box(2, (-2.0, 0.0), (2.0, 3.0)), 2)
 PICTURE = Box((12, 12, 3), 0, 255, "uint8")
@@ -297,3 +297,18 @@ def test_the_service_of_the_documentation_answers(run, tmp_path):
     finally:
         process.kill()
         process.wait()
+
+
+@pytest.mark.parametrize("name", zoo.names())
+def test_the_policies_of_the_zoo_act(name):
+    """The file says what it did; here it is enough that it acts on its own task."""
+    about = zoo.about(name)
+    assert {"algorithm", "env", "env_steps", "limit", "results"} <= set(about)
+    assert about["results"]["episodes"] == 100
+    policy, spec = jsafe.load(f"zoo:{name}"), spec_from_json(about["spec"])
+    actions = acted(policy, spec)
+    low, high = (np.broadcast_to(end, spec.action.shape) for end in spaces.bounds(spec.action))
+    assert (actions >= low).all()
+    assert (actions <= high).all()
+    assert np.abs(np.diff(actions, axis=0)).max() > 0.1
+    assert jsafe.envs.make(about["env"]).spec.obs_dim == spec.obs_dim

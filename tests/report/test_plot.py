@@ -152,3 +152,39 @@ def test_what_cannot_be_drawn_is_named(tmp_path):
         plot.save([a], tmp_path / "x.docx")
     with pytest.raises(ValueError, match="cannot write"):
         plot.save([a], a / "config.json" / "x.png")
+
+
+def test_values_are_averaged_over_the_steps_before(tmp_path):
+    steps, values = np.array([0.0, 10.0, 20.0, 40.0]), np.array([1.0, 2.0, 6.0, 8.0])
+    np.testing.assert_allclose(plot.smoothed(steps, values, 20), [1.0, 1.5, 4.0, 8.0])  # (t - 20, t]
+    np.testing.assert_allclose(plot.smoothed(steps, values, 1000), [1.0, 1.5, 3.0, 4.25])
+    np.testing.assert_array_equal(plot.smoothed(steps, values, 0), values)
+
+
+def test_other_columns_over_wall_time(tmp_path):
+    data = columns([10, 20], [1.0, 2.0]) | {"time/wall_seconds": [1800, 7200], "loss/a": [1, 2], "loss/b": [3, 4]}
+    folder = write_run(tmp_path / "a", columns=data)
+    fig = plot.figure([folder], plot.View(x="wall", metrics=("loss/*",)))
+    assert [axis.get_ylabel() for axis in fig.axes] == ["loss/a", "loss/b"]
+    assert fig.axes[0].get_xlabel() == "wall time in hours"
+    np.testing.assert_allclose(fig.axes[1].lines[0].get_xydata(), [[0.5, 3], [2, 4]])
+    with pytest.raises(ValueError, match="unknown metric 'loss/c'; did you mean 'loss/"):
+        plot.figure([folder], plot.View(metrics=("loss/c",)))
+
+
+def test_published_results_are_bands_where_they_belong(tmp_path):
+    table = tmp_path / "published.csv"
+    table.write_text(
+        "env,algorithm,return_mean,return_std,cost_mean,cost_std\nA-v0,of_mine,5,1,30,2\nB-v0,of_mine,99,1,99,1\n"
+    )
+    folder = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0], limit="cost/0/limit", value=25.0))
+    fig = plot.figure([folder], plot.View(published=table))
+    drawn = {axis.get_ylabel(): lines(axis) for axis in fig.axes}
+    assert drawn["return per episode ↑"]["published 5"] == [5, 5]
+    assert drawn["cost per episode ↓"]["published 30"] == [30, 30]
+    assert not any(name.startswith("published") for name in drawn["success rate ↑"])
+    (band,) = fig.axes[0].patches
+    assert (band.get_y(), band.get_height()) == (4, 2)
+    table.write_text("env,algorithm,return_mean\nA-v0,of_mine,5\n")
+    with pytest.raises(ValueError, match="must have the columns env, algorithm, return_mean, return_std"):
+        plot.figure([folder], plot.View(published=table))
