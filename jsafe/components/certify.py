@@ -152,8 +152,7 @@ class Certify(Options):
             target, chains, key, lambda z: value(box.centre + box.half * z) < 0.0, squares=self.squares
         )
         search = search._replace(chains=chains)
-        # Inside, the density is the objective itself; outside it is far below.
-        masked = (chains.value > 0.0) & (chains.value < OUTSIDE)
+        masked = chains.value > 0.0  # the objective itself inside, below zero outside
         return search, Seen(masked.mean(dtype=jnp.float32), accepted.mean())
 
     def _projected(self, search: Search, value: StateFn) -> Search:

@@ -15,8 +15,8 @@ Function = Callable[[Array, Array, Array], Array]
 
 HAZARDS, GOAL = "hazards", "goal"
 """Parts of an observation with coordinates, two numbers for each object."""
-OBSTACLES = ("vases", "pillars", "gremlins", "buttons", "sigwalls")
-"""Parts whose costs follow from contacts: they are not known."""
+OBSTACLES = ("vases", "pillars", "gremlins", "buttons", "sigwalls", "push_box")
+"""Parts whose costs follow from contacts: they are not known. With a box to push hazards are wider."""
 
 
 class Known(NamedTuple):
