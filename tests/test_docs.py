@@ -136,6 +136,7 @@ def test_commands_and_sweeps_on_pages_are_understood(page):
     shell = "\n".join(re.findall(r"```bash\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
     for line in re.findall(r"^jsafe (.*?)(?:#.*)?$", shell, re.MULTILINE):
         command, *words = line.split()
+        _, words = parse.take_env_options(words)
         if command == "train" and words[0] in jsafe.names():
             words_of.read(registry.get(words[0]), words[1:])
         elif command == "train":
