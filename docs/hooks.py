@@ -38,6 +38,7 @@ THEORY = {
     "step": ("theory/steps.md", "policy steps"),
     "transform": ("theory/transforms.md", "changing the problem"),
     "actor": ("theory/off_policy.md", "actor-critics on replayed data"),
+    "certificate": ("theory/certificates.md", "barrier certificates"),
     "planner": ("theory/planning.md", "planning in learned models"),
 }
 

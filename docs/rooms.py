@@ -20,7 +20,7 @@ FLOORS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("algorithms", ("algos",)),
     ("environments", ("envs",)),
     ("data and machines", ("data", "scale")),
-    ("runs", ("curves", "runs", "train", "deploy")),
+    ("runs", ("curves", "runs", "train", "device", "deploy")),
     ("people", ("report", "sweeps", "cli")),
     ("tests", ("testing",)),
 )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time on first use, so that `import jsafe.envs` needs no JAX, `import jsafe` no MuJoCo
     from jsafe.algos.model_based.assembly import model_based
+    from jsafe.algos.model_based.imagination import imagining
     from jsafe.algos.off_policy.assembly import off_policy
     from jsafe.algos.offline.assembly import offline
     from jsafe.algos.on_policy.assembly import on_policy
@@ -20,6 +21,7 @@ __all__ = [
     "EnvSpec",
     "Learner",
     "env_spec",
+    "imagining",
     "load",
     "make",
     "model_based",
@@ -33,6 +35,7 @@ _NAMES = {
     "EnvSpec": "jsafe.types",
     "Learner": "jsafe.types",
     "env_spec": "jsafe.types",
+    "imagining": "jsafe.algos.model_based.imagination",
     "load": "jsafe.deploy.reading",
     "make": "jsafe.registry",
     "model_based": "jsafe.algos.model_based.assembly",
@@ -47,6 +50,7 @@ _ROOMS = (
     "curves",
     "data",
     "deploy",
+    "device",
     "distributions",
     "envs",
     "errors",

@@ -3,7 +3,7 @@
 from jsafe.runs.checkpoint import CheckpointError
 from jsafe.runs.folder import RunError, read, start
 from jsafe.runs.loop import TrainStep, run
-from jsafe.runs.many import ManyStep, run_many
+from jsafe.runs.loop_many import ManyStep, run_many
 from jsafe.runs.session import Outcome, train
 
 __all__ = [

@@ -430,7 +430,7 @@ class CMDPTransform(NamedTuple):
 
     Attributes:
       extra_obs: Columns that `augment` appends.
-      init: `(params, N) -> z`, at the start of a run (numpy).
+      init: `(params, N) -> z`, at the start of a run; numpy arrays where the parameters are.
       augment: `(obs [..., O], z) -> [..., O + extra_obs]`.
       step: `(params, z, reward [N], cost [N, M], terminated [N], truncated [N]) -> TransformStep`.
     """

@@ -6,9 +6,12 @@ The commands of `malformed.txt`, and every number that `jsafe train ALGORITHM --
 finite, not whole, or far out of range. Each runs in a folder of its base command, which afterwards, with the mistake
 taken back, has to work there. FOLDER may hold a `malformed_commands.txt` with one command a line.
 
+A command is given to `jsafe.cli.main` in this process up to the point where a training would start; one that would
+start and should not is then run as a whole.
+
 Outcomes:
   refused       status 2 (or 1, for a file or the machine), one message that names field and value, nothing changed
-  trained       it was good after all (wanted of some values far out of range only)
+  trained       it was good after all (wanted of some values far out of range only), and would start
   accepted      it went ahead with a value that cannot be meant
   traceback, crash, hangs   as they say
   status N      another exit status than 2, with a clear message
@@ -20,18 +23,25 @@ Outcomes:
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import itertools
+import os
 import re
 import shlex
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
 from common import Done, Shell, Table, known, options, workplace
 from folders import OUTSIDE, small
+
+from jsafe import cli
 
 HERE = Path(__file__).resolve().parent
 BASES = {
@@ -80,6 +90,7 @@ def main() -> int:
     given = options(__doc__, "commands", cases={"type": Path, "help": "folder with a malformed_commands.txt"})
     with workplace(given) as (shell, table):
         helps = {name: known(shell, name) for name in ("ppo_lag", "ppo", "cpo", "sac_lag", "seditor")}
+        inside = Inside()
         cases = [*written(), *generated(helps)]
         if given.cases is not None:
             cases += handed(given.cases / "malformed_commands.txt")
@@ -89,14 +100,50 @@ def main() -> int:
         cases = [case for case in cases if re.search(given.only, f"{case.base}: {shlex.join(case.words)}")]
         made = shell.work / "made"
         shell.run(small("ppo_lag", run_dir=made, total_steps=400))
-        for base in dict.fromkeys(case.base for case in cases):
+        bases = list(dict.fromkeys(case.base for case in cases))
+        for base in bases:  # before anything runs in this process: it forks no more then
+            if base in BASES and not (given.quick and base in SLOW):
+                correct(shell, table, base, prepare(shell.work / f"good-{base}", made))
+        for base in bases:
             place = prepare(shell.work / base, made)
             for case in cases:
                 if case.base == base:
-                    judge(shell, table, case, place, helps)
-            if base in BASES and not (given.quick and base in SLOW):
-                correct(shell, table, base, place)
+                    judge(shell, inside, table, case, place)
         return table.close()
+
+
+class Inside:
+    """Runs commands in this process, up to the point where something would be trained, evaluated or drawn."""
+
+    def run(self, words: list[str], place: Path) -> Done:
+        """As `Shell.run`; status 0 where the command would have gone ahead."""
+        from jsafe.runs import evaluation, many, session
+        from jsafe.sweeps import session as sweeps
+
+        class Started(BaseException):
+            pass
+
+        def start(*_, **__):
+            raise Started
+
+        out, err, before, began, uncaught = io.StringIO(), io.StringIO(), Path.cwd(), time.monotonic(), ""
+        doors = ((session, "train"), (many, "train_many"), (evaluation, "rollout"), (sweeps, "run"))
+        with contextlib.ExitStack() as stack:
+            for module, name in doors:
+                stack.enter_context(mock.patch.object(module, name, start))
+            stack.callback(os.chdir, before)
+            os.chdir(place)
+            stack.enter_context(contextlib.redirect_stdout(out))
+            stack.enter_context(contextlib.redirect_stderr(err))
+            try:
+                status = cli.main(words)
+            except Started:
+                status = 0
+            except SystemExit as end:
+                status = end.code if isinstance(end.code, int) else 1
+            except BaseException as error:
+                status, uncaught = 1, f"{type(error).__name__}: {error}"
+        return Done(status, out.getvalue(), err.getvalue(), time.monotonic() - began, uncaught, 0)
 
 
 def written() -> Iterator[Case]:
@@ -108,7 +155,8 @@ def written() -> Iterator[Case]:
         if head := re.fullmatch(r"\[(\w+)\]", line):
             base = head[1]
             continue
-        text, bar, wanted = line.rpartition("|") if " |" in line or line.startswith("|") else (line, "", "")
+        text, bar, wanted = f" {line}".partition(" |")
+        text = text.strip()
         file = text.startswith("*")
         text = text.removeprefix("*").strip()
         if base == "sweep":
@@ -123,9 +171,9 @@ def _naming(words: list[str]) -> list[str]:
     at = max((i for i, word in enumerate(words) if word.startswith("--")), default=None)
     if at is None:
         return [re.escape(words[-1])] if words else []
-    name = words[at][2:].split("/")[0]
+    name = words[at][2:]
     values = words[at + 1 :]
-    return [re.sub("[-_]", "[-_ ]", name), *(_value(value) for value in values)]
+    return [re.sub("[-_]", "[-_ .s]+", name.rpartition(".")[2]), *(_value(value) for value in values)]
 
 
 def _value(word: str) -> str:
@@ -168,42 +216,42 @@ def handed(path: Path) -> Iterator[Case]:
 def prepare(place: Path, made: Path) -> Path:
     """The folder of a base: a finished run, a file, and a good sweep."""
     place.mkdir(parents=True, exist_ok=True)
-    if place.name in ("resume", "evaluate", "plot"):
+    base = place.name.removeprefix("good-")
+    if base in ("resume", "evaluate", "plot"):
         shutil.copytree(made, place / "made", dirs_exist_ok=True)
-    if place.name not in ("handed", "top"):
+    if base not in ("handed", "top"):
         (place / "taken").write_text("a file of the user's\n")
-    if place.name == "sweep":
+    if base == "sweep":
         (place / "grid.toml").write_text(_SWEEP)
     return place
 
 
-def judge(shell: Shell, table: Table, case: Case, place: Path, helps: dict[str, dict[str, str]]) -> None:
+def judge(shell: Shell, inside: Inside, table: Table, case: Case, place: Path) -> None:
     """Runs one command."""
-    words, name, listed = list(case.words), f"{case.base}: {shlex.join(case.words)}", helps.get(case.base)
-    for i, word in enumerate(words):
-        if word.startswith("--") and word != "--" and listed is not None and case.names[:1] == _naming(case.words)[:1]:
-            words[i] = next((each for each in _spellings(word) if each in listed), "")
-            if not words[i]:
-                table.add(name, case.wanted, "absent", detail="the table needs the option's new name")
-                return
+    words, name = list(case.words), f"{case.base}: {shlex.join(case.words)}"
     if case.content is not None:
         name = f"sweep: {case.content!r}"
     if table.has(name):
         return
         (place / "grid.toml").write_text(case.content)
     before = snapshot(place)
-    done = shell.run([*(BASES[case.base]() if case.base in BASES else []), *words], place, limit=LIMIT)
+    words = [*(BASES[case.base]() if case.base in BASES else []), *words]
+    done = inside.run(words, place)
+    if done.status == 0 and not done.trace and "trained" not in case.wanted:
+        clear(place, before)
+        done = shell.run(words, place, limit=LIMIT, fresh=True)
     after = snapshot(place)
     outcome = _outcome(done, case)
+    told = "unknown option" in done.text and case.base != "top" and case.words != ["--"]
+    if outcome == "refused" and told and case.names == _naming(case.words):
+        outcome = "absent"
     if outcome == "refused" and before != after:
         outcome = "left behind"
     if outcome in ("accepted", "trained") and "trained" in case.wanted:
         outcome = "trained"
     changed = ", ".join(sorted({path for path, _ in before.items() ^ after.items()})[:3])
     table.add(name, case.wanted, outcome, done.seconds, f"{done.last()} [{changed}]" if changed else done.last())
-    for path in place.iterdir():
-        if path.name not in before:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    clear(place, before)
     if before.items() - snapshot(place).items() and (place / "made").exists():
         shutil.rmtree(place / "made")
         shutil.copytree(shell.work / "made", place / "made")
@@ -211,9 +259,11 @@ def judge(shell: Shell, table: Table, case: Case, place: Path, helps: dict[str, 
         (place / "grid.toml").write_text(_SWEEP)
 
 
-def _spellings(word: str) -> list[str]:
-    """The names that an option has had."""
-    return [f"--{name.removeprefix('--')}" for name in word.split("/")]
+def clear(place: Path, before: dict[str, str]) -> None:
+    """Removes what was not there before."""
+    for path in place.iterdir():
+        if path.name not in before:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _outcome(done: Done, case: Case) -> str:

@@ -2,7 +2,9 @@
 
 from jsafe.algos.model_based import cap_pets as cap_pets
 from jsafe.algos.model_based import cce_pets as cce_pets
+from jsafe.algos.model_based import crabs as crabs
 from jsafe.algos.model_based import loop as loop
+from jsafe.algos.model_based import mbpo_lag as mbpo_lag
 from jsafe.algos.model_based import pets as pets
 from jsafe.algos.model_based import rce_pets as rce_pets
 from jsafe.algos.model_based import safe_loop as safe_loop

@@ -70,7 +70,11 @@ def _run(arguments: list[str]) -> int:
         print(jsafe.__version__)
         return 0
     if name not in COMMANDS:
-        return _fail(f"{name} takes nothing more" if name == "--version" else errors.unknown("command", name, COMMANDS))
+        return _fail(
+            f"{name} takes nothing more, got {rest[0]}"
+            if name == "--version"
+            else errors.unknown("command", name, COMMANDS)
+        )
     if (folder := os.getcwd()) not in sys.path:
         sys.path.append(folder)  # last: a file of the user's never stands in for a package
     from jsafe.envs.outside.workers import WorkerError

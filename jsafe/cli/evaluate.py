@@ -38,6 +38,9 @@ class Evaluate(Options):
     """Camera of the video; the task's default one otherwise."""
     env: str | None = None
     """Evaluate on another task with the same observations and actions."""
+    backend: Literal["host", "device"] | None = None
+    """Where the environments run: `host`, the exact engine, or `device`, in the program; by default where the run was
+    trained. On the other one, both are run and compared."""
     seed: int | None = number(None, low=0, high=2**32 - 1)
     """Seed of the environments; by default one that the training never used."""
     num_threads: int | None = number(None, low=1, high=4096)
@@ -74,12 +77,13 @@ def main(arguments: list[str]) -> int:
     if file:
         report = of_file.evaluate(given.run, **options)
     else:
-        report = evaluation.evaluate(given.run, deterministic=not given.stochastic, **options)
+        options |= {"deterministic": not given.stochastic, "backend": given.backend}
+        report = evaluation.evaluate(given.run, **options)
     scores = _scores(report, given.scores)
     mode = "most likely" if report["deterministic"] else "sampled"
     title = f"{report['algorithm']} on {report['env']}, {mode} actions (± standard error of the mean)"
     written = [] if file else [("file", str(given.run / "evaluation.json"))]
-    screen.console(stderr=False).print(screen.summary(title, [*rows(report), *scores, *written]))
+    screen.console(stderr=False).print(screen.summary(title, [*rows(report), *compared(report), *scores, *written]))
     if given.csv is not None:
         write_csv(report, given.csv)
         print(f"episodes: {given.csv}")
@@ -153,6 +157,31 @@ def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     return pairs
 
 
+def compared(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return and costs of the other backend beside those of the run's, with the differences in standard errors."""
+    if "trained_on" not in report:
+        return []
+    there = report["trained_on"]
+    both = f"{report['backend']} beside {there['backend']}"
+    values = {"return": [np.asarray(each["per_episode"]["return"], float) for each in (report, there)]}
+    for m in range(len(report["costs"])):
+        name = cost_name(m, [each["name"] for each in report["costs"]], len(report["costs"]))
+        values[f"{name} per episode"] = [
+            np.asarray(each["per_episode"]["cost"], float)[:, m] for each in (report, there)
+        ]
+    pairs = []
+    for name, (one, other) in values.items():
+        error = np.sqrt(_squared_error(one) + _squared_error(other))
+        difference = abs(one.mean() - other.mean())
+        apart = 0.0 if difference == 0 else float(np.divide(difference, error))
+        pairs.append((f"{name}, {both}", f"{_mean(one)} and {_mean(other)}: {apart:.1f} standard errors"))
+    return pairs
+
+
+def _squared_error(values: np.ndarray) -> float:
+    """Of the mean; nan for a single value."""
+    return float(values.var(ddof=1) / len(values)) if len(values) > 1 else float("nan")
+
+
 def _mean(values: np.ndarray) -> str:
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else float("nan")
-    return f"{values.mean():.4g} ± {error:.2g}"
+    return f"{values.mean():.4g} ± {np.sqrt(_squared_error(values)):.2g}"

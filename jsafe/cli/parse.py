@@ -36,10 +36,11 @@ def parse(kind: type, arguments: Sequence[str], prog: str, more: Iterable[str] =
       SystemExit: After `--help`.
     """
     known = {*more, *flags(kind)}
-    for word in arguments:
+    for i, word in enumerate(arguments):
         option, equals, value = word.partition("=")
         if not word or (equals and not value and option.startswith("--")):
-            raise ValueError(f"{option or 'a word'} is empty")
+            before = [each for each in arguments[:i] if each.startswith("-")][-1:]
+            raise ValueError(f"{option or (before or ['a word'])[0]} is empty")
         if option.startswith("--") and re.sub("_", "-", option) not in known | {"--help", "--help-verbose"}:
             raise ValueError(f"unknown option {option}{_did_you_mean(option, known)} `{prog} --help` lists all")
     said = io.StringIO()

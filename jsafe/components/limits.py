@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from jsafe.options import Options, number
+from jsafe.options import FieldError, Options, number
 from jsafe.types import Array, Metrics
 
 
@@ -33,7 +33,7 @@ class CostLimit(Options):
     def __post_init__(self):
         super().__post_init__()
         if self.value == ():
-            raise ValueError("value must be a number or one for each cost, got ()")
+            raise FieldError("value must be a number or one for each cost, got ()")
 
     def values(self, num_costs: int) -> tuple[float, ...]:
         """One limit per cost; a single number serves all.
@@ -43,7 +43,7 @@ class CostLimit(Options):
         """
         values = self.value if isinstance(self.value, tuple) else (self.value,) * num_costs
         if len(values) != num_costs:
-            raise ValueError(f"limit.value has {len(values)} values, the environment has {num_costs} costs")
+            raise ValueError(f"cost_limit: limit.value has {len(values)} values, the environment has {num_costs} costs")
         return values
 
     def array(self, num_costs: int) -> Array:

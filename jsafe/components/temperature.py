@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jsafe.options import Options, number, part
+from jsafe.options import FieldError, Options, number, part
 from jsafe.spaces import Discrete
 from jsafe.types import Array, EnvSpec
 
@@ -79,7 +79,7 @@ class Learned(Options):
     def __post_init__(self):
         super().__post_init__()
         if self.floor > self.init:
-            raise ValueError(f"floor must be at most init ({self.init!r}), got {self.floor!r}")
+            raise FieldError(f"floor must be at most init ({self.init!r}), got {self.floor!r}")
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Temperature:
         """A `Temperature`."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # at run time on first use: the names of tasks, say, need no MuJoCo
     from jsafe.envs.api import Spec, Step, VectorEnv
+    from jsafe.envs.device.called import CalledEnv, as_jax
     from jsafe.envs.export.as_gymnasium import as_gymnasium
     from jsafe.envs.outside.process import ProcessEnv
     from jsafe.envs.outside.workers import WorkerError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # at run time on first use: the names of tasks, say, need no 
     from jsafe.envs.velocity.env import VelocityEnv
 
 _NAMES = {
+    "CalledEnv": "device.called",
     "KINDS": "safety_gym.objects",
     "ROBOTS": "safety_gym.robots",
     "LayoutError": "safety_gym.layout",
@@ -41,6 +43,7 @@ _NAMES = {
     "VelocityEnv": "velocity.env",
     "WorkerError": "outside.workers",
     "as_gymnasium": "export.as_gymnasium",
+    "as_jax": "device.called",
     "list_ids": "registry",
     "make": "registry",
     "place": "safety_gym.objects",
@@ -51,6 +54,7 @@ _NAMES = {
 __all__ = [
     "KINDS",
     "ROBOTS",
+    "CalledEnv",
     "LayoutError",
     "Lidar",
     "Objects",
@@ -70,6 +74,7 @@ __all__ = [
     "VelocityEnv",
     "WorkerError",
     "as_gymnasium",
+    "as_jax",
     "list_ids",
     "make",
     "place",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsafe.envs import checks
 from jsafe.envs.api import VectorEnv
@@ -17,6 +17,9 @@ from jsafe.envs.safety_gym.tasks.validate import validate
 from jsafe.envs.toy import TOYS
 from jsafe.envs.velocity.tasks import VELOCITY_IDS
 from jsafe.errors import closest
+
+if TYPE_CHECKING:
+    from jsafe.envs.device import DeviceEnv
 
 OUTSIDE = ("gymnasium", "safety_gymnasium", "python")
 """Whose environments `make` takes, as `KIND:ID`."""
@@ -97,12 +100,15 @@ def summary(id: str) -> str:
         return f"{VELOCITY_IDS[id][0].name} learns to run; a speed above its limit costs."
     if id in TOYS:
         return _first_line(TOYS[id])
+    if id in PENDULUMS:
+        return PENDULUMS[id]["summary"]
     robot, factory, options = _IDS[id]
     for family, source in ((TASKS, ""), (SAFEXP, " A task of SEditor's paper.")):
         for name, (stock, _) in family.items():
             if stock is factory:
                 about, levels = _ABOUT[name]
-                return f"{robot.name}: {about}; {levels[options['level']]}.{source}"
+                seen = " Coordinates for lidars, every action five times." if "action_repeat" in options else source
+                return f"{robot.name}: {about}; {levels[options['level']]}.{seen}"
     return _first_line(factory)
 
 
@@ -118,6 +124,7 @@ def make(
     costs: str = "sum",
     sleep: bool = True,
     render_mode: str | None = None,
+    backend: str = "host",
     **options: Any,
 ) -> VectorEnv:
     """Makes a batch of environments.
@@ -133,6 +140,8 @@ def make(
       costs: `sum`: one cost column, 1 where any constraint is violated; `separate`: one column for each cost group.
       sleep: Let resting objects sleep, which is many times faster and changes their state by about 1e-7.
       render_mode: `rgb_array` where pictures will be wanted: outside environments have to know it in advance.
+      backend: `host`, or `device`: the environment that runs inside the program (`jsafe.device.make`), as a batch for
+        host code. It has streams of its own, so that a seed starts other episodes than on the host.
       **options: Passed to the task, but for these.
         Navigation tasks: `observation` is `sensors` (and lidars) or `coordinates` (of what pays or costs, in the
         robot's frame: `jsafe.envs.safety_gym.coordinates`), there with `parts` `all` or `base` of the robot.
@@ -148,7 +157,10 @@ def make(
     """
     if not isinstance(sleep, bool):
         raise ValueError(f"sleep must be True or False, got {sleep!r}")
+    checks.one_of("backend", backend, ("host", "device"))
     if callable(id) or (isinstance(id, str) and ":" in id):
+        if backend != "host":
+            raise ValueError(f"environments of others run with backend='host' only, got {backend!r}")
         if render_mode is not None:
             options["render_mode"] = render_mode
         return _outside(id, num_envs, seed, num_threads, costs, options)
@@ -157,6 +169,10 @@ def make(
     if not isinstance(id, str) or id not in list_ids():
         raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
     racing = id in catalogue.IDS or id in catalogue.ALIASES
+    if backend == "device":
+        from jsafe.envs.device import hosted
+
+        return hosted(_device(id, costs, options), num_envs, seed)
     if (racing or id in TOYS or id in PENDULUMS) and costs != "sum":
         raise ValueError(f"costs must be 'sum' on {id}, which has a single cost: {costs!r}")
     if racing:
@@ -188,8 +204,16 @@ def _plain(
         if options:
             raise ValueError(f"options of {id!r}: it has action_repeat alone, got {', '.join(options)}")
         return VelocityEnv(id, *VELOCITY_IDS[id], num_envs, seed, num_threads, costs)
-    robot, factory, _ = _IDS[id]
     seen = {name: options.pop(name) for name in ("observation", "parts") if name in options}
+    robot, task = _build_task(id, options)
+    from jsafe.envs.safety_gym.engine import SafetyGymEnv
+
+    return SafetyGymEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep, **seen)
+
+
+def _build_task(id: str, options: dict[str, Any]) -> tuple[Robot, Task]:
+    """Robot and task of a registered id."""
+    robot, factory, _ = _IDS[id]
     _bind(id, factory, robot, **options)
     if factory in _LEVELS:
         level, allowed = options["level"], _LEVELS[factory]
@@ -197,9 +221,25 @@ def _plain(
             raise ValueError(f"level of {id!r} must be one of {', '.join(map(str, allowed))}, got {level!r}")
     task = factory(robot, **options)
     validate(task)
-    from jsafe.envs.safety_gym.engine import SafetyGymEnv
+    return robot, task
 
-    return SafetyGymEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep, **seen)
+
+def _device(id: str, costs: str, options: dict[str, Any]) -> DeviceEnv:
+    """One episode of an id in the program."""
+    from jsafe.envs.device import making
+
+    if id in making.IDS:
+        return making.make(id, costs, **options)
+    if id not in _IDS:
+        raise ValueError(f"{id!r} has no device environment: use backend='host'")
+    from jsafe.envs.device.point import PointEnv
+
+    checks.costs(costs)
+    options = _IDS[id][2] | options
+    for name in ("observation", "parts", "action_repeat"):
+        if name in options:
+            raise ValueError(f"{name}={options[name]!r} of {id!r} is for backend='host' only")
+    return PointEnv(id, *_build_task(id, options), costs).env
 
 
 def _bind(id: str, factory: Callable[..., Any], *args: Any, **options: Any) -> None:

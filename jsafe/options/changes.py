@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from jsafe.errors import closest, unknown
@@ -24,6 +24,21 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
     Raises:
       ValueError: For an unknown or ambiguous name, with the closest match, or a value that is not allowed.
     """
+    try:
+        return _replace(options, changes, owner)
+    except FieldError as error:
+        said = str(error).split(" ", 1)[0]
+        names = [name for name in changes if name != said and said in _targets(options, name, changes[name])]
+        raise FieldError(f"{names[0]}: {error}" if names else str(error)) from None
+
+
+def _targets(options: Any, name: str, value: Any) -> Iterable[str]:
+    """The full names that a short name stands for, where it is another word."""
+    short = getattr(type(options), "SHORT", {}).get(name, ())
+    return short(value) if callable(short) else [short] if short else ()
+
+
+def _replace(options: Any, changes: Mapping[str, Any], owner: str) -> Any:
     tree: dict[str, Any] = {}
     for name, value in _spelled_out(options, changes, owner).items():
         head, _, rest = name.partition(".")

@@ -88,7 +88,8 @@ def figure(episodes: Episodes, limits: Sequence[float] = (25.0,)) -> Figure:
             axis.scatter(cost[chosen], returns[chosen], s=9, alpha=0.6, lw=0, color=color, label=label)
         for limit in limits:
             axis.axvline(limit, color="black", ls="--", lw=1)
-            axis.annotate(f"limit {limit:g}", (limit, 1), xycoords=("data", "axes fraction"), fontsize="small")
+            place = {"xycoords": ("data", "axes fraction"), "xytext": (3, -10), "textcoords": "offset points"}
+            axis.annotate(f"limit {limit:g}", (limit, 1), fontsize="small", **place)
         axis.set(xlabel=f"cost per episode{f' ({name})' if count > 1 else ''} ↓", ylabel="return ↑")
         axis.grid(alpha=0.3)
     if 1 < len(actors) <= MOST_NAMED:

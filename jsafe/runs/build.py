@@ -8,10 +8,12 @@ import functools
 import importlib
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 
 from jsafe import envs, registry
 from jsafe.data import Collector, datasets, make_collector
+from jsafe.data.device import DeviceCollector
+from jsafe.envs.device import DeviceEnv, HostedEnv
 from jsafe.feeds import Dataset
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.spaces import difference
@@ -76,6 +78,8 @@ def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | No
         raise ValueError("env is 'none': this run has a data set and no environment; name one (--env ID)")
     threads = num_threads or config.num_threads
     options: dict[str, Any] = dict(config.env_options)
+    if config.backend != "host":
+        options["backend"] = config.backend
     if ":" in config.env:  # somebody else's, whose values are looked at where they come in
         options.setdefault("bad_values", config.on_bad)
     if taken := _SET_BY_RUNS.intersection(options):
@@ -87,6 +91,16 @@ def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | No
             raise
         given = ", ".join(f"{name}={value!r}" for name, value in config.env_options)
         raise ValueError(f"options of {config.env!r} ({given}): {error}") from error
+
+
+def device_env(config: RunConfig) -> DeviceEnv:
+    """One episode of a run's task, for the program.
+
+    Raises:
+      ValueError: If it has no device environment, or for an unknown option.
+    """
+    made = build_env(dataclasses.replace(config, backend="device"), 1, 0)
+    return cast(HostedEnv, made).env
 
 
 class Task(NamedTuple):
@@ -197,7 +211,13 @@ def build_collector(
     """
     seed = env_seed(run.config.seed) + first
     if isinstance(learner.feed, Dataset):
+        if run.config.backend != "host":
+            raise ValueError(f"backend must be 'host' where a data set is learnt from, got {run.config.backend!r}")
         return _from_data(run.config, learner, stack, seed, num_threads)
+    if run.config.backend == "device":
+        inside = DeviceCollector(device_env(run.config), learner, seed)
+        stack.callback(inside.close)
+        return inside
     env = build_env(run.config, learner.feed.num_envs, seed, num_threads)
     stack.callback(env.close)
     collector = make_collector(env, learner, seed=seed, on_bad=run.config.on_bad)

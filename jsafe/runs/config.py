@@ -51,6 +51,9 @@ class RunConfig(Options):
     run, whose last checkpoint is from before it, or `end` that episode, leave the step out and count it."""
     num_threads: int | None = number(None, low=1, high=4096)
     """Threads that step the environments (default: one per core). Results do not depend on it."""
+    backend: Literal["host", "device"] = "host"
+    """`host`: the exact engine feeds the program; `device`: environments and update are one compiled program, for tasks
+    that have one (`jsafe.device.make`)."""
     depth: Literal[0, 1] = 0
     """1 collects the next batch during the update: data is one update old (`jsafe.data.PrefetchCollector`)."""
     log_interval: int = number(10_000, low=1, high=10**15)
@@ -73,6 +76,11 @@ class RunConfig(Options):
         object.__setattr__(self, "env_options", ())
         super().__post_init__()
         object.__setattr__(self, "env_options", pairs)
+        if self.backend == "device":
+            if self.depth:
+                raise ValueError("depth must be 0 with backend='device', where collecting and updating are one program")
+            if self.on_bad != "stop":
+                raise ValueError(f"on_bad must be 'stop' with backend='device', got {self.on_bad!r}")
 
 
 def env_seed(seed: int, purpose: int = 0) -> int:

@@ -10,7 +10,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -37,6 +37,7 @@ def evaluate(
     num_threads: int | None = None,
     env: str | None = None,
     env_options: Mapping[str, Any] | None = None,
+    backend: Literal["host", "device"] | None = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
     """Runs the policy of the newest checkpoint and writes RUN/evaluation.json.
@@ -49,12 +50,14 @@ def evaluate(
       num_threads: Threads that step the environments.
       env: Another task with the same observations and actions.
       env_options: For the constructor of the environment; on the run's own task they are added to the run's.
+      backend: `host` or `device`; the one that the run was trained on by default. Where it is the other one, both are
+        run.
       console: Where to show progress; nowhere by default.
 
     Returns:
       What the file holds: mean and standard deviation (`std`, over episodes) of `return` and `length`, `success`
       (share), `costs` (see `cost_report`), with a single cost also `cost` and `cost_rate` (per step), and
-      `per_episode` values.
+      `per_episode` values; with another `backend` than the run's, the same of the run's as `trained_on`.
 
     Raises:
       RunError: If there is no run, the task does not fit the policy, or the file cannot be written.
@@ -67,14 +70,24 @@ def evaluate(
     learner, loaded = restore(folder)
     seed = env_seed(run.config.seed, 1) if seed is None else seed
     config = elsewhere(run.config, env, env_options)
-    made = build_env(config, min(episodes, 16), seed, num_threads)
-    each = -(-episodes // made.num_envs)  # at most, and of at most `horizon` steps
-    with contextlib.ExitStack() as stack:
-        stack.callback(made.close)
-        check_fit(made, learner.spec)
-        on_step = show_progress(stack, console, each * made.num_envs * made.spec.horizon)
-        result = rollout(made, learner, loaded.state, episodes, seed, deterministic, on_step)
-        names = tuple(made.spec.cost_names)
+
+    def on(backend: Literal["host", "device"]) -> dict[str, Any]:
+        """What the policy does on one backend."""
+        most = 16 if backend == "host" else 128
+        made = build_env(dataclasses.replace(config, backend=backend), min(episodes, most), seed, num_threads)
+        each = -(-episodes // made.num_envs)  # at most, and of at most `horizon` steps
+        with contextlib.ExitStack() as stack:
+            stack.callback(made.close)
+            check_fit(made, learner.spec)
+            on_step = show_progress(stack, console, each * made.num_envs * made.spec.horizon)
+            result = rollout(made, learner, loaded.state, episodes, seed, deterministic, on_step)
+            names = tuple(made.spec.cost_names)
+        return {
+            "backend": backend,
+            **statistics(result, names, limit_of(run.options)),
+        }
+
+    asked = config.backend if backend is None else backend
     report = {
         "algorithm": run.algorithm,
         "env": config.env,
@@ -84,8 +97,10 @@ def evaluate(
         "episodes": episodes,
         "deterministic": deterministic,
         "seed": seed,
-        **statistics(result, names, limit_of(run.options)),
+        **on(asked),
     }
+    if asked != config.backend:
+        report["trained_on"] = on(config.backend)
     path = Path(folder) / "evaluation.json"
     try:
         path.write_text(json.dumps(report, indent=1) + "\n")

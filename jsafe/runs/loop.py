@@ -24,7 +24,8 @@ class TrainStep(NamedTuple):
       iteration: Iterations done so far, this one included (the number to continue from).
       env_steps: Environment steps done so far, over all environments; on a data set gradient updates
         (`Collector.progress`).
-      state: The learner's state. The next iteration donates it: copy what you keep (`jax.device_get`).
+      state: The learner's state. The next iteration donates it: copy what you keep (`jax.device_get`). None where it
+        never left the program (`jsafe.device.run`).
       metrics: Scalars on the device; reading one waits for it.
       episodes: Statistics of finished episodes (`episode/return` ...), as floats.
     """
@@ -75,9 +76,9 @@ def run(
 
     def step(state, batch, key):
         state, metrics = learner.update(state, batch, key)
-        return _strong(state), metrics
+        return strong(state), metrics
 
-    state = jax.jit(_strong)(state)
+    state = jax.jit(strong)(state)
     advance: Callable[..., tuple[Any, Any]]
     if update is None:
         advance, local = jax.jit(step, donate_argnums=0), lambda tree: tree
@@ -95,7 +96,7 @@ def run(
         yield TrainStep(iteration, collector.progress, local(state), local(metrics), collector.episodes())
 
 
-def _strong(tree: Any) -> Any:
+def strong(tree: Any) -> Any:
     """Copies the leaves without weak types, which a checkpoint does not know: a resumed run compiles the same."""
 
     def strong(leaf):

@@ -1,17 +1,15 @@
-"""Several runs in one program: `vmap` over seeds and over the numbers that a learner keeps in its state."""
+"""Several runs in one program, each with a folder of its own."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import re
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
@@ -19,99 +17,17 @@ from jsafe.curves import screen
 from jsafe.curves.screen import Progress
 from jsafe.data import BadValueError, ManyCollector
 from jsafe.data.datasets import ManyDatasets
+from jsafe.data.device import DeviceCollector
 from jsafe.feeds import Dataset
 from jsafe.options import difference, to_json
-from jsafe.runs.build import build_env, build_learner, data_options, eval_env
+from jsafe.runs import device
+from jsafe.runs.build import build_env, build_learner, data_options, device_env, eval_env
 from jsafe.runs.config import env_seed
-from jsafe.runs.folder import RunError, read
-from jsafe.runs.loop import INIT_FOLD
+from jsafe.runs.folder import Run, RunError, read
+from jsafe.runs.loop_many import ManyStep, run_many
 from jsafe.runs.session import Outcome, Session, Signals, held
 from jsafe.scale.processes import Team
-from jsafe.types import Key, Learner, Metrics
-
-
-class ManyStep(NamedTuple):
-    """One iteration of `run_many`.
-
-    Attributes:
-      iteration: Iterations done so far, this one included.
-      env_steps: Environment steps done so far, in each run.
-      state: The learners' states, stacked: every leaf has a leading axis R. The next iteration donates them.
-      metrics: For each run its scalars, on the device.
-      episodes: For each run the statistics of finished episodes.
-    """
-
-    iteration: int
-    env_steps: int
-    state: Any
-    metrics: list[Metrics]
-    episodes: list[dict[str, float]]
-
-
-def run_many(
-    learners: Sequence[Learner],
-    collector: ManyCollector | ManyDatasets,
-    *,
-    keys: Sequence[Key],
-    total_steps: int,
-) -> Iterator[ManyStep]:
-    """`run` for R runs at once: one compiled update under `vmap`, one policy call, one engine.
-
-    Run r equals `run(learners[r], its collector, key=keys[r])` by itself to float tolerance (a batched matrix product
-    rounds otherwise). A run that diverges does not disturb the others.
-
-    Args:
-      learners: One for each run. They may differ in what their states hold (cost limits, learning rates, discounts ...)
-        and in nothing else; the same object may come several times.
-      collector: Steps the environments of all runs, or draws from their data set (`ManyDatasets`).
-      keys: Typed root key of each run.
-      total_steps: Environment steps of each run at which to stop.
-
-    Yields:
-      A `ManyStep` after every iteration.
-
-    Raises:
-      ValueError: If the numbers of learners and keys differ, or the learners in more than their states.
-
-    Example:
-      >>> make_env = functools.partial(jsafe.envs.make, "Toy-SpeedLimit-v0")
-      >>> spec, options = jsafe.env_spec(make_env(1)), {"steps_per_epoch": 1_000, "step.passes": 2}
-      >>> learners = [jsafe.make("ppo_lag", spec, cost_limit=limit, **options) for limit in (4.0, 4.0, 8.0, 8.0)]
-      >>> collector = jsafe.data.ManyCollector(make_env, learners, seeds=2 * [0, 100])
-      >>> keys = 2 * [jax.random.key(0), jax.random.key(1)]
-      >>> for step in jsafe.train.run_many(learners, collector, keys=keys, total_steps=2_000):
-      ...     costs = [episodes["episode/cost"] for episodes in step.episodes]
-      >>> len(costs)
-      4
-    """
-    if not len(learners) == len(keys) == len(collector.collectors):
-        raise ValueError(
-            f"there must be one learner and one key for each of {len(collector.collectors)} runs, "
-            f"got {len(learners)} and {len(keys)}"
-        )
-    inits = {id(learner): jax.jit(learner.init) for learner in learners}
-    states = [inits[id(learner)](jax.random.fold_in(key, INIT_FOLD)) for learner, key in zip(learners, keys)]
-    _check_shapes(learners, states)
-    state = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-    learner, roots = learners[0], jnp.stack(list(keys))
-
-    def step(state, batch, keys):
-        state, metrics = jax.vmap(learner.update)(state, batch, keys)
-        return state, [{name: values[r] for name, values in metrics.items()} for r in range(len(learners))]
-
-    update = jax.jit(step, donate_argnums=0)
-    policy = jax.jit(lambda state: jax.tree.map(jnp.copy, jax.vmap(learner.policy)(state)))
-    split = jax.jit(lambda keys, i: jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, i)))(keys))
-    iteration, checked = 0, False
-    while collector.progress < total_steps:
-        pairs = split(roots, np.uint32(iteration))
-        batch = collector.collect(policy(state), pairs[:, 0])
-        if not checked:
-            _check_programs(learners, states, batch)
-            states, checked = [], True
-        state, metrics = update(state, batch, pairs[:, 1])
-        iteration += 1
-        yield ManyStep(iteration, collector.progress, state, metrics, collector.episodes())
+from jsafe.types import Learner
 
 
 def train_many(
@@ -153,20 +69,8 @@ def train_many(
         built = {run.options: build_learner(run) for run in described}
         learners = [built[run.options] for run in described]
 
-        def make_env(num_envs):
-            return build_env(config, num_envs, 0, num_threads)
-
-        seeds = [env_seed(run.config.seed) for run in described]
-        collector: Any
-        if isinstance(learners[0].feed, Dataset):
-            env = eval_env(config, stack, seeds[0], num_threads)
-            collector = ManyDatasets(env, learners, seeds, **data_options(config))
-        else:
-            collector = ManyCollector(make_env, learners, seeds, on_bad=config.on_bad)
-        stack.callback(collector.close)
-        sessions = [
-            Session(*each, quiet, Team.alone()) for each in zip(paths, described, learners, collector.collectors)
-        ]
+        collectors, steps = _feeding(described, learners, num_threads, stack)
+        sessions = [Session(*each, quiet, Team.alone()) for each in zip(paths, described, learners, collectors)]
         for folder, session in zip(paths, sessions):
             stack.callback(session.close)
             if session.iteration:
@@ -179,24 +83,47 @@ def train_many(
         stack.callback(progress.close)
         for session in sessions:
             session.progress = _Shared(progress, session.folder)
-        return _train_together(sessions, learners, collector, progress, stop)
+        return _train_together(sessions, steps(sessions), progress, stop)
+
+
+def _feeding(
+    described: Sequence[Run], learners: Sequence[Learner], num_threads: int | None, stack: contextlib.ExitStack
+) -> tuple[Sequence[Any], Callable[[Sequence[Session]], Iterator[ManyStep]]]:
+    """The collector of each run, and what trains them all, given their sessions."""
+    config = described[0].config
+    seeds = [env_seed(run.config.seed) for run in described]
+
+    def options(sessions):
+        return {"keys": [session.key for session in sessions], "total_steps": config.total_steps}
+
+    if config.backend == "device":
+        env = device_env(config)
+        inside = [DeviceCollector(env, learner, seed) for learner, seed in zip(learners, seeds)]
+        return inside, lambda sessions: device.run_many(learners, inside, every=sessions[0].every, **options(sessions))
+
+    def make_env(num_envs):
+        return build_env(config, num_envs, 0, num_threads)
+
+    collector: Any
+    if isinstance(learners[0].feed, Dataset):
+        env = eval_env(config, stack, seeds[0], num_threads)
+        collector = ManyDatasets(env, learners, seeds, **data_options(config))
+    else:
+        collector = ManyCollector(make_env, learners, seeds, on_bad=config.on_bad)
+    stack.callback(collector.close)
+    return collector.collectors, lambda sessions: run_many(learners, collector, **options(sessions))
 
 
 def _train_together(
-    sessions: Sequence[Session],
-    learners: Sequence[Learner],
-    collector: ManyCollector | ManyDatasets,
-    progress: Progress,
-    stop: Signals,
+    sessions: Sequence[Session], steps: Iterator[ManyStep], progress: Progress, stop: Signals
 ) -> list[Outcome]:
     """All runs to their ends."""
     config = sessions[0].config
     outcomes: list[Outcome | None] = [None] * len(sessions)
     saved = time.monotonic()
-    steps = run_many(learners, collector, keys=[session.key for session in sessions], total_steps=config.total_steps)
     try:
         for step in steps:
-            due = time.monotonic() - saved >= config.checkpoint_seconds
+            due = step.state is not None and time.monotonic() - saved >= config.checkpoint_seconds
             number = stop.signal
             for r, session in enumerate(sessions):
                 if outcomes[r] is None:
@@ -210,7 +137,7 @@ def _train_together(
         return [each or session.refused(error) for each, session in zip(outcomes, sessions)]
     except (Exception, KeyboardInterrupt, SystemExit) as error:  # a task of the user's may exit
         return [each or session.failed(error) for each, session in zip(outcomes, sessions)]
-    return [each or session.ended("finished", collector.progress) for each, session in zip(outcomes, sessions)]
+    return [each or session.ended("finished", session.collector.progress) for each, session in zip(outcomes, sessions)]
 
 
 def _means(episodes: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -229,7 +156,7 @@ class _Slice:
 
     @property
     def state(self) -> Any:
-        return jax.tree.map(lambda leaf: leaf[self._run], self._state)
+        return None if self._state is None else jax.tree.map(lambda leaf: leaf[self._run], self._state)
 
 
 class _Shared:
@@ -247,27 +174,3 @@ class _Shared:
 
     def close(self) -> None:
         """Nothing: the line belongs to all."""
-
-
-def _check_shapes(learners: Sequence[Learner], states: Sequence[Any]) -> None:
-    shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) for state in states]
-    for learner, shape in zip(learners, shapes):
-        if jax.tree.structure(shape) != jax.tree.structure(shapes[0]) or shape != shapes[0]:  # type: ignore[operator]
-            raise _differ(learners[0], learner)
-
-
-def _check_programs(learners: Sequence[Learner], states: Sequence[Any], batch: Any) -> None:
-    """What is not in the state is in the program, which has to be the same for all."""
-    batch = jax.tree.map(lambda x: x[0], batch)
-    first = None
-    for learner, state in {id(learner): (learner, state) for learner, state in zip(learners, states)}.values():
-        closed = jax.make_jaxpr(learner.update)(state, batch, jax.random.key(0))
-        program = (re.sub(r"0x[0-9a-f]+", "", str(closed)), [np.asarray(x).tobytes() for x in closed.consts])
-        first = first or program
-        if program != first:
-            raise _differ(learners[0], learner)
-
-
-def _differ(one: Learner, other: Learner) -> ValueError:
-    lines = difference(to_json(one.config), to_json(other.config))
-    return ValueError("runs in one program may differ only in what their states hold, got:\n  " + "\n  ".join(lines))

@@ -28,6 +28,7 @@ from jsafe.curves.vocabulary import cost_name
 from jsafe.data import BadValueError, PrefetchCollector
 from jsafe.feeds import Dataset
 from jsafe.options import to_json
+from jsafe.runs import device
 from jsafe.runs import folder as folders
 from jsafe.runs.build import build_collector, build_learner
 from jsafe.runs.checkpoint import Checkpoints, free_bytes, tree_bytes
@@ -108,6 +109,8 @@ def train(
         described = described._replace(config=config)
     if config.depth and team.count > 1:
         raise RunError("depth must be 0 in a distributed run, got 1")
+    if config.backend == "device" and team.count > 1:
+        raise RunError("backend must be 'host' in a distributed run, got 'device'")
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Signals())
         if team.index == 0:
@@ -165,6 +168,7 @@ class Session:
     ):
         self.team, self.writes = team, team.index == 0
         self.folder, self.described, self.config, self.console = folder, described, described.config, console
+        self.feeding = collector
         collector = team.collector(collector)  # which counts for all
         self.learner, self.collector = learner, collector
         self.total_steps = self.config.total_steps if total_steps is None else total_steps
@@ -178,8 +182,10 @@ class Session:
             "seed": config.seed,
             "options": to_json(described.options),
             "prng": str(jax.random.key_impl(self.key)),
+            "backend": config.backend,
         }
-        self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description)
+        before = {"backend": "host"}
+        self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description, defaults=before)
         self.interval = Interval()
         self.table = CsvTable(folder / "progress.csv")
         self.values: dict[str, float] = {}
@@ -242,15 +248,12 @@ class Session:
 
     def loop(self, stop: Signals) -> Outcome:
         """Trains until the end, a signal, divergence, or an exception."""
-        steps = run(
-            self.learner,
-            self.collector,
-            key=self.key,
-            total_steps=self.total_steps,
-            state=self.state,
-            iteration=self.iteration,
-            update=self.team.update(self.learner),
-        )
+        start: dict[str, Any] = {"key": self.key, "total_steps": self.total_steps}
+        start |= {"state": self.state, "iteration": self.iteration}
+        if self.config.backend == "device":
+            steps = device.run(self.learner, self.feeding, every=self.every, **start)
+        else:
+            steps = run(self.learner, self.collector, update=self.team.update(self.learner), **start)
         self.state = None  # the generator has its own; holding this one would double the memory
         try:
             for self.step in steps:
@@ -272,7 +275,7 @@ class Session:
 
     def failed(self, error: BaseException) -> Outcome:
         """Saves what an exception has left, and says how to go on."""
-        if self.step is not None and self.saved < self.iteration:
+        if self.step is not None and self.step.state is not None and self.saved < self.iteration:
             # A state that the failed update had been given already cannot be read any more.
             with contextlib.suppress(Exception):
                 if not self._not_finite(self.step.state):
@@ -308,9 +311,9 @@ class Session:
         self.iteration, self.episodes = step.iteration, step.episodes
         self.interval.add(step.metrics, step.episodes)
         self.progress.update(step.env_steps, step.episodes)
-        last = step.env_steps >= self.total_steps
+        last, inside = step.env_steps >= self.total_steps, step.state is None
         row = last or step.env_steps >= self.next_row
-        save = last or number is not None or due
+        save = not inside and (last or number is not None or due)
         bad = self._not_finite(step.state) if row or save else []
         if row:
             self._write_row(step.env_steps)
@@ -318,7 +321,12 @@ class Session:
             return self._diverged(step, bad)
         if save:
             self._save(step.state)
-        return None if number is None else self.ended("interrupted", step.env_steps, number)
+        return None if number is None or inside else self.ended("interrupted", step.env_steps, number)
+
+    @property
+    def every(self) -> int:
+        """Iterations of one call where the environments are in the program: those of a row of the curve."""
+        return max(1, self.config.log_interval // self.learner.feed.steps_per_batch)
 
     def _wishes(self, stop: Signals) -> tuple[int | None, bool]:
         """The signal to stop for, and whether to save now, as the team has agreed."""

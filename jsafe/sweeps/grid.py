@@ -31,7 +31,7 @@ from typing import Any, NamedTuple
 
 from jsafe import errors, registry
 from jsafe.options import check_fields, elsewhere, paths, spellings, type_of
-from jsafe.runs.build import Task, build_learner, build_task, load_modules
+from jsafe.runs.build import Task, build_learner, build_task, check_data, load_modules
 from jsafe.runs.config import RunConfig
 from jsafe.runs.folder import Run
 
@@ -142,11 +142,11 @@ def _checked(cells: Sequence[Cell]) -> list[Cell]:
     built = set()
     checked = []
     for cell in cells:
-        where = (cell.config.env, cell.config.env_options, cell.config.costs)
+        where = (cell.config.env, cell.config.env_options, cell.config.costs, cell.config.data)
         if where not in tasks:
             tasks[where] = build_task(cell.config)
         if (cell.algorithm, cell.options, where) not in built:
-            build_learner(cell.run, task=tasks[where])
+            check_data(cell.config, cell.algorithm, build_learner(cell.run, task=tasks[where]), tasks[where])
             built.add((cell.algorithm, cell.options, where))
         checked.append(cell._replace(run=cell.run._replace(cost_names=tasks[where].cost_names)))
     return checked

@@ -10,13 +10,23 @@ from jsafe.components.actors import Values
 from jsafe.components.choices import ActParams, Best, Safest, Softmax, Switch
 from jsafe.components.critics import Critics
 from jsafe.components.critics.blended import blend
-from jsafe.components.generators import CVAE, Deterministic, Diffusion, Gaussian, Generator, Supported, TanhGaussian
+from jsafe.components.generators import (
+    CVAE,
+    Deterministic,
+    Diffusion,
+    Gaussian,
+    Generator,
+    Supported,
+    TanhGaussian,
+    diffusion,
+)
 from jsafe.components.generators.cvae import kl_from_prior
 from jsafe.components.generators.diffusion import variance_preserving
 from jsafe.components.improvements import ClimbFeasible, Frozen, Regress
 from jsafe.components.regression_weights import Binary, Exp, Feasible, PerHead
 from jsafe.components.transforms.remaining import RemainingParams, remaining_budget
 from jsafe.components.valuations import Bootstrapped, Context, Dice, Expectile, Judgement, Penalised, Rows, Valuation
+from jsafe.nets.denoiser import Denoiser
 from jsafe.ops.fdivergence import DIVERGENCES
 from jsafe.types import EnvSpec, Weights
 
@@ -347,27 +357,20 @@ def test_the_schedule_of_a_diffusion_policy():
     assert kept[-1] == pytest.approx(np.exp(-0.1 - 9.9 / 2))  # the sum of 2 t - 1 is N^2
 
 
-def test_a_diffusion_policy_learns_two_separate_actions():
-    """Of -0.5 and 0.5 a Gaussian makes 0; samples of a diffusion policy are at either."""
-    generator = Diffusion(hidden=(32,), dropout=0.0).build(SPEC)
-    adam, obs = optax.adam(3e-3), jnp.zeros((128, 1))
+def test_with_the_exact_noise_a_diffusion_policy_ends_at_the_action(monkeypatch):
+    """Recorded is one action; of what it was mixed with nothing is left after the last step, and the loss is 0."""
+    _, kept = variance_preserving(4)
 
-    @jax.jit
-    def train():
-        params = generator.init(KEY)
+    def exact(params, obs, mixed, step, key):
+        share = jnp.float32(kept)[jnp.broadcast_to(step, mixed.shape[:-1]).astype(int) - 1][..., None]
+        return (mixed - jnp.sqrt(share) * 0.3) / jnp.sqrt(1.0 - share)
 
-        def body(carry, key):
-            params, state = carry
-            action = jnp.sign(jax.random.normal(key, (128, 1))) * 0.5
-            grads = jax.grad(lambda p: generator.loss(p, obs, action, jax.random.fold_in(key, 1)).mean())(params)
-            change, state = adam.update(grads, state, params)
-            return (optax.apply_updates(params, change), state), None
-
-        params = jax.lax.scan(body, (params, adam.init(params)), jax.random.split(KEY, 1200))[0][0]
-        return generator.draw(params, obs, generator.noise(jax.random.key(1), 4, 128))
-
-    drawn = np.abs(np.asarray(train()))
-    assert np.mean((drawn > 0.35) & (drawn < 0.65)) > 0.8
+    monkeypatch.setattr(diffusion, "denoiser", lambda *sizes, **options: Denoiser(lambda key: {}, exact))
+    generator = Diffusion(steps=4).build(SPEC)
+    params, obs = generator.init(KEY), jnp.zeros((5, 1))
+    np.testing.assert_allclose(generator.draw(params, obs, generator.noise(KEY, 3, 5)), 0.3, atol=1e-5)
+    np.testing.assert_allclose(generator.mode(params, obs), 0.3, atol=1e-5)
+    np.testing.assert_allclose(generator.loss(params, obs, jnp.full((5, 1), 0.3), KEY), 0.0, atol=1e-8)
 
 
 def test_as_released_ccrr_asks_the_rewards_critics_for_costs():

@@ -196,3 +196,16 @@ def test_seeds_and_limits_share_a_program(file, tmp_path):
     assert [row["episode/count"] for row in one] == [row["episode/count"] for row in other] == ["0.0", "10.0"]
     np.testing.assert_allclose(float(one[-1]["loss/clone"]), float(other[-1]["loss/clone"]), rtol=1e-4)
     assert other[-1]["cost/0/limit"] == "10.0"
+
+
+def test_a_sweep_checks_its_data_set_before_it_starts(file, tmp_path, capsys):
+    sweep = tmp_path / "sweep.toml"
+    text = (
+        f'algorithm = "clone"\nenv = "{ENV}"\nseeds = 2\ntotal_steps = 10\ndata = "{file}"\ncost_limit = [5.0, 10.0]\n'
+    )
+    sweep.write_text(text)
+    assert main(["sweep", str(sweep), "--dry-run"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    sweep.write_text(text.replace(f'data = "{file}"\n', ""))
+    assert main(["sweep", str(sweep), "--dry-run"]) == 2
+    assert "clone learns from a data set: --data FILE is missing" in capsys.readouterr().err

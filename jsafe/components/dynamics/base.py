@@ -95,11 +95,16 @@ class DynamicsPart(Released):
         raise NotImplementedError
 
 
-def transitions(dynamics: Dynamics, steps: Steps) -> Transitions:
+def transitions(dynamics: Dynamics, steps: Steps, stack: int = 1) -> Transitions:
     """The rows of replayed windows `[..., T, B, ...]`, dealt out to the nets: row i goes to net i mod E.
 
     A row teaches nothing where it is the final observation of an episode, or where what followed is another problem
     (`extras["jump"]`: a goal that was met and drawn anew).
+
+    Args:
+      dynamics: The ensemble.
+      steps: The windows.
+      stack: Frames that an observation is made of; the newest counts.
 
     Returns:
       `[..., E, (T - 1) B / E, ...]`.
@@ -113,7 +118,8 @@ def transitions(dynamics: Dynamics, steps: Steps) -> Transitions:
     learnt = head(weight)
     if "jump" in steps.extras:
         learnt = learnt * (1.0 - head(steps.extras["jump"]))
-    obs, following = head(steps.obs), head(steps.obs, 1)
+    newest = steps.obs[..., steps.obs.shape[-1] // stack * (stack - 1) :]
+    obs, following = head(newest), head(newest, 1)
     columns = [head(steps.reward)[..., None]] if heads.reward else []
     columns += [head(steps.cost)] if heads.costs else []
     # What does not count may be anything, also far away.

@@ -139,24 +139,26 @@ def imagined(
     *,
     nets: Array | None = None,
     redraw: bool = False,
+    stack: int = 1,
 ) -> tuple[Array, Array, Array]:
     """A policy's own trajectories in the model.
 
     Args:
       dynamics: The ensemble.
       model: Its parameters.
-      obs: `[R, O]`, where they start.
+      obs: `[R, S O]`, where they start.
       steps: H.
-      policy: `(obs [R, O], key, t) -> action [R, A]`.
+      policy: `(obs [R, S O], key, t) -> action [R, A]`.
       key: Of nets, noise and actions.
       nets: `[R]`, the net of each trajectory; drawn where None.
       redraw: Draw the nets anew in each step (MBPO).
+      stack: Frames S that an observation is made of, oldest first; the model sees the newest.
 
     Returns:
-      Observations `[H + 1, R, O]`, actions `[H, R, A]` and the learnt reward and costs `[H, R, heads.width]`.
+      Observations `[H + 1, R, S O]`, actions `[H, R, A]` and the learnt reward and costs `[H, R, heads.width]`.
     """
     net_key, key = jax.random.split(key)
-    rows = jnp.arange(obs.shape[0])
+    rows, frame = jnp.arange(obs.shape[0]), obs.shape[-1] // stack
 
     def drawn(key):
         return jax.random.randint(key, rows.shape, 0, dynamics.size)
@@ -166,11 +168,12 @@ def imagined(
     def step(obs, t):
         act_key, noise_key, again = jax.random.split(jax.random.fold_in(key, t), 3)
         action = policy(obs, act_key, t)
-        both = (jnp.broadcast_to(x, (dynamics.size, *x.shape)) for x in (obs, action))
+        newest = obs[:, -frame:]
+        both = (jnp.broadcast_to(x, (dynamics.size, *x.shape)) for x in (newest, action))
         mean, std = (x[drawn(again) if redraw else fixed, rows] for x in dynamics.predict(model, *both))
         sampled = mean + std * jax.random.normal(noise_key, mean.shape)
         width = dynamics.heads.width
-        following = follow(obs, sampled[:, width:])
+        following = jnp.concatenate([obs[:, frame:], follow(newest, sampled[:, width:])], axis=-1)
         return following, (following, action, sampled[:, :width])
 
     _, (following, actions, signals) = jax.lax.scan(step, obs, jnp.arange(steps))

@@ -11,7 +11,7 @@ import optax
 
 from jsafe.components import optim
 from jsafe.components.rules.base import Normalize, check_costs, mix
-from jsafe.options import Options, number, part, traced, traced_values, word
+from jsafe.options import FieldError, Options, number, part, traced, traced_values, word
 from jsafe.types import Array, ConstraintRule, EnvSpec
 
 
@@ -60,9 +60,9 @@ class Lagrange(Options):
     def __post_init__(self):
         super().__post_init__()
         if self.transform == "softplus" and self.init == 0:
-            raise ValueError("init must be positive with transform='softplus', got 0.0")
+            raise FieldError("init must be positive with transform='softplus', got 0.0")
         if self.upper_bound is not None and self.upper_bound < self.init:
-            raise ValueError(f"upper_bound must be at least init ({self.init!r}), got {self.upper_bound!r}")
+            raise FieldError(f"upper_bound must be at least init ({self.init!r}), got {self.upper_bound!r}")
 
     def _direction(self) -> optax.GradientTransformation:
         if not isinstance(self.optimizer, str):

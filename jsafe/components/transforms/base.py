@@ -71,7 +71,8 @@ def budget_data(num_costs: int, *, full_at_end: bool = False) -> CMDPTransform:
     """
 
     def init(params, num_envs):
-        return np.tile(np.asarray(params.start, np.float32), (num_envs, 1))
+        xp = params.start.__array_namespace__()
+        return xp.tile(params.start.astype(np.float32), (num_envs, 1))
 
     def augment(obs, z):
         xp = obs.__array_namespace__()

@@ -246,6 +246,18 @@ class ReplayStore:
             env = int(np.argmax(covered < total))
             raise ValueError(f"rows {covered[env]} to {total[env]} of environment {env} are missing in the journal")
 
+    def adopt(self, obs: list[Any], rows: Any, total: Any, age: Any) -> None:
+        """Lets `journal` and `state_dict` read a replay that lives on the device: arrays as this one keeps them.
+
+        Rows are fetched as they are needed. `arrays` is the way back.
+        """
+        self._obs, self._rows = obs, rows
+        self._total, self._age = np.asarray(total, np.int64), np.asarray(age, np.float32)
+
+    def arrays(self) -> tuple[list[Any], Any, np.ndarray, np.ndarray]:
+        """Leaves of observations, the other columns, rows ever appended, and ages: what `adopt` takes."""
+        return self._obs, self._rows, self._total, self._age
+
     def _ends(self, kind: np.ndarray) -> np.ndarray:
         """Which kinds of rows are final observations."""
         return (kind == LAST) | (kind == LAST_JUMP) if self._jumps else kind == LAST
@@ -301,8 +313,8 @@ class ReplayStore:
         count = self._total - start
         env, number = _enumerate(start, count)
         at = env * self.capacity + number % self.capacity
-        obs = {name: ring[at] for name, ring in zip(self._names, self._obs)}
-        return {"start": start, "count": count, **obs, "rows": self._rows[at]}
+        obs = {name: np.asarray(ring[at]) for name, ring in zip(self._names, self._obs)}
+        return {"start": start, "count": count, **obs, "rows": np.asarray(self._rows[at])}
 
     def _write(self, chunk: dict[str, np.ndarray], covered: np.ndarray) -> np.ndarray:
         """Writes the rows of a chunk that are still held; returns up to which row everything is there."""

@@ -10,7 +10,12 @@ if TYPE_CHECKING:  # at run time on first use: the names in `catalogue` need no 
     from jsafe.envs.device.batch import vectorise
     from jsafe.envs.device.host import HostedEnv, hosted
 
-_NAMES = {"DeviceEnv": "api", "HostedEnv": "host", "hosted": "host", "vectorise": "batch"}
+_NAMES = {
+    "DeviceEnv": "api",
+    "HostedEnv": "host",
+    "hosted": "host",
+    "vectorise": "batch",
+}
 
 __all__ = ["DeviceEnv", "HostedEnv", "hosted", "vectorise"]
 

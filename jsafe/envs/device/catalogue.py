@@ -7,6 +7,8 @@ import dataclasses
 from jsafe.envs import checks
 
 HORIZON = 1000
+TOYS = ("Toy-SpeedLimit-v0",)
+"""Toys that have a device environment beside the host's."""
 OBSERVATIONS = ("pixels", "state")
 
 

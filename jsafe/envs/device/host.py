@@ -13,7 +13,7 @@ import numpy as np
 from jsafe.envs import checks
 from jsafe.envs.api import Step
 from jsafe.envs.device.api import DeviceEnv
-from jsafe.envs.device.batch import autoreset, select
+from jsafe.envs.device.batch import autoreset, select, stream_keys
 
 
 class _Programs(NamedTuple):
@@ -30,17 +30,14 @@ def _programs(reset: Callable, step: Callable, paint: Callable | None) -> _Progr
     """Compiled once for all batches of an environment."""
     batched_reset, batched_step = jax.vmap(reset), autoreset(reset, step)
 
-    def keys(seeds, counts):
-        return jax.vmap(lambda seed, count: jax.random.fold_in(jax.random.key(seed), count))(seeds, counts)
-
     def begin(seeds, counts):
-        return batched_reset(keys(seeds, counts))
+        return batched_reset(stream_keys(seeds, counts))
 
     def restart(current, mask, seeds, counts):
         return select(mask, begin(seeds, counts), current)
 
     def advance(state, actions, seeds, counts):
-        return batched_step(state, actions, keys(seeds, counts))
+        return batched_step(state, actions, stream_keys(seeds, counts))
 
     draw = None if paint is None else jax.jit(paint, static_argnums=(1, 2))
     return _Programs(jax.jit(begin), jax.jit(restart), jax.jit(advance), draw)
@@ -52,6 +49,7 @@ class HostedEnv:
     Attributes:
       spec: Sizes, names and bounds.
       num_envs: N.
+      env: One episode.
     """
 
     _seeds: np.ndarray
@@ -59,7 +57,7 @@ class HostedEnv:
 
     def __init__(self, env: DeviceEnv, num_envs: int = 1, seed: int = 0):
         self.num_envs = checks.integer("num_envs", num_envs)
-        self.spec = env.spec
+        self.env, self.spec = env, env.spec
         self._programs = _programs(env.reset, env.step, env.paint)
         self._current: Any = None  # state and observation, once there are some
         self._closed = False

@@ -6,11 +6,31 @@ from collections.abc import Callable
 from typing import Any
 
 PENDULUMS: dict[str, dict[str, Any]] = {
-    "SafeInvertedPendulum-v2": {"body": "cart", "task": "upright"},
-    "SafeInvertedPendulumSwing-v2": {"body": "cart", "task": "swing"},
-    "SafeInvertedPendulumMove-v2": {"body": "cart", "task": "move"},
-    "MyPendulumUpright-v0": {"body": "torque", "task": "upright"},
-    "MyPendulumTilt-v0": {"body": "torque", "task": "tilt"},
+    "SafeInvertedPendulum-v2": {
+        "body": "cart",
+        "task": "upright",
+        "summary": "Keep a pole on a cart upright; tilting it beyond 0.2 rad, or leaving the track, costs and ends it.",
+    },
+    "SafeInvertedPendulumSwing-v2": {
+        "body": "cart",
+        "task": "swing",
+        "summary": "Tilt a pole on a cart as far as it goes; beyond 1.5 rad it costs and ends.",
+    },
+    "SafeInvertedPendulumMove-v2": {
+        "body": "cart",
+        "task": "move",
+        "summary": "Drive a cart far from the middle with the pole within 0.2 rad; beyond, it costs and ends.",
+    },
+    "MyPendulumUpright-v0": {
+        "body": "torque",
+        "task": "upright",
+        "summary": "Hold a rod upright with a weak motor; beyond 1.5 rad it costs and ends.",
+    },
+    "MyPendulumTilt-v0": {
+        "body": "torque",
+        "task": "tilt",
+        "summary": "Hold a rod as far to the side as a weak motor can; beyond 1.5 rad it costs and ends.",
+    },
 }
 """The ids of the authors' and of OmniSafe's environments, and what they are."""
 

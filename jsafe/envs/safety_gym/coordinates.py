@@ -46,7 +46,7 @@ class Coordinates:
     def __init__(self, world: World, parts: tuple[Part, ...], task: Task, choice: str = "all"):
         common = {part.name for part in BASE_PARTS}
         others = tuple(part for part in parts if part.name not in common) if choice == "all" else ()
-        self._sensors = Observer(world, BASE_PARTS + others, task, lidars=False)
+        self._sensors = Observer(world.groups, world.sensors, BASE_PARTS + others, task, lidars=False)
         self._groups = observed(task)
         self.slices, self.dim = dict(self._sensors.slices), self._sensors.dim
         for name, width in {**{kind.group: 2 * kind.count for kind in self._groups}, "robot_m": 2, "robot": 2}.items():

@@ -14,6 +14,7 @@ from jsafe.envs.safety_gym import state as states
 from jsafe.envs.safety_gym.robots import Robot
 from jsafe.envs.safety_gym.simulation import Simulation
 from jsafe.envs.safety_gym.tasks import Task
+from jsafe.envs.safety_gym.tasks.base import cost_columns
 from jsafe.spaces import Box
 
 OBSERVATIONS = ("sensors", "coordinates")
@@ -138,7 +139,7 @@ class SafetyGymEnv:
         reward = np.asarray(task.reward(scene, now, met), float)
         if task.reward_clip is not None:
             reward = np.minimum(np.maximum(reward, -task.reward_clip), task.reward_clip)
-        cost, info = self._costs(task.costs(scene))
+        cost, info = cost_columns(task.costs(scene), scene, task.indicator, self._cost_groups)
         updates = task.tick(scene) | now
         if rows is not None:
             met, reward, cost, info, updates = self._stand_still(rows, met, reward, cost, info, updates)
@@ -257,19 +258,6 @@ class SafetyGymEnv:
             raise RuntimeError("the environment is closed")
         if started and not self._started:
             raise RuntimeError("call reset() first")
-
-    def _costs(self, raw: dict[str, np.ndarray]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Cost columns and info from raw values by key."""
-        info = {f"cost_{name}": value for name, value in raw.items()}
-        total: Any = sum(raw.values()) if raw else np.zeros(self.num_envs)
-        info["cost_sum"] = total.copy() if len(raw) == 1 else total
-        if self.task.indicator:
-            info = {name: (value > 0).astype(float) for name, value in info.items()}
-        if self._cost_groups is None:
-            return info["cost_sum"][:, None].copy(), info
-        combine = np.max if self.task.indicator else np.sum
-        columns = [combine([info[f"cost_{key}"] for key in keys], axis=0) for keys in self._cost_groups.values()]
-        return np.stack(columns, axis=1), info
 
     def _stand_still(self, rows, met, reward, cost, info, updates):
         """What a step has measured, with everything undone but in the rows that were stepped."""

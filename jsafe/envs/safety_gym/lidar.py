@@ -1,8 +1,12 @@
-"""Lidars: what the robot sees of the objects, for a batch of environments."""
+"""Lidars: what the robot sees of the objects, for a batch of environments.
+
+On numpy arrays each object meets the few bins or rays that it can reach; on arrays of other namespaces (in the
+program), which cannot be written to, all of them.
+"""
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,6 +50,8 @@ def pseudo_lidar(
         raise ValueError(f"max_dist must be positive, got {max_dist}")
     lidars = 1 if groups is None else int(groups.max(initial=-1)) + 1
     num, count = targets.shape[:2]
+    if not isinstance(targets, np.ndarray):
+        return _dense_pseudo(pos, rot, targets, mask, bins, max_dist, groups, lidars)
     # Everything is [K, N] from here: numpy is fast along the last axis, and the robots are along it.
     dx, dy = targets[..., 0].T - pos[:, 0], targets[..., 1].T - pos[:, 1]
     ex = dx * rot[:, 0, 0] + dy * rot[:, 1, 0] - pos[:, 2] * rot[:, 2, 0]
@@ -67,6 +73,31 @@ def pseudo_lidar(
     seen = np.zeros(num * lidars * bins)
     np.maximum.at(seen, entries.reshape(-1), values.reshape(-1))
     return seen.reshape((num, bins) if groups is None else (num, lidars, bins))
+
+
+def _dense_pseudo(
+    pos: Any, rot: Any, targets: Any, mask: Any, bins: int, max_dist: float, groups: np.ndarray | None, lidars: int
+) -> Any:
+    """The same of arrays that cannot be written to: every target's weight in every bin, and a maximum.
+
+    With d the distance of the target from the start of a bin, in bins, the weight is 1 in [0, 1), d + 1 before and
+    2 - d after.
+    """
+    xp = targets.__array_namespace__()
+    dx, dy, z = targets[..., 0] - pos[:, None, 0], targets[..., 1] - pos[:, None, 1], pos[:, None, 2]
+    ex = dx * rot[:, None, 0, 0] + dy * rot[:, None, 1, 0] - z * rot[:, None, 2, 0]
+    ey = dx * rot[:, None, 0, 1] + dy * rot[:, None, 1, 1] - z * rot[:, None, 2, 1]
+    closeness = xp.maximum(0.0, max_dist - xp.sqrt(ex * ex + ey * ey)) / max_dist
+    if mask is not None:
+        closeness = xp.where(mask, closeness, 0.0)
+    turns = xp.arctan2(ey, ex) * (bins / (2 * np.pi))
+    apart = turns[..., None] - np.arange(bins, dtype=turns.dtype)  # from -3/2 bins to bins/2
+    apart = xp.where(apart < -1, apart + bins, apart)
+    apart = xp.where(apart < -1, apart + bins, apart)
+    seen = xp.clip(xp.minimum(apart + 1, 2 - apart), 0, 1) * closeness[..., None]
+    if groups is None:
+        return seen.max(axis=1)
+    return xp.stack([seen[:, groups == g].max(axis=1) for g in range(lidars)], axis=1)
 
 
 @functools.lru_cache(maxsize=8)
@@ -143,6 +174,8 @@ def natural_lidar(
         The fork of Safety Gym by the authors of SEditor (lidar type `natural`): horizontal projection of the robot's
         axes, not normalised, at z = 0.3.
     """
+    if not isinstance(origin, np.ndarray):
+        return _dense_natural(origin, frame, groups, rays, gain, height)
     num, count = len(origin), len(groups)
     out = np.zeros((num, count, rays))
     space = _FrameSpace(origin, frame, rays)
@@ -158,6 +191,48 @@ def natural_lidar(
         row = (np.arange(num)[:, None] * count + group).ravel() * rays
         np.maximum.at(out.reshape(-1), row[pairs.item] + pairs.ray, value)
     return out
+
+
+def _dense_natural(
+    origin: Any, frame: Any, groups: Sequence[Sequence[Circles | Boxes]], rays: int, gain: float, height: float
+) -> Any:
+    """The same of arrays that cannot be written to: every object against every ray."""
+    xp = origin.__array_namespace__()
+    angle = np.arange(rays) * (2 * np.pi / rays)
+    cos, sin = np.cos(angle).astype(frame.dtype), np.sin(angle).astype(frame.dtype)
+    ux = frame[:, 0, 0, None] * cos + frame[:, 0, 1, None] * sin  # [n, rays]
+    uy = frame[:, 1, 0, None] * cos + frame[:, 1, 1, None] * sin
+
+    def circles(thing):
+        dx, dy = (thing.centres[..., axis] - origin[:, None, axis] for axis in (0, 1))
+        a = (ux * ux + uy * uy)[:, None]
+        b = ux[:, None] * dx[..., None] + uy[:, None] * dy[..., None]
+        inside = b * b - a * (dx * dx + dy * dy - thing.radius * thing.radius)[..., None]
+        root = xp.sqrt(xp.maximum(inside, 0.0))
+        near, far = b - root, b + root
+        there = (inside > 0) & (far >= 0) & (a > 1e-12)
+        return xp.where(there, xp.where(near >= 0, near, far) / xp.maximum(a, 1e-12), np.inf)
+
+    def boxes(thing):
+        dx, dy = (thing.centres[..., axis] - origin[:, None, axis] for axis in (0, 1))
+        dz = thing.centres[..., 2] - height
+        enter, leave = -np.inf, np.inf
+        for axis in range(3):
+            rx, ry, rz = (thing.rotations[..., row, axis] for row in range(3))
+            inverse = 1.0 / (rx[..., None] * ux[:, None] + ry[..., None] * uy[:, None] + 1e-30)
+            centre = (rx * dx + ry * dy + rz * dz)[..., None] * inverse
+            half = xp.abs(thing.half_sizes[axis] * inverse)
+            enter, leave = xp.maximum(enter, centre - half), xp.minimum(leave, centre + half)
+        missed = (enter > leave) | (leave < 0)
+        return xp.where(missed, np.inf, xp.where(enter >= 0, enter, leave))
+
+    def first(group):
+        things = [thing for thing in group if thing.centres.shape[1]]
+        hits = [(circles if isinstance(thing, Circles) else boxes)(thing) for thing in things]
+        nothing = xp.zeros((len(origin), rays), frame.dtype)
+        return xp.exp(-gain * xp.concatenate(hits, axis=1).min(axis=1)) if hits else nothing
+
+    return xp.stack([first(group) for group in groups], axis=1)
 
 
 class _FrameSpace:

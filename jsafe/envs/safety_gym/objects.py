@@ -150,6 +150,12 @@ def place(group: str, /, **changes: Any) -> Objects:
     return dataclasses.replace(stock, **changes)
 
 
+def in_order(objects: tuple[Objects, ...]) -> tuple[Objects, ...]:
+    """Order in which objects are placed, turned and sensed: passive and static, free, driven."""
+    rank = {FREE: 1, DRIVEN: 2}
+    return tuple(sorted(objects, key=lambda kind: rank.get(kind.motion, 0)))
+
+
 def _resized(kind: Objects, size: float) -> tuple[float, ...]:
     """Sizes of an object whose width is told by one number."""
     if kind.shape == "sphere":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from jsafe.envs.safety_gym.lidar import Boxes, Circles, natural_lidar, pseudo_lidar
+from jsafe.envs.safety_gym.objects import Objects
 from jsafe.envs.safety_gym.robots import Part
 from jsafe.envs.safety_gym.tasks import Scene, Task
-from jsafe.envs.safety_gym.world import World
 
 
 def rotation(quat: np.ndarray) -> np.ndarray:
@@ -30,11 +32,18 @@ class Observer:
       dim: Width.
     """
 
-    def __init__(self, world: World, parts: tuple[Part, ...], task: Task, lidars: bool = True):
+    def __init__(
+        self,
+        groups: tuple[Objects, ...],
+        sensors: dict[str, slice],
+        parts: tuple[Part, ...],
+        task: Task,
+        lidars: bool = True,
+    ):
         self.task = task
-        self._lidars = [kind for kind in world.groups if kind.lidar and lidars]
+        self._lidars = [kind for kind in groups if kind.lidar and lidars]
         self._groups = np.repeat(np.arange(len(self._lidars)), [kind.count for kind in self._lidars])
-        columns = {part.name: self._columns(world, part) for part in parts}
+        columns = {part.name: self._columns(sensors, part) for part in parts}
         widths = {part.name: {"raw": 1, "sin_cos": 2}.get(part.form, 2.25) * len(columns[part.name]) for part in parts}
         widths |= {kind.lidar_key: task.lidar.bins for kind in self._lidars}
         names = sorted(widths) if task.alphabetical and lidars else list(widths)
@@ -55,12 +64,12 @@ class Observer:
         self._targets = [slice(*self.slices[kind.lidar_key]) for kind in self._lidars]
 
     @staticmethod
-    def _columns(world: World, part: Part) -> np.ndarray:
+    def _columns(sensors: dict[str, slice], part: Part) -> np.ndarray:
         found = []
         for sensor in part.sensors:
-            if sensor not in world.sensors:
+            if sensor not in sensors:
                 raise ValueError(f"Part {part.name!r}: the robot has no sensor {sensor!r}")
-            where = world.sensors[sensor]
+            where = sensors[sensor]
             every = np.arange(where.start, where.stop)
             found.append(every[list(part.take)] if part.take else every)
         columns = np.concatenate(found)
@@ -69,7 +78,9 @@ class Observer:
         return columns
 
     def __call__(self, scene: Scene, sensors: np.ndarray) -> np.ndarray:
-        """Observations `[n, dim]` of n environments with sensor values `[n, S]`."""
+        """Observations `[n, dim]` of n environments with sensor values `[n, S]`, on the host or in the program."""
+        if not isinstance(sensors, np.ndarray):
+            return self._traced(scene, sensors)
         out = np.empty((len(sensors), self.dim))
         for columns, run in self._copies:
             out[:, columns] = sensors[:, run]
@@ -86,9 +97,25 @@ class Observer:
                 out[:, target] = self.task.sense(scene, kind.group, values)
         return out
 
+    def _traced(self, scene: Scene, sensors: Any) -> Any:
+        """The same as one concatenation, which is what the program can do."""
+        xp, parts = scene.xp, {}
+        for columns, run in self._copies:
+            parts[columns.start] = sensors[:, run]
+        for form, target, source in self._special:
+            if form != "sin_cos":
+                raise ValueError(f"a part of form {form!r} is for the host only")
+            values = sensors[:, source]
+            parts[target.start] = xp.stack([xp.sin(values), xp.cos(values)], axis=-1).reshape(len(values), -1)
+        if self._lidars:
+            sense = self._natural if self.task.lidar.kind == "natural" else self._pseudo
+            for kind, target, values in zip(self._lidars, self._targets, sense(scene)):
+                parts[target.start] = self.task.sense(scene, kind.group, values)
+        return xp.concatenate([parts[start] for start in sorted(parts)], axis=1)
+
     def _pseudo(self, scene: Scene) -> list[np.ndarray]:
         lidar, sensed = self.task.lidar, [scene.pos[kind.group] for kind in self._lidars]
-        targets = np.concatenate(sensed, axis=1) if len(sensed) > 1 else sensed[0]
+        targets = scene.xp.concatenate(sensed, axis=1) if len(sensed) > 1 else sensed[0]
         out = pseudo_lidar(
             scene.agent_pos, scene.agent_rot, targets, None, lidar.bins, lidar.max_dist, groups=self._groups
         )

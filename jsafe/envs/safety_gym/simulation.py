@@ -10,10 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from jsafe.envs.safety_gym.coordinates import Coordinates
-from jsafe.envs.safety_gym.layout import LayoutError, Placement, resample, sample_layout
+from jsafe.envs.safety_gym.layout import LayoutError, resample, sample_layout
 from jsafe.envs.safety_gym.objects import DRIVEN, FREE, STATIC
 from jsafe.envs.safety_gym.observe import Observer, rotation
 from jsafe.envs.safety_gym.physics import Physics
+from jsafe.envs.safety_gym.plan import plan_of
 from jsafe.envs.safety_gym.rng import RandomStream
 from jsafe.envs.safety_gym.robots import Robot
 from jsafe.envs.safety_gym.tasks import Scene, Task
@@ -52,7 +53,7 @@ class Simulation:
         self.id, self.robot, self.task, self.num_envs = id, robot, task, num_envs
         self.world = build(robot, task, sleep)
         self.observer: Observer | Coordinates = (
-            Observer(self.world, robot.parts, task)
+            Observer(self.world.groups, self.world.sensors, robot.parts, task)
             if observation == "sensors"
             else Coordinates(self.world, robot.parts, task, parts)
         )
@@ -110,29 +111,10 @@ class Simulation:
         )
 
     def _placements(self) -> None:
-        task, e = self.task, self.task.extent
-        agent = Placement("agent", task.agent_keepout, task.agent_box or (-e, -e, e, e))
-        places = [agent]
-        for kind in self.world.groups:
-            for i, name in enumerate(kind.names):
-                box = (-e, -e, e, e)
-                if kind.locations:
-                    (x, y), half = kind.locations[i], kind.keepout + 1e-9
-                    box = (x - half, y - half, x + half, y + half)
-                places.append(Placement(name, kind.keepout, box))
-        self.places = places
-        self.keepouts = np.array([place.keepout for place in places])
-        order = np.arange(len(places))
-        if task.by_keepout:
-            order = np.argsort(-self.keepouts, kind="stable")
-        self._order = order
-        self._in_order = [places[i] for i in order]
-        self._spins = [
-            None if kind.spin else (kind.yaws[i] if kind.yaws else 0.0)
-            for kind in self.world.groups
-            for i in range(kind.count)
-        ]
-        self._heights = np.array([kind.z for kind in self.world.groups for _ in range(kind.count)])
+        plan = plan_of(self.task)
+        self.places, self.keepouts, self._order = plan.places, plan.keepouts, plan.order
+        self._in_order = [plan.places[i] for i in plan.order]
+        self._spins, self._heights = plan.yaws, plan.heights
 
     # ---- random streams ------------------------------------------------------------------------------------------
 

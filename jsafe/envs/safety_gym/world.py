@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from jsafe.envs.loading import mujoco
-from jsafe.envs.safety_gym.objects import DRIVEN, FREE, STATIC, Objects
+from jsafe.envs.safety_gym.objects import DRIVEN, FREE, STATIC, Objects, in_order
 from jsafe.envs.safety_gym.robots import Robot
 from jsafe.envs.safety_gym.tasks import Task
 
@@ -51,12 +51,6 @@ class World:
     def kind(self, group: str) -> Objects:
         """The group's description."""
         return next(kind for kind in self.groups if kind.group == group)
-
-
-def in_order(objects: tuple[Objects, ...]) -> tuple[Objects, ...]:
-    """Order in which objects are placed, turned and sensed: passive and static, free, driven."""
-    rank = {FREE: 1, DRIVEN: 2}
-    return tuple(sorted(objects, key=lambda kind: rank.get(kind.motion, 0)))
 
 
 def _numbers(values) -> str:

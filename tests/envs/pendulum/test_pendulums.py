@@ -135,3 +135,9 @@ def test_pictures(id):
         env.step(np.array([[2.0]]))
     assert (first != env.render(0, width=64, height=48)).any()
     env.close()
+
+
+def test_every_id_says_what_it_is():
+    for id in PENDULUMS:
+        assert jsafe.envs.summary(id).endswith(".")
+    assert jsafe.envs.summary("SafetyPointGoal0-v0-modelbased").endswith("every action five times.")

@@ -1,7 +1,8 @@
 """What a task is: objects, goals, reward and cost, all as functions of arrays of poses and contacts.
 
 Nothing here knows MuJoCo. A task sees a `Scene` (arrays over the batch) in its per-step functions and an `Episode`
-(one environment, with its random stream) where an episode begins or a goal is reached.
+(one environment, with its random stream) where an episode begins or a goal is reached. Per-step functions that use
+`scene.xp` in place of numpy, `where` in place of writes and no `if` on values run on the device, too.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jsafe.envs.api import AnyArray
 from jsafe.envs.safety_gym.objects import Objects
-from jsafe.envs.safety_gym.rng import RandomStream
 from jsafe.envs.safety_gym.robots import Robot
 
 
@@ -31,13 +32,18 @@ class Scene:
       memory: What the task remembers, `[n]` each: its `memory` entries.
     """
 
-    agent_pos: np.ndarray
-    agent_rot: np.ndarray
-    pos: dict[str, np.ndarray]
-    rot: dict[str, np.ndarray]
-    vel: dict[str, np.ndarray]
-    touch: dict[str, np.ndarray]
-    memory: dict[str, np.ndarray]
+    agent_pos: AnyArray
+    agent_rot: AnyArray
+    pos: dict[str, AnyArray]
+    rot: dict[str, AnyArray]
+    vel: dict[str, AnyArray]
+    touch: dict[str, AnyArray]
+    memory: dict[str, AnyArray]
+
+    @property
+    def xp(self) -> Any:
+        """The array namespace: numpy on the host, jax.numpy in the program."""
+        return self.agent_pos.__array_namespace__()
 
     def rows(self, index) -> Scene:
         """Copies of some environments' rows."""
@@ -52,11 +58,11 @@ class Episode(Protocol):
     """One environment while its episode begins or its goal changes.
 
     Attributes:
-      stream: Its random stream.
+      stream: Its random numbers: `random()`, `uniform(lo, hi)`, `choice(n)`; those of `rng.RandomStream` on the host.
       memory: The task's memory: scalars to read and write.
     """
 
-    stream: RandomStream
+    stream: Any
     memory: Any
 
     def xy(self, group: str, index: int = 0) -> np.ndarray:
@@ -167,7 +173,7 @@ class Task:
 
     def met(self, scene: Scene, now: dict[str, np.ndarray]) -> np.ndarray:
         """Whether the goal is reached, bool `[n]`; `now` is what `measure` returned."""
-        return np.zeros(len(scene.agent_pos), bool)
+        return scene.xp.zeros(len(scene.agent_pos), bool)
 
     def reward(self, scene: Scene, now: dict[str, np.ndarray], met: np.ndarray) -> np.ndarray:
         """Reward of the step `[n]`; `scene.memory` still holds the values of the step before."""
@@ -189,16 +195,40 @@ class Task:
 def planar(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Horizontal distance of points `[..., 2 or 3]`."""
     dx, dy = a[..., 0] - b[..., 0], a[..., 1] - b[..., 1]
-    return np.sqrt(dx * dx + dy * dy)
+    return dx.__array_namespace__().sqrt(dx * dx + dy * dy)
 
 
 def length(vector: np.ndarray) -> np.ndarray:
     """Length of vectors `[..., 3]`."""
     x, y, z = vector[..., 0], vector[..., 1], vector[..., 2]
-    return np.sqrt(x * x + y * y + z * z)
+    return x.__array_namespace__().sqrt(x * x + y * y + z * z)
 
 
 def hazard_cost(scene: Scene, radius: float) -> np.ndarray:
     """How deep the robot's origin is inside hazards, summed `[n]`."""
     depth = radius - planar(scene.agent_pos[:, None], scene.pos["hazards"])
-    return np.maximum(depth, 0.0).sum(axis=1)
+    return depth.__array_namespace__().maximum(depth, 0.0).sum(axis=1)
+
+
+def cost_columns(
+    raw: Mapping[str, AnyArray], scene: Scene, indicator: bool, groups: Mapping[str, tuple[str, ...]] | None
+) -> tuple[AnyArray, dict[str, AnyArray]]:
+    """Cost columns `[n, M]` and the step's info, from raw costs `[n]` by key.
+
+    Args:
+      raw: What `Task.costs` returned.
+      scene: What it was told.
+      indicator: Every cost becomes 1 where positive.
+      groups: Columns, and the keys in each; None: one column with the sum.
+    """
+    xp = scene.xp
+    info = {f"cost_{name}": value for name, value in raw.items()}
+    total: Any = sum(raw.values()) if raw else xp.zeros(len(scene.agent_pos))
+    info["cost_sum"] = total.copy() if len(raw) == 1 else total
+    if indicator:
+        info = {name: (value > 0).astype(float) for name, value in info.items()}
+    if groups is None:
+        return info["cost_sum"][:, None].copy(), info
+    combine = xp.max if indicator else xp.sum
+    columns = [combine(xp.stack([info[f"cost_{key}"] for key in keys]), axis=0) for keys in groups.values()]
+    return xp.stack(columns, axis=1), info

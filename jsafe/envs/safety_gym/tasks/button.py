@@ -68,7 +68,7 @@ class Button(Task):
         }
 
     def tick(self, scene):
-        return {"button_timer": np.maximum(scene.memory["button_timer"] - 1, 0)}
+        return {"button_timer": scene.xp.maximum(scene.memory["button_timer"] - 1, 0)}
 
     def sense(self, scene, group, values):
         if group != "buttons":

@@ -41,11 +41,11 @@ class Circle(Task):
 
     def reward(self, scene, now, met):
         (x, y), (u, v) = scene.agent_pos[:, :2].T, scene.vel["agent"][:, 0, :2].T
-        r = np.sqrt(x * x + y * y)
-        return 0.1 * ((-u * y + v * x) / r) / (1 + np.abs(r - self.kind("circle").radius))
+        r = scene.xp.sqrt(x * x + y * y)
+        return 0.1 * ((-u * y + v * x) / r) / (1 + scene.xp.abs(r - self.kind("circle").radius))
 
     def costs(self, scene):
         if not self.level:
             return {}
-        out = np.abs(scene.agent_pos[:, : self.level]) > self._walls
+        out = scene.xp.abs(scene.agent_pos[:, : self.level]) > self._walls
         return {"out_of_boundary": out.any(axis=1).astype(float)}

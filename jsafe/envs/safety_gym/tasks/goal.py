@@ -1,7 +1,5 @@
 """Goal: drive to a place, then to the next (safety-gymnasium 1.0.0, section 2.6)."""
 
-import numpy as np
-
 from jsafe.envs.safety_gym.objects import place
 from jsafe.envs.safety_gym.tasks.base import Task, hazard_cost, length, planar
 
@@ -48,5 +46,5 @@ class Goal(Task):
             out["vases_contact"] = scene.touch["vases"].sum(axis=1)
         if "vases" in self.moving:
             speed = length(scene.vel["vases"])
-            out["vases_velocity"] = np.where(speed >= VASE_SPEED, speed, 0.0).sum(axis=1)
+            out["vases_velocity"] = scene.xp.where(speed >= VASE_SPEED, speed, 0.0).sum(axis=1)
         return out

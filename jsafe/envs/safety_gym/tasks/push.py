@@ -1,7 +1,5 @@
 """Push: bring a box to a place (safety-gymnasium 1.0.0, section 2.6)."""
 
-import numpy as np
-
 from jsafe.envs.safety_gym.objects import place
 from jsafe.envs.safety_gym.tasks.base import Task, hazard_cost, length
 
@@ -45,7 +43,7 @@ class Push(Task):
 
     def reward(self, scene, now, met):
         last = scene.memory
-        approach = np.where(last["last_dist_box"] > 0, last["last_dist_box"] - now["last_dist_box"], 0.0)
+        approach = scene.xp.where(last["last_dist_box"] > 0, last["last_dist_box"] - now["last_dist_box"], 0.0)
         return approach + last["last_box_goal"] - now["last_box_goal"] + met
 
     def costs(self, scene):

@@ -42,4 +42,4 @@ class Run(Task):
         return now["old_potential"] - scene.memory["old_potential"]
 
     def costs(self, scene):
-        return {"out_of_boundary": (np.abs(scene.agent_pos[:, 0]) > self._wall).astype(float)}
+        return {"out_of_boundary": (scene.xp.abs(scene.agent_pos[:, 0]) > self._wall).astype(float)}

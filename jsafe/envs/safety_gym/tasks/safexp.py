@@ -25,8 +25,6 @@ authors' published fork.
 import dataclasses
 from typing import Any
 
-import numpy as np
-
 from jsafe.envs.safety_gym.tasks.base import Lidar, Task
 from jsafe.envs.safety_gym.tasks.button import Button
 from jsafe.envs.safety_gym.tasks.goal import Goal
@@ -114,7 +112,7 @@ class SafexpButton(Safexp, Button):
     def sense(self, scene, group, values):
         if group != "buttons":
             return values
-        return np.where(scene.memory["button_timer"][:, None] == 0, values, -values)
+        return scene.xp.where(scene.memory["button_timer"][:, None] == 0, values, -values)
 
 
 SAFEXP: dict[str, tuple[type[Task], tuple[int, ...]]] = {
