@@ -320,7 +320,9 @@ def test_check_rejects_broken_learners():
 
 
 def test_env_spec():
-    assert env_spec(ToyEnv(1, act_dim=2, horizon=9)) == EnvSpec(5, Box(2, -1.0, 3.0), num_costs=1, horizon=9)
+    parts = (("direction", 0, 2), ("position", 2, 4), ("time", 4, 5))
+    want = EnvSpec(5, Box(2, -1.0, 3.0), num_costs=1, horizon=9, layout=parts)
+    assert env_spec(ToyEnv(1, act_dim=2, horizon=9)) == want
 
 
 @pytest.mark.parametrize("length", [1, 4])

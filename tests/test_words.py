@@ -180,7 +180,7 @@ def test_a_cost_beyond_the_limit_is_never_as_good(experiment, tmp_path, capsys):
     (run / "config.json").write_text(json.dumps({"algorithm": "ppo_lag", "run": about, "config": {}}))
     head = "iteration,env_steps,time/wall_seconds,episode/return,episode/cost,cost/0/limit\n"
     (tmp_path / "published.csv").write_text(
-        "env,algorithm,return,std,cost,std\nSafetyPointGoal1-v0,ppo_lag,10,1,20,40\n"
+        "env,algorithm,return_mean,return_std,cost_mean,cost_std\nSafetyPointGoal1-v0,ppo_lag,10,1,20,40\n"
     )
     for cost, verdict in ((24, "yes"), (60, "no")):
         (run / "progress.csv").write_text(head + f"1,100,60,12,{cost},25\n")

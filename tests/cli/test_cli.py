@@ -185,7 +185,8 @@ def fake_run(tmp_path_factory):
 
 
 def test_options_reach_the_run(fake_run):
-    config, algorithm, options, cost_names = train.read(fake_run)
+    config, algorithm, options, cost_names, spec = train.read(fake_run)
+    assert spec.num_costs == 1
     assert cost_names == ("cost_speed0",)
     assert (config.total_steps, config.log_interval, config.seed) == (300, 50, 0)
     assert algorithm == "fake"

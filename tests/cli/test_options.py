@@ -113,7 +113,8 @@ def test_options_of_environments_are_values():
     assert left == ["--x"]
 
 
-def test_help_shows_the_options_of_the_parts_in_use_and_no_others(capsys):
+def test_help_shows_the_options_of_the_parts_in_use_and_no_others(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
     with pytest.raises(SystemExit):
         read("--rule lagrange --help")
     text = capsys.readouterr().out
@@ -121,7 +122,6 @@ def test_help_shows_the_options_of_the_parts_in_use_and_no_others(capsys):
     for shown in (
         "quick              For a laptop. (recommended)",
         "paper              As published.",
-        f"Rule lagrange (or --rule {others}): A multiplier per cost,",
         "The largest mean cost, one number for all costs or one for each (per episode). [25]",
         "--learning-rate NUMBER",
         "--hidden INT ...               Widths of the layers. (One by one: --policy.hidden, --critic.hidden.) [64 64]",
@@ -132,6 +132,7 @@ def test_help_shows_the_options_of_the_parts_in_use_and_no_others(capsys):
         "--total-steps INT",
     ):
         assert shown in text
+    assert f"Rule lagrange (or --rule {others}): A multiplier per cost," in " ".join(text.split())
     for hidden in ("--kp", "--tolerance", "--limit.value", "--limit.per", "More is slower"):
         assert hidden not in text
     lines = [line for line in text.splitlines() if line.startswith("  --")]

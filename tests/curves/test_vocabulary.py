@@ -111,6 +111,7 @@ def test_the_summary_takes_folder_names_as_they_are(capsys, tmp_path):
         folder=tmp_path / "a[red]b[/x]:smile:",
         message="",
         signal=None,
+        offline=False,
         cost_names=("sum",),
     )
     assert screen.tell(outcome) == 0

@@ -245,7 +245,7 @@ def imagining(
       ValueError: For an unknown name or option, or a value that is not allowed.
 
     Example:
-      >>> learner = jsafe.imagining(jsafe.EnvSpec(29, 2), "td3_lag", rollout=2, real_share=0.5, sequences=64)
+      >>> learner = jsafe.imagining(jsafe.EnvSpec(29, 2), "td3_lag", rollout=2, real_share=0.5, sequences=60)
     """
     algorithm = registry.get(name)
     if algorithm.family != "off_policy":

@@ -41,7 +41,7 @@ def read(path: str | os.PathLike, layout: Layout | None = None, about: About | N
       ValueError: For an unknown layout.
 
     Example:
-      >>> episodes = jsafe.data.datasets.read("SafetyPointCircle1Gymnasium-v0-200-1098.hdf5")
+      `episodes = jsafe.data.datasets.read("SafetyPointCircle1Gymnasium-v0-200-1098.hdf5")`
     """
     layout = layout or layout_of(path)
     _check(layout)

@@ -36,9 +36,8 @@ def replay(episodes: Episodes, make_env: Callable[[], Any], number: int) -> Iter
       IndexError: If there is no such episode.
 
     Example:
-      >>> make_env = functools.partial(jsafe.envs.make, episodes.about.env)
-      >>> for row, env, step in jsafe.data.datasets.replay(episodes, make_env, 0):
-      ...     cost = own_cost(env, step)
+      `make_env = functools.partial(jsafe.envs.make, episodes.about.env)`, then
+      `for row, env, step in jsafe.data.datasets.replay(episodes, make_env, 0)` and a cost of one's own in the loop.
     """
     if not -len(episodes) <= number < len(episodes):
         raise IndexError(f"there is no episode {number}, only {len(episodes)}")

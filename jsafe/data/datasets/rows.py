@@ -53,8 +53,8 @@ def from_rows(
       DatasetError: Naming the field, its shape or the row.
 
     Example:
-      >>> episodes = jsafe.data.datasets.from_rows(obs, action, reward, cost, terminated, truncated, next_obs)
-      >>> collector = jsafe.data.make_collector(None, learner, data=episodes)
+      `episodes = jsafe.data.datasets.from_rows(obs, action, reward, cost, terminated, truncated, next_obs)`, then
+      `collector = jsafe.data.make_collector(None, learner, data=episodes)`.
     """
     obs, action = _numbers(obs, "obs", where), _numbers(action, "action", where)
     count = len(obs)
