@@ -91,7 +91,7 @@ class OfCandidates(Options):
 class Best(OfCandidates):
     """The candidate of the largest `w_r Q_r - w_c . Q_c`, weights from the constraint rule.
 
-    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900), equation 5; 100 candidates: the authors' code.
+    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900); 100 candidates: the authors' code.
     """
 
     def index(self, values: Values, weights: Weights, key: Key, deterministic: bool) -> Array:
@@ -104,7 +104,7 @@ class Best(OfCandidates):
 class Softmax(OfCandidates):
     """A candidate with the probability `softmax((w_r Q_r - w_c . Q_c) / beta)`; the likeliest where it is certain.
 
-    Source: Wang et al. 2020 (arXiv 2006.15134), section 3.3 (critic weighted policy).
+    Source: Wang et al. 2020 (arXiv 2006.15134), the critic weighted policy.
     """
 
     beta: float = number(1.0, above=0)
@@ -121,7 +121,7 @@ class Softmax(OfCandidates):
 class Safest(OfCandidates):
     """The candidate of the least cost value.
 
-    Source: Zheng et al. 2024 (FISOR, arXiv 2401.10700), appendix, with 16 candidates.
+    Source: Zheng et al. 2024 (FISOR, arXiv 2401.10700), with 16 candidates.
     """
 
     candidates: int = number(16, low=1)

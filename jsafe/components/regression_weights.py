@@ -48,7 +48,7 @@ class One(Options):
 class Exp(Options):
     """`min(exp(A / beta), cap)` of the advantage `A = w_r A_r - w_c . A_c`, weights from the constraint rule.
 
-    Source: Wang et al. 2020 (arXiv 2006.15134), equation 4.
+    Source: Wang et al. 2020 (arXiv 2006.15134).
     """
 
     beta: float = traced(1.0, above=0)
@@ -71,7 +71,7 @@ class Exp(Options):
 class Binary(Options):
     """`1[A > 0]` of the advantage `A = w_r A_r - w_c . A_c`.
 
-    Source: Wang et al. 2020 (arXiv 2006.15134), equation 3.
+    Source: Wang et al. 2020 (arXiv 2006.15134).
     """
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> RowWeights:
@@ -136,7 +136,7 @@ class Feasible(Options):
         V_h <= 0, Q_h <= 0:    min(exp(beta A_r), cap)
         V_h <= 0, Q_h > 0:     0
 
-    Source: Zheng et al. 2024 (FISOR, arXiv 2401.10700), equation 12, and the authors' code.
+    Source: Zheng et al. 2024 (FISOR, arXiv 2401.10700), and the authors' code.
     """
 
     beta: float = traced(3.0, above=0)

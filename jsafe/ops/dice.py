@@ -36,7 +36,7 @@ def residual(reward: Array, cost: Array, multiplier: Array, nu: Array, nu_next: 
 def ratio(e: Array, alpha: Array | float, divergence: FDivergence) -> Array:
     """`w = relu(f'^-1(e / alpha))`, the optimal ratio of occupancies where the residual is e; same shape.
 
-    Source: Lee et al. 2022 (arXiv 2204.08957), proposition 1.
+    Source: Lee et al. 2022 (arXiv 2204.08957).
     """
     return jax.nn.relu(divergence.inverse_slope(e / alpha))
 
@@ -46,7 +46,7 @@ def nu_loss(
 ) -> Array:
     """`(1 - gamma) mean nu(s0) + mean (w e - alpha f(w))`, a scalar; w may be held constant, being the argmax.
 
-    Source: Lee et al. 2022 (arXiv 2204.08957), equation 10.
+    Source: Lee et al. 2022 (arXiv 2204.08957).
     """
     chex.assert_equal_shape([e, w])
     return (1.0 - gamma) * nu_initial.mean() + (w * e - alpha * divergence.f(w)).mean()
@@ -62,7 +62,7 @@ def flow(
       cost, chi, chi_next, chi_initial: `[B, M]`.
       gamma: Scalar.
 
-    Source: Lee et al. 2022 (arXiv 2204.08957), equation 18.
+    Source: Lee et al. 2022 (arXiv 2204.08957).
     """
     chex.assert_equal_shape([cost, chi, chi_next, chi_initial])
     chex.assert_shape([w, discount], cost.shape[:-1])
@@ -88,7 +88,7 @@ def worst_case(ell: Array, tau: Array, axis_name: str | None = None) -> Bound:
       axis_name: Mapped axis that shares the rows.
 
     Collectives: `pmax` of the largest score, `pmean` of the mean of exponentials and of the divergence.
-    Source: Lee et al. 2022 (arXiv 2204.08957), section 3.3.
+    Source: Lee et al. 2022 (arXiv 2204.08957).
     """
     score = jax.lax.stop_gradient(ell / tau)
     peak = score.max(axis=0)

@@ -43,5 +43,5 @@ DIVERGENCES = {
 }
 """By name. `soft_chi2` is `x (log x - 1) + 1` below 1 and `(x - 1)^2 / 2` above: its ratios never become negative.
 
-Source: Lee et al. 2021 (OptiDICE, arXiv 2106.10783), appendix; Lee et al. 2022 (arXiv 2204.08957).
+Source: Lee et al. 2021 (OptiDICE, arXiv 2106.10783); Lee et al. 2022 (arXiv 2204.08957).
 """

@@ -26,7 +26,7 @@ def mmd(x: Array, y: Array, sigma: float = 50.0, kernel: Kernel = "gaussian") ->
     Returns:
       `[R]`.
 
-    Source: Kumar et al. 2019 (BEAR, arXiv 1906.00949), section 5, and the authors' code, whose kernels these are.
+    Source: Kumar et al. 2019 (BEAR, arXiv 1906.00949), and the authors' code, whose kernels these are.
     """
     chex.assert_rank([x, y], 3)
     chex.assert_equal_shape_suffix([x, y], 2)

@@ -31,7 +31,7 @@ def label_segments(reward: Array, cost: Array, limit: Array, floor: float = 0.7)
       limit: `[M]`, of a segment.
       floor: Least weight.
 
-    Source: Gong, Kumar & Varakantham 2025 (TraC, arXiv 2412.15429), section 4.2 and the authors' code.
+    Source: Gong, Kumar & Varakantham 2025 (TraC, arXiv 2412.15429) and the authors' code.
     """
     chex.assert_rank([reward, cost, limit], [1, 2, 1])
     safe = (cost <= limit).all(axis=-1)
@@ -58,7 +58,7 @@ def contrastive_loss(z: Array, labels: Labels) -> Array:
       z: `[N]`, how much likelier a segment is under the policy than under the reference.
       labels: Of the segments.
 
-    Source: Gong, Kumar & Varakantham 2025 (TraC, arXiv 2412.15429), equation 9 and the authors' code.
+    Source: Gong, Kumar & Varakantham 2025 (TraC, arXiv 2412.15429) and the authors' code.
     """
     chex.assert_equal_shape([z, labels.desired, labels.weight])
     desired = labels.desired.sum()

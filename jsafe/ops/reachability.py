@@ -24,6 +24,6 @@ def reach_target(h: Array, following: Array, gamma: Array, terminated: Array) ->
       gamma: Scalar.
       terminated: `[...]` bool.
 
-    Source: Zheng et al. 2024 (arXiv 2401.10700), equation 5; Fisac et al. 2019.
+    Source: Zheng et al. 2024 (arXiv 2401.10700); Fisac et al. 2019.
     """
     return jnp.where(terminated, h, (1.0 - gamma) * h + gamma * jnp.maximum(h, following))

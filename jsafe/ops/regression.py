@@ -12,7 +12,7 @@ from jsafe.types import Array
 def exp_weights(advantage: Array, beta: float, cap: float | None) -> Array:
     """`min(exp(A / beta), cap)`, entry by entry; None: no cap.
 
-    Source: Wang et al. 2020 (arXiv 2006.15134), equation 4; the cap of 20 is the authors'.
+    Source: Wang et al. 2020 (arXiv 2006.15134); the cap of 20 is the authors'.
     """
     exponent = jax.lax.stop_gradient(advantage) / beta
     if cap is None:
@@ -23,7 +23,7 @@ def exp_weights(advantage: Array, beta: float, cap: float | None) -> Array:
 def binary_weights(advantage: Array) -> Array:
     """`1[A > 0]`, entry by entry.
 
-    Source: Wang et al. 2020 (arXiv 2006.15134), equation 3.
+    Source: Wang et al. 2020 (arXiv 2006.15134).
     """
     return (jax.lax.stop_gradient(advantage) > 0).astype(advantage.dtype)
 

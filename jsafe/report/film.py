@@ -16,7 +16,7 @@ from jsafe.deploy.policy_file import Policy
 from jsafe.deploy.reading import is_file, load
 from jsafe.report import video
 from jsafe.runs import evaluation
-from jsafe.runs.build import build_env
+from jsafe.runs.build import build_env, on_host
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.runs.folder import RunError, read
 
@@ -74,7 +74,7 @@ def play(
     config = evaluation.elsewhere(player.config, env, outside | dict(env_options or {}))
     if seed is None:
         seed = 0 if policy == "random" else env_seed(config.seed, 1)
-    made = build_env(config, 1, seed)
+    made = build_env(on_host(config), 1, seed)
     total = min(episodes * made.spec.horizon, steps or episodes * made.spec.horizon)
     with contextlib.ExitStack() as stack:
         stack.callback(made.close)

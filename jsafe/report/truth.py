@@ -23,7 +23,7 @@ from rich.console import Console
 from jsafe.curves.vocabulary import cost_name
 from jsafe.data import coroutine as acting
 from jsafe.runs import evaluation
-from jsafe.runs.build import build_env
+from jsafe.runs.build import build_env, on_host
 from jsafe.runs.config import env_seed
 from jsafe.runs.folder import RunError, read
 from jsafe.types import Estimates, Key, Learner
@@ -354,7 +354,7 @@ def tell(
     if learner.estimate is None:
         raise RunError(f"the critics of {run.algorithm} cannot be asked about a state, with these options at least")
     seed = env_seed(run.config.seed, 1) if seed is None else seed
-    env = build_env(run.config, min(64, states), seed, num_threads)
+    env = build_env(on_host(run.config), min(64, states), seed, num_threads)
     with contextlib.ExitStack() as stack:
         stack.callback(env.close)
         check_branches(env)

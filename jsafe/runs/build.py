@@ -93,6 +93,11 @@ def build_env(config: RunConfig, num_envs: int, seed: int, num_threads: int | No
         raise ValueError(f"options of {config.env!r} ({given}): {error}") from error
 
 
+def on_host(config: RunConfig) -> RunConfig:
+    """The run's settings with its task on the exact engine, which can be drawn, and put into any state."""
+    return dataclasses.replace(config, backend="host")
+
+
 def device_env(config: RunConfig) -> DeviceEnv:
     """One episode of a run's task, for the program.
 

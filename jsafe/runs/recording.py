@@ -13,7 +13,7 @@ from rich.console import Console
 
 from jsafe.curves.screen import Progress
 from jsafe.data import Policy, datasets
-from jsafe.runs.build import NO_ENV, build_env
+from jsafe.runs.build import NO_ENV, build_env, on_host
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.runs.evaluation import check_fit, restore
 from jsafe.runs.folder import RunError, read
@@ -72,7 +72,7 @@ def record(
     config = _task(actors, env, env_options, imports)
     parts = []
     with contextlib.ExitStack() as stack:
-        probe = build_env(config, 1, 0, 1)
+        probe = build_env(on_host(config), 1, 0, 1)
         expected = total if steps is not None else total * probe.spec.horizon
         probe.close()
         progress = None if console is None else Progress(console, expected, plain_seconds=5.0)
@@ -83,7 +83,7 @@ def record(
             if share == 0:
                 continue
             count = max(1, round(share * total))
-            made = build_env(config, min(num_envs, count), 0, num_threads)
+            made = build_env(on_host(config), min(num_envs, count), 0, num_threads)
             stack.callback(made.close)
             if actor.policy is not None:
                 check_fit(made, actor.policy.learner.spec)

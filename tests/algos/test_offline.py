@@ -19,8 +19,8 @@ from jsafe.testing import check_learner, random_batch
 
 TINY = {"hidden": (8,), "batch_size": 6, "updates": 2}
 NAMES = [name for name in registry.names() if registry.get(name).family == "offline"]
-SAME = {"bc_safe", "bc_risky", "bc_boundary", "bc_frontier"}
-"""`bc` on other episodes: the same functions."""
+SAME = {"bc", "bc_safe", "bc_risky", "bc_boundary", "bc_frontier", "bcq", "crr"}
+"""Nothing but parts of others in the table: `bc_conditioned`, `bcq_lag`, `ccrr` less a column or the costs."""
 TABLE = {name: {} for name in NAMES if name not in SAME} | {
     "bc_conditioned": {"normalize_obs": True},
     "bcq_lag": {"cost_estimate": "initial", "critic.candidates": 3},
@@ -88,6 +88,11 @@ def check_shapes(learner):
     assert shapes == wanted
     assert all(x.shape == () for x in metrics.values())
     return metrics
+
+
+@pytest.mark.parametrize("name", sorted(SAME))
+def test_their_kin_have_the_same_seams(name):
+    check_shapes(jsafe.make(name, jsafe.EnvSpec(5, 2, num_costs=2, horizon=50), **TINY))
 
 
 @pytest.mark.parametrize("name", ["bcq", "bcq_lag", "ccrr", "coptidice", "crr", "vae_bc"])

@@ -112,8 +112,9 @@ def test_a_run_counts_updates_and_reports_evaluations(file, tmp_path):
     assert (report["episodes"], report["offline"]) == (4, True)
 
 
-def test_continuing_is_exact(file, tmp_path):
-    whole, broken = begin(file, tmp_path / "whole"), begin(file, tmp_path / "broken")
+@pytest.mark.parametrize("depth", [0, 1])
+def test_continuing_is_exact(file, tmp_path, depth):
+    whole, broken = (begin(file, tmp_path / name, depth=depth) for name in ("whole", "broken"))
     train(whole)
     train(broken, total_steps=20)
     train(broken)

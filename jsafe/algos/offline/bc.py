@@ -9,7 +9,7 @@ the policy sees C beside the observation; told k when it acts, it imitates episo
 Any other offline algorithm can keep the same episodes: `filter="safe"`.
 
 Source: Liu et al. 2023, Datasets and benchmarks for offline safe reinforcement learning (DSRL and OSRL), arXiv
-2306.09303, section 4 and the released code. Differences: the loss is a sum over action components (theirs: a mean).
+2306.09303, and the released code. Differences: the loss is a sum over action components (theirs: a mean).
 """
 
 from __future__ import annotations

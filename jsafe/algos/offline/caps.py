@@ -8,8 +8,8 @@
 
 The limit k is a number of the policy state: no gradient depends on it. `C_t` and t are kept beside the environment.
 
-Source: Chemingui, Deshwal, Fern, Nguyen-Tang & Doppa 2025, Constraint-adaptive policy switching for offline safe
-reinforcement learning, AAAI, and the authors' code. Differences: one deviation per head for all observations; the
+Source: Chemingui, Deshwal, Wei, Fern & Doppa 2025, Constraint-adaptive policy switching for offline safe reinforcement
+learning, AAAI, arXiv 2412.18946, and the authors' code. Differences: one deviation per head for all observations; the
 policy's rate stays (theirs falls to 0 over 1e6 updates: `cosine_updates=1_000_000`).
 """
 

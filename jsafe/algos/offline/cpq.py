@@ -12,7 +12,7 @@ counts as unlikely even where the data cover everything. The preset `jsafe` desc
 exceeded, and flags what is less likely than 99 in 100 recorded actions.
 
 Source: Xu, Zhan & Zhu 2022, Constraints penalized Q-learning for safe offline reinforcement learning, arXiv 2107.09003,
-equations 5 to 9, and OSRL's code, whose penalty has no gradient.
+and OSRL's code, whose penalty has no gradient.
 """
 
 from __future__ import annotations

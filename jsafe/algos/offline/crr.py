@@ -12,7 +12,7 @@
 With beta 1 and advantages of 0.02, as navigation has, all weights are 1 and this is plain cloning: watch
 `weight/effective`. The preset `jsafe` starts from beta 0.1 and rewards scaled to returns of the horizon's size.
 
-Source: Wang et al. 2020, Critic regularized regression, arXiv 2006.15134, equations 3 and 4, and acme's code (4
+Source: Wang et al. 2020, Critic regularized regression, arXiv 2006.15134, and acme's code (4
 samples, the cap). Differences: a scalar twin critic (theirs: distributional, no twin), a Gaussian (theirs: a mixture),
 slow copies at 0.005 per update (theirs: every 100 updates). `ccrr` has no paper. OmniSafe (preset `omnisafe`): 10
 samples, no cap (1e10 in C-CRR), the current policy in targets, an unbounded mean. C-CRR's cost step there trains the

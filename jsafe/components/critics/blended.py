@@ -21,7 +21,7 @@ class Blended(Layers):
     `m(Q) = b min_j Q_j + (1 - b) max_j Q_j`: 0.75 for BCQ's rewards, 1 is the smaller (clipped double Q-learning), 0
     the larger.
 
-    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900), equation 8.
+    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900).
     """
 
     replicas: int = number(2, low=1)

@@ -47,7 +47,7 @@ class CVAE(Layers):
     (probabilistic PCA: the decoded variance is `v - b / 4`): a standard deviation of 0.35 at `b = 0.5`. Below, all
     samples are the mean action, and nothing is left to choose from.
 
-    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900), section 4.1 and the authors' code. OmniSafe: `b = 1`, a
+    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900) and the authors' code. OmniSafe: `b = 1`, a
       linear decoder, `log sigma` in [-20, 2], latents without bounds, random ones where the action is to be certain.
     """
 

@@ -22,7 +22,7 @@ class Gaussian(Layers):
     Samples are clipped to `[-1, 1]` before they meet a critic. With several `heads` they share all layers but the last,
     each with a mean and a deviation of its own; actions are then the heads' means.
 
-    Source: Kostrikov, Nair & Levine 2022 (arXiv 2110.06169), appendix; the heads: CAPS (AAAI 2025), the authors' code.
+    Source: Kostrikov, Nair & Levine 2022 (arXiv 2110.06169); the heads: CAPS (AAAI 2025), the authors' code.
     """
 
     heads: int = number(1, low=1, high=64)

@@ -25,7 +25,7 @@ class Latent(Layers):
     It has two losses, one for each of the first two weights of a row: `|a - a_data|^2` of the policy (the decoder is
     held fixed), and the auto-encoder's.
 
-    Source: Koirala, Jiang, Sarkar & Fleming 2025 (LSPC, arXiv 2412.08794), section 4 and the authors' code.
+    Source: Koirala, Jiang, Sarkar & Fleming 2025 (LSPC, arXiv 2412.08794) and the authors' code.
     """
 
     reach: float = number(0.25, above=0)

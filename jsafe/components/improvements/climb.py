@@ -24,7 +24,7 @@ class Climb(Options):
     The second term trains what models the recorded actions: BCQ's auto-encoder, or, of a policy without one, the policy
     itself (TD3+BC's regulariser).
 
-    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900), equation 6 and algorithm 1.
+    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900), algorithm 1.
     """
 
     imitation: float = number(1.0, low=0)
@@ -66,7 +66,7 @@ class ClimbFeasible(Climb):
     Once every action of the policy exceeds the limit, this has no gradient, and the policy is stuck (in the paper,
     too). `descend` adds `mean 1[Q_c(s, a) > l] sum_m Q_m(s, a)`.
 
-    Source: Xu, Zhan & Zhu 2022 (CPQ, arXiv 2107.09003), equation 8.
+    Source: Xu, Zhan & Zhu 2022 (CPQ, arXiv 2107.09003).
     """
 
     infeasible: Literal["stuck", "descend"] = "stuck"
@@ -95,7 +95,7 @@ class ClimbInSupport(Climb):
 
     MMD is taken over `samples` actions of each, before they are squashed.
 
-    Source: Kumar et al. 2019 (BEAR, arXiv 1906.00949), section 5 and appendix D; the step of alpha: OSRL.
+    Source: Kumar et al. 2019 (BEAR, arXiv 1906.00949); the step of alpha: OSRL.
     """
 
     samples: int = number(10, low=2)

@@ -19,7 +19,7 @@ class Regress(Options):
 
     With weights of 1 it is plain behaviour cloning.
 
-    Source: Peng et al. 2019 (arXiv 1910.00177); Wang et al. 2020 (arXiv 2006.15134), equation 1.
+    Source: Peng et al. 2019 (arXiv 1910.00177); Wang et al. 2020 (arXiv 2006.15134).
     """
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Improvement:

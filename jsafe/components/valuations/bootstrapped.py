@@ -37,8 +37,8 @@ class Bootstrapped(Options):
     A recorded action's advantage is `q(s, a) - mean_i q(s, a_i)` over `samples` of the current policy, q as the policy
     sees the critics.
 
-    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900), algorithm 1; Wang et al. 2020 (arXiv 2006.15134), section
-      3.2. OmniSafe and OSRL bootstrap a cost from the costliest candidate (`cost_target="max"`), which is not the one
+    Source: Fujimoto, Meger & Precup 2019 (arXiv 1812.02900), algorithm 1; Wang et al. 2020 (arXiv 2006.15134).
+      OmniSafe and OSRL bootstrap a cost from the costliest candidate (`cost_target="max"`), which is not the one
       that the policy takes: far too high wherever candidates differ.
     """
 

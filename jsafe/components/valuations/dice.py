@@ -35,7 +35,7 @@ class Dice(Layers, Released):
     The networks' slopes are held at `penalty_slope` with the weight `gradient_penalty`, between initial and recorded
     observations.
 
-    Source: Lee et al. 2022 (arXiv 2204.08957), equations 10 to 21, and the authors' code. With `compat="omnisafe"` the
+    Source: Lee et al. 2022 (arXiv 2204.08957), and the authors' code. With `compat="omnisafe"` the
       reward, the cost and the termination of every row meet the values of every other (there arrays `[B, 1]` meet
       arrays `[B]`); the multiplier sees `mean w c` instead of the bound; `lam` and `tau` are learned as they are, not
       their logarithms; slopes have no penalty.

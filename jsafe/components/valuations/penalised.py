@@ -44,7 +44,7 @@ class Penalised(Options):
     whether the data cover them or not; `calibrated`, above the 99th percentile of the *recorded* actions' divergence.
     The means are over these alone.
 
-    Source: Xu, Zhan & Zhu 2022 (arXiv 2107.09003), equations 5 to 9. OSRL computes the penalty from slow critics
+    Source: Xu, Zhan & Zhu 2022 (arXiv 2107.09003). OSRL computes the penalty from slow critics
       without a gradient, so that its CPQ has none; counts the other three quarters as zeros; takes the smaller of two
       costs; and bootstraps costs through terminations.
     """

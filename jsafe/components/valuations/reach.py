@@ -27,7 +27,7 @@ class Reach(Layers):
 
     `V_h` leans to the safest recorded action; above 0 no recorded action avoids a violation.
 
-    Source: Zheng et al. 2024 (FISOR, arXiv 2401.10700), equations 5 to 9, and the authors' code.
+    Source: Zheng et al. 2024 (FISOR, arXiv 2401.10700), and the authors' code.
     """
 
     replicas: int = number(2, low=1)

@@ -213,7 +213,7 @@ def test_what_does_not_fit(make_learner):
         collecting(learner, course(act_dim=1))
     with pytest.raises(ValueError, match="nothing collects for a feed of type object"):
         collecting(learner._replace(feed=object()), env)
-    with pytest.raises(ValueError, match="no device environment"):
+    with pytest.raises(ValueError, match="no closed form of Car"):
         make("SafetyCarGoal1-v0")
     with pytest.raises(ValueError, match="options of 'Toy-SpeedLimit-v0' on the device"):
         make("Toy-SpeedLimit-v0", delay=True)
