@@ -596,7 +596,7 @@ register(
             "laptop": Preset("Small networks, 256 chains, epochs of 600 steps: minutes on a laptop.", LAPTOP, 90_000),
         },
         paper="Luo & Ma 2021, Learning Barrier Certificates, arXiv 2108.01846",
-        summary="Improves a policy inside a learned barrier certificate: no violations while it trains.",
+        summary="Improves a policy inside a learned barrier certificate, which guards every action.",
         recommended="laptop",
         module=__name__,
     )
