@@ -103,6 +103,7 @@ def run_many(
 
 
 def check_shapes(learners: Sequence[Learner], states: Sequence[Any]) -> None:
+    """States of one program have the same tree, shapes and types; ValueError, with the options that differ, if not."""
     shapes = [jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state) for state in states]
     for learner, shape in zip(learners, shapes):
         if jax.tree.structure(shape) != jax.tree.structure(shapes[0]) or shape != shapes[0]:  # type: ignore[operator]

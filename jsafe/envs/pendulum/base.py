@@ -101,6 +101,7 @@ class Pendulum(Toy):
             safe=tuple((slices[name][0], low, high) for name, (low, high) in facts.safe.items()),
         )
         self._painter: Any = None
+        self._drawn: Any = None
         self._last_cost = np.zeros(num_envs)
         super().__init__(spec, num_envs, seed, state, fresh_draws=0, step_draws=0)
 
@@ -158,11 +159,11 @@ class Pendulum(Toy):
         xml, joints = self._pose(i)
         if self._painter is None:
             self._painter = Painter(model_of(xml))
-        data = mujoco.MjData(mujoco.MjModel.from_xml_string(xml))
-        data.qpos[:] = joints
+            self._drawn = mujoco.MjData(mujoco.MjModel.from_xml_string(xml))
+        self._drawn.qpos[:] = joints
         alarm = [Shape("sphere", (0.2,), (joints[0] if len(joints) > 1 else 0.0, 0, 0), (0.5, 0, 0, 0.5))]
         return self._painter.paint(
-            data,
+            self._drawn,
             overlays=alarm if overlays and self._last_cost[i] else (),
             camera=camera,
             width=width,
