@@ -94,7 +94,13 @@ def stored(run: Path, number: int = -1) -> dict[str, Any]:
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
     """Names under which two trees of `stored`, or two rows, differ."""
-    return [name for name in {**one, **other} if name not in one or name not in other or one[name] != other[name]]
+
+    def same(a: Any, b: Any) -> bool:
+        return a == b or (a != a and b != b)  # NaN, where no episode has ended, is as good as another
+
+    return [
+        name for name in {**one, **other} if name not in one or name not in other or not same(one[name], other[name])
+    ]
 
 
 def same_run(one: Path, other: Path) -> list[str]:

@@ -67,7 +67,7 @@ def cases(seed: int, quick: bool) -> Iterator[Case]:
     yield case("ppo_saute", 16_000, 1000, "toy")
     yield case("ppo_simmer_pid", 16_000, 1000, "toy")
     yield case("sac_lag", 4000, 400, "toy")
-    yield case("sac_lag", 4000, 400, "toy float16", replay_dtype="float16")
+    yield case("sac_lag", 4000, 400, "toy float16", dtype="float16")
     yield case("td3_lag", 4000, 400, "toy depth 1", depth=1)
     yield case("ddpg_pid", 4000, 400, "toy")
     yield case("seditor", 4000, 400, "toy")
