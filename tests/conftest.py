@@ -1,10 +1,11 @@
-"""Four CPU devices for all tests: they have to exist before JAX starts."""
+"""XLA's flags for all tests, before JAX starts: four CPU devices, and programs that are compiled in half the time."""
 
 import os
 
-_FLAG = "--xla_force_host_platform_device_count"
-if _FLAG not in os.environ.get("XLA_FLAGS", ""):
-    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_FLAG}=4".strip()
+_FLAGS = {"--xla_force_host_platform_device_count": 4, "--xla_backend_optimization_level": 0}
+for _flag, _value in _FLAGS.items():
+    if _flag not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_flag}={_value}".strip()
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

@@ -9,8 +9,8 @@ for bit. The cases `state of ID` load `state_dict()` of 64 environments into 64 
 
 Outcomes:
   equal      0 differences
-  said       an outside environment: its inside cannot be saved; the rows until the kill are equal, env_steps are
-             counted on, and a line says that episodes began anew
+  said       an outside environment: its inside cannot be saved; the rows until the first kill's checkpoint are equal,
+             env_steps are counted on, and each session that trained on says that episodes began anew
   silent     the same without a word
   differs    what differs is in the last column
   blocked    the run could not be continued
@@ -115,7 +115,7 @@ class Campaign:
     def __init__(self, shell: Shell, table: Table, kills: int, seed: int):
         self.shell, self.table, self.wished, self.kills = shell, table, kills, 0
         self.random = random.Random(seed)
-        self._number = 0
+        self._number, self._intact = 0, None
 
     def one(self, case: Case) -> None:
         """One run, unbroken and broken."""
@@ -153,14 +153,14 @@ class Campaign:
         outcome = "blocked" if trouble else "differs" if found else "equal"
         wanted = ("equal", "said") if case.kind == "outside" else ("equal",)
         if case.kind == "outside" and outcome == "differs" and self._counted_on(whole, broken):
-            outcome = "said" if all(_ANEW.search(note) for note in notes) else "silent"
+            outcome = "said" if notes and all(_ANEW.search(note) for note in notes) else "silent"
         self.table.add(case.name, wanted, outcome, time.monotonic() - started, f"{kills} kills, {shown}")
         if outcome in wanted:
             shutil.rmtree(place, ignore_errors=True)
 
     def _break(self, words: list[str], run: Path, kind: str) -> tuple[str, list[str]]:
         """(what went wrong, what the sessions after a kill have printed)."""
-        notes, last, killed = [], -1, False
+        notes, last, killed, self._intact = [], -1, False, None
         watched = run
         for number in range(self.wished):
             child = self.shell.start(words)
@@ -175,11 +175,13 @@ class Campaign:
             self.kills += 1
             if done.orphans:
                 return f"{done.orphans} processes outlive the kill", notes
-            if killed:
-                notes.append(done.text)
             if kind == "many":
                 return self._finish_each(run, notes)
-            last = (checkpoints(run) or [-1])[-1]
+            before, last = last, (checkpoints(run) or [-1])[-1]
+            if killed and last > before:
+                notes.append(done.text)
+            if self._intact is None and last >= 0:
+                self._intact = last
             if (run / "config.json").exists():
                 words, killed = ["train", "--resume", run], last >= 0
         done = self.shell.run(words, limit=300)
@@ -238,9 +240,12 @@ class Campaign:
         return found
 
     def _counted_on(self, whole: Path, broken: Path) -> bool:
-        """Whether the rows of a run in an outside environment are at the same steps, the first one being equal."""
+        """Whether the rows of a run in an outside environment are at the same steps, and equal until it was killed."""
         rows, others = curve(whole), curve(broken)
-        return [row["env_steps"] for row in rows] == [row["env_steps"] for row in others] and rows[0] == others[0]
+        intact = [(a, b) for a, b in zip(rows, others) if int(a["iteration"]) <= (self._intact or 0)]
+        return [row["env_steps"] for row in rows] == [row["env_steps"] for row in others] and all(
+            a == b for a, b in intact
+        )
 
     def state(self, id: str, number: int) -> None:
         """`state_dict` of N environments, loaded into N others."""
