@@ -1,6 +1,7 @@
 """Every off-policy learner through one table, and on a task whose constrained optimum is known."""
 
 import dataclasses
+import itertools
 import math
 
 import jax
@@ -343,8 +344,11 @@ def test_matrix_products_keep_the_sign_of_small_differences():
     assert (np.sign(rounded) == np.sign(exact)).mean() < 0.85
 
     spec, key = jsafe.EnvSpec(5, 2), jax.random.key(0)
-    for precision, wanted in (("float32", "HIGHEST"), ("tensorfloat32", "HIGH,"), ("default", None)):
-        learner = jsafe.make("seditor", spec, **TINY, matmul_precision=precision)
+    on_policy = {"num_envs": 2, "steps_per_epoch": 2000, "hidden": (8,)}
+    wishes = (("float32", "HIGHEST"), ("tensorfloat32", "HIGH,"), ("default", None))
+    both = (("seditor", TINY), ("cpo", on_policy))
+    for (name, small), (precision, wanted) in itertools.product(both, wishes):
+        learner = jsafe.make(name, spec, **small, matmul_precision=precision)
         state, batch = learner.init(key), random_batch(learner, key)
         text = jax.jit(learner.update).lower(state, batch, key).as_text().replace("]", ",")
         products = [line for line in text.splitlines() if "dot_general" in line]

@@ -239,15 +239,18 @@ def test_rows_after_the_checkpoint_are_dropped(tmp_path, monkeypatch, unbroken):
     assert_same_run(tmp_path / "run", unbroken)
 
 
-def test_an_exception_saves_first_and_says_how_to_go_on(tmp_path, monkeypatch, unbroken):
+@pytest.mark.parametrize("error", [MemoryError("out of memory"), SystemExit("out of memory")], ids=type)
+def test_an_exception_saves_first_and_says_how_to_go_on(tmp_path, monkeypatch, unbroken, error):
     def out_of_memory():
-        raise MemoryError("out of memory")
+        raise error
 
     with monkeypatch.context() as patch:
         crash_after(patch, 8, out_of_memory)
         outcome, _ = launch(tmp_path / "run")
     assert (outcome.status, outcome.iteration) == ("failed", 8)
-    assert "MemoryError: out of memory; the last good checkpoint, of iteration 8, is kept" in outcome.message
+    assert (
+        f"{type(error).__name__}: out of memory; the last good checkpoint, of iteration 8, is kept" in outcome.message
+    )
     assert f"continue with: jsafe train --resume {tmp_path / 'run'}" in outcome.message
     outcome, _ = launch(tmp_path / "run", resume=True)
     assert outcome.status == "finished"

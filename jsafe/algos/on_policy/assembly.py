@@ -40,6 +40,7 @@ from jsafe.components import normalizers as normalize
 from jsafe.components.compat import build
 from jsafe.components.steps import ActorCritic, ConstraintView, CriticFit, Networks, PolicyBatch
 from jsafe.ops import advantages, stats
+from jsafe.ops.precision import with_precision
 from jsafe.options import replace, traced_values
 from jsafe.types import ActOutput, Array, Batch, EnvSpec, Estimates, Learner, PolicyState
 
@@ -220,6 +221,7 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
             value = jnp.where(scaled, value * stats.running_std(state.signal_stats)[:count], value)
         return Estimates(value[:, 0], value[:, 1:], n.gamma, n.gamma if released else n.cost_gamma)
 
+    update, act, estimate = (with_precision(f, config.matmul_precision) for f in (update, act, estimate))
     # A budget changes the problem, and what a policy remembers is nothing that its critics could be asked about alone.
     asked = transform.data is None and not policy.memory_width
     asked = asked and not (released and (config.normalize_reward or config.normalize_cost))  # means are subtracted

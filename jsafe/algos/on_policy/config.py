@@ -15,6 +15,7 @@ from jsafe.components.rules import NoRule
 from jsafe.components.steps import PPO, PolicyStep
 from jsafe.components.transforms import Identity, Transform
 from jsafe.feeds import Rollouts
+from jsafe.ops.precision import Precision
 from jsafe.options import Options, number, seam, traced
 from jsafe.types import Array, CMDPTransform, ConstraintRule, Part
 
@@ -63,6 +64,8 @@ class OnPolicyConfig(Options):
     """By the running standard deviation, clipped at 5."""
     normalize_cost: bool = False
     """Likewise what the critics of the costs learn; limits stay in raw costs."""
+    matmul_precision: Precision = "float32"
+    """Precision of matrix products on accelerators; see `jsafe.ops.precision`."""
 
     SHORT: ClassVar[dict[str, Any]] = {
         "cost_limit": lambda value: {"limit.value": value, "limit.per": "episode"},
