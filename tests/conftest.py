@@ -16,3 +16,12 @@ def _forget_programs():
     """Thousands of compiled programs would take several gigabytes by the end of a session."""
     yield
     jax.clear_caches()
+
+
+# Files of few tests that take minutes. xdist hands out the files with the most tests first; these would come last, and
+# one process would wait for the other.
+SLOW = ("test_notebooks.py", "test_robustness.py", "test_docs.py", "test_crabs.py", "test_processes.py", "test_many.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in SLOW)
