@@ -29,8 +29,8 @@ class Evaluate(Options):
     episodes: int = number(100, low=1, high=10**7)
     """Number of whole episodes."""
     checkpoint: str | None = None
-    """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`) or an iteration.
-    By default the newest checkpoint of the run folder."""
+    """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`), or an
+    iteration. By default the newest checkpoint of the run folder."""
     stochastic: bool = False
     """Sample actions as in training; by default the most likely ones are taken."""
     video: Path | None = None

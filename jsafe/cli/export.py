@@ -24,8 +24,8 @@ class Export:
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("policy.npz")
     """The file: .npz, .onnx (extra `export`) or .stablehlo."""
     checkpoint: str | None = None
-    """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`) or an iteration.
-    By default the newest checkpoint of the run folder."""
+    """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`), or an
+    iteration. By default the newest checkpoint of the run folder."""
 
 
 def main(arguments: list[str]) -> int:

@@ -27,8 +27,8 @@ class Play(Options):
     policy: str = "random"
     """Run folder (its newest checkpoint), a file of `jsafe export`, `zoo:NAME`, or `random`."""
     checkpoint: str | None = None
-    """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`) or an iteration.
-    By default the newest checkpoint of the run folder."""
+    """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`), or an
+    iteration. By default the newest checkpoint of the run folder."""
     video: Path | None = None
     """File to write (default: ID.mp4)."""
     episodes: int = number(1, low=1, high=10**4)

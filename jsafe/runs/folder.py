@@ -28,6 +28,10 @@ class RunError(RuntimeError):
     """A run that cannot start or continue, with a message for the user."""
 
 
+class BusyError(RunError):
+    """Another process works in the folder."""
+
+
 class Run(NamedTuple):
     """What a run folder says: how to run (`config`), the algorithm by name and its options; and what the environment
     was like at the start, the names of its costs and its `spec` (None in the folders of earlier versions)."""

@@ -33,7 +33,7 @@ from jsafe.runs import folder as folders
 from jsafe.runs.build import build_collector, build_learner, eval_env
 from jsafe.runs.checkpoint import Checkpoints, free_bytes, tree_bytes
 from jsafe.runs.config import env_seed
-from jsafe.runs.folder import CONFIG, Run, RunError, read
+from jsafe.runs.folder import CONFIG, BusyError, Run, RunError, read
 from jsafe.runs.lock import LockedError, lock
 from jsafe.runs.loop import TrainStep, run
 from jsafe.runs.watching import EpisodeLog, Evaluations
@@ -145,13 +145,14 @@ def held(folder: Path):
     """Holds a run folder.
 
     Raises:
-      RunError: If another process does, or the folder cannot be written.
+      BusyError: If another process does.
+      RunError: If the folder cannot be written.
     """
     try:
         holding = lock(folder)
         descriptor = holding.__enter__()
     except LockedError as error:
-        raise RunError(str(error)) from None
+        raise BusyError(str(error)) from None
     except OSError as error:
         raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
     try:
