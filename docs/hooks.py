@@ -20,6 +20,7 @@ from pathlib import Path
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -33,6 +34,7 @@ from jsafe.report import plot
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = {"on_policy": "On-policy", "off_policy": "Off-policy", "model_based": "Model-based", "offline": "Offline"}
+HOME = {"tasks.png": "contact_sheet.png", "curves.png": "on_policy/curves.png"}
 THEORY = {
     "rule": ("theory/multipliers.md", "multipliers and other constraint rules"),
     "step": ("theory/steps.md", "policy steps"),
@@ -187,13 +189,39 @@ def results(name: str) -> str:
         "",
         "At the end, over the last 100 training episodes:",
     ]
-    lines += ["", f"| run | task | steps | {' | '.join(columns.values())} |", "|" + " --- |" * (3 + len(columns))]
+    published = {folder: published_beside(folder, name, plot.load(folder).env) for folder in folders}
+    more = ["published return, cost"] if any(published.values()) else []
+    heads = ["run", "task", "steps", *columns.values(), *more]
+    lines += ["", f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for folder in folders:
         run = plot.load(folder)
         ends = [f"{run.columns[column][-1]:.4g}" if column in run.columns else "" for column in columns]
         steps = f"{run.columns['env_steps'][-1] / 1e6:.2f} M"
-        lines.append(f"| `{folder.relative_to(ROOT)}` | {run.env} | {steps} | {' | '.join(ends)} |")
+        cells = [f"`{folder.relative_to(ROOT)}`", run.env, steps, *ends, *([published[folder]] if more else [])]
+        lines.append(f"| {' | '.join(cells)} |")
+    readmes = sorted({str(found.relative_to(ROOT)) for each in folders if (found := readme(each)) is not None})
+    if readmes:
+        told = ", ".join(f"`{path}`" for path in readmes)
+        lines += ["", f"The commands that made them, and what was learnt from them: {told} in the repository."]
     return "\n".join(lines)
+
+
+def published_beside(folder: Path, name: str, env: str) -> str:
+    """Published return and cost of an algorithm on a task, where a study in `experiments/` has such figures."""
+    for parent in folder.relative_to(ROOT).parents:
+        path = ROOT / parent / "published.csv"
+        if path.exists() and (row := plot.read_published(path).get((env, name))):
+            return f"{row[0]:.4g} ± {row[1]:.3g}, {row[2]:.4g} ± {row[3]:.3g}"
+    return ""
+
+
+def readme(folder: Path) -> Path | None:
+    """The page of the study that a run belongs to."""
+    for parent in folder.relative_to(ROOT / "experiments").parents:
+        path = ROOT / "experiments" / parent / "README.md"
+        if path.exists():
+            return path
+    return None
 
 
 def curves() -> dict[str, bytes]:
@@ -268,10 +296,11 @@ def reference_pages() -> dict[str, str]:
 
 
 def house() -> dict[str, bytes]:
-    """The picture of the rooms, by path."""
+    """The picture of the rooms and those of the home page, by path."""
     buffer = io.BytesIO()
     rooms.draw(rooms.imports()).savefig(buffer, format="svg")
-    return {"concepts/rooms.svg": buffer.getvalue()}
+    home = {name: (ROOT / "experiments" / path).read_bytes() for name, path in HOME.items()}
+    return {"concepts/rooms.svg": buffer.getvalue(), **home}
 
 
 # ---- MkDocs ----------------------------------------------------------------------------------------------------------
@@ -299,8 +328,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 _FORMULAS: list[str] = []
 
 
-def on_page_markdown(markdown: str, **_) -> str:
-    """Takes formulas (fenced `math` blocks, and inline ones in a dollar and a backtick) out of the Markdown."""
+def on_page_markdown(markdown: str, page: Page, **_) -> str:
+    """Takes formulas (fenced `math` blocks, and inline ones in a dollar and a backtick) out of the Markdown.
+
+    Guides come before the reference in the search.
+    """
+    if page.file.src_uri.startswith("reference/"):
+        page.meta.setdefault("search", {"boost": 0.2})
 
     def keep(display: str):
         def replace(match: re.Match) -> str:

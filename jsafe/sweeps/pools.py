@@ -284,7 +284,9 @@ class _SlurmJob:
 
 
 def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    """Its first sentence: engines go on with advice."""
+    line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return line.partition(". ")[0].rstrip(".")
 
 
 def _last_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ metric = "episode/return"           # column of progress.csv, its last value; mo
 learning_rate = {low = 1e-5, high = 1e-3, log = true}
 "rule.learning_rate" = {low = 0.01, high = 0.1}
 "step.passes" = {low = 1, high = 40, integer = true}
-gae_lambda = [0.9, 0.95, 0.99]      # one of these
+gamma = [0.98, 0.99, 0.995]          # one of these
 
 A trial is a point for all seeds of the file; it counts with the mean over them, and one whose mean cost is above its
 limit comes after all that keep it. Trials and results are in SWEEP/search.json, so that the same command continues.

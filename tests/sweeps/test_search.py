@@ -128,14 +128,14 @@ def test_optuna_finds_more_than_chance_and_continues(tmp_path):
 
     best = {}
     for method in ("random", "optuna"):
-        table = data(method=method, trials=30, batch=3) | {"seeds": 1}
+        table = data(method=method, trials=14, batch=2) | {"seeds": 1}
         _, trials = search.run(table, tmp_path / method, Sweeps(tmp_path / method, bowl))
         best[method] = search.best(trials).result
-        assert len(trials) == 30
+        assert len(trials) == 14
     assert best["optuna"] >= best["random"]
-    short = data(method="optuna", trials=12, batch=3) | {"seeds": 1}
+    short = data(method="optuna", trials=6, batch=2) | {"seeds": 1}
     _, trials = search.run(short, tmp_path / "cut", Sweeps(tmp_path / "cut", bowl))
-    longer = data(method="optuna", trials=30, batch=3) | {"seeds": 1}
+    longer = data(method="optuna", trials=14, batch=2) | {"seeds": 1}
     _, more = search.run(longer, tmp_path / "cut", Sweeps(tmp_path / "cut", bowl))
-    assert more[:12] == trials
-    assert len(more) == 30
+    assert more[:6] == trials
+    assert len(more) == 14
