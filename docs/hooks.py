@@ -29,6 +29,7 @@ import rooms
 import jsafe
 from jsafe import registry
 from jsafe.cli.parse import field_docs
+from jsafe.deploy import zoo
 from jsafe.options import paths
 from jsafe.report import plot
 
@@ -235,6 +236,51 @@ def curves() -> dict[str, bytes]:
     return pictures
 
 
+# ---- trained policies ------------------------------------------------------------------------------------------------
+
+
+def zoo_page() -> dict[str, str]:
+    """The policies that come along, with what they did in 100 episodes."""
+    lines = [
+        "# Policies that come along",
+        "",
+        "Small trained policies are part of the package: to look at, to compare with, to record data from. Each was "
+        "run for 100 episodes on the exact engine, most likely actions, seeds that the training never used; ± is the "
+        "standard error of the mean.",
+        "",
+        "```bash",
+        f"jsafe play {zoo.about('trpo_lag')['env']} --policy zoo:trpo_lag",
+        "jsafe evaluate zoo:trpo_lag --episodes 100",
+        "```",
+        "",
+        "| policy | algorithm | task | steps | limit | return | cost | episodes above | success |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in zoo.names():
+        about = zoo.about(name)
+        results = about["results"]
+        costs = [f"{cost['mean']:.4g} ± {cost['error']:.2g}" for cost in results["costs"]]
+        limited = [cost for cost in results["costs"] if "limit" in cost]
+        limits = [f"{cost['limit']:g} per {cost['per']}: {'kept' if cost['kept'] else 'broken'}" for cost in limited]
+        cells = [
+            f"`zoo:{name}`",
+            f"[{about['algorithm']}](algorithms/{about['algorithm']}.md)",
+            about["env"],
+            f"{about['env_steps'] / 1e6:.2g} M",
+            ", ".join(limits) or "none",
+            f"{results['return']:.4g}",
+            ", ".join(costs),
+            ", ".join(f"{cost['above']:.0%}" for cost in limited),
+            f"{results['success']:.0%}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "`experiments/zoo.py` puts the policy of a run there; [Use a trained policy](deploy.md) tells the rest.",
+    ]
+    return {"zoo.md": "\n".join(lines) + "\n"}
+
+
 # ---- notebooks -------------------------------------------------------------------------------------------------------
 
 
@@ -311,7 +357,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     algorithms = [path for path in algorithm_pages() if not path.endswith("index.md")]
     notebooks = [path for path in notebook_pages() if path.endswith(".md")]
     reference = [{package: [reference_path(m) for m in names]} for package, names in sorted(modules().items())]
-    added = [{"Algorithms": ["algorithms/index.md", *algorithms]}, {"Reference": reference}]
+    added = [{"Algorithms": ["algorithms/index.md", *algorithms]}, "zoo.md", {"Reference": reference}]
     if notebooks:
         added.insert(0, {"Notebooks": notebooks})
     config.nav = [*config.nav[:-1], *added, config.nav[-1]]
@@ -320,7 +366,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages to the site."""
-    for path, content in (algorithm_pages() | curves() | notebook_pages() | reference_pages() | house()).items():
+    generated = algorithm_pages() | curves() | zoo_page() | notebook_pages() | reference_pages() | house()
+    for path, content in generated.items():
         files.append(File.generated(config, path, content=content))
     return files
 

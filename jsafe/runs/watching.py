@@ -89,7 +89,8 @@ class Evaluations:
             values["eval/cost" if len(costs) == 1 else f"eval/cost/{i}"] = cost["mean"]
         limited = [cost["kept"] for cost in costs if "kept" in cost]
         kept = all(limited) if limited else None
-        row = {"iteration": iteration, "env_steps": env_steps, "episodes": self._episodes, "seed": seed}
+        row: dict[str, float] = {"iteration": iteration, "env_steps": env_steps}
+        row |= {"episodes": self._episodes, "seed": seed}
         row |= {name.removeprefix("eval/"): value for name, value in values.items()}
         row["return_std"] = report["return"]["std"]
         if kept is not None:
