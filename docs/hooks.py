@@ -20,6 +20,7 @@ from pathlib import Path
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -28,11 +29,13 @@ import rooms
 import jsafe
 from jsafe import registry
 from jsafe.cli.parse import field_docs
+from jsafe.deploy import zoo
 from jsafe.options import paths
 from jsafe.report import plot
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = {"on_policy": "On-policy", "off_policy": "Off-policy", "model_based": "Model-based", "offline": "Offline"}
+HOME = {"tasks.png": "contact_sheet.png", "curves.png": "on_policy/curves.png"}
 THEORY = {
     "rule": ("theory/multipliers.md", "multipliers and other constraint rules"),
     "step": ("theory/steps.md", "policy steps"),
@@ -187,13 +190,39 @@ def results(name: str) -> str:
         "",
         "At the end, over the last 100 training episodes:",
     ]
-    lines += ["", f"| run | task | steps | {' | '.join(columns.values())} |", "|" + " --- |" * (3 + len(columns))]
+    published = {folder: published_beside(folder, name, plot.load(folder).env) for folder in folders}
+    more = ["published return, cost"] if any(published.values()) else []
+    heads = ["run", "task", "steps", *columns.values(), *more]
+    lines += ["", f"| {' | '.join(heads)} |", "|" + " --- |" * len(heads)]
     for folder in folders:
         run = plot.load(folder)
         ends = [f"{run.columns[column][-1]:.4g}" if column in run.columns else "" for column in columns]
         steps = f"{run.columns['env_steps'][-1] / 1e6:.2f} M"
-        lines.append(f"| `{folder.relative_to(ROOT)}` | {run.env} | {steps} | {' | '.join(ends)} |")
+        cells = [f"`{folder.relative_to(ROOT)}`", run.env, steps, *ends, *([published[folder]] if more else [])]
+        lines.append(f"| {' | '.join(cells)} |")
+    readmes = sorted({str(found.relative_to(ROOT)) for each in folders if (found := readme(each)) is not None})
+    if readmes:
+        told = ", ".join(f"`{path}`" for path in readmes)
+        lines += ["", f"The commands that made them, and what was learnt from them: {told} in the repository."]
     return "\n".join(lines)
+
+
+def published_beside(folder: Path, name: str, env: str) -> str:
+    """Published return and cost of an algorithm on a task, where a study in `experiments/` has such figures."""
+    for parent in folder.relative_to(ROOT).parents:
+        path = ROOT / parent / "published.csv"
+        if path.exists() and (row := plot.read_published(path).get((env, name))):
+            return f"{row[0]:.4g} ± {row[1]:.3g}, {row[2]:.4g} ± {row[3]:.3g}"
+    return ""
+
+
+def readme(folder: Path) -> Path | None:
+    """The page of the study that a run belongs to."""
+    for parent in folder.relative_to(ROOT / "experiments").parents:
+        path = ROOT / "experiments" / parent / "README.md"
+        if path.exists():
+            return path
+    return None
 
 
 def curves() -> dict[str, bytes]:
@@ -205,6 +234,51 @@ def curves() -> dict[str, bytes]:
             plot.figure(folders).savefig(buffer, format="png", dpi=100)
             pictures[f"algorithms/{name}_curves.png"] = buffer.getvalue()
     return pictures
+
+
+# ---- trained policies ------------------------------------------------------------------------------------------------
+
+
+def zoo_page() -> dict[str, str]:
+    """The policies that come along, with what they did in 100 episodes."""
+    lines = [
+        "# Policies that come along",
+        "",
+        "Small trained policies are part of the package: to look at, to compare with, to record data from. Each was "
+        "run for 100 episodes on the exact engine, most likely actions, seeds that the training never used; ± is the "
+        "standard error of the mean.",
+        "",
+        "```bash",
+        f"jsafe play {zoo.about('trpo_lag')['env']} --policy zoo:trpo_lag",
+        "jsafe evaluate zoo:trpo_lag --episodes 100",
+        "```",
+        "",
+        "| policy | algorithm | task | steps | limit | return | cost | episodes above | success |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name in zoo.names():
+        about = zoo.about(name)
+        results = about["results"]
+        costs = [f"{cost['mean']:.4g} ± {cost['error']:.2g}" for cost in results["costs"]]
+        limited = [cost for cost in results["costs"] if "limit" in cost]
+        limits = [f"{cost['limit']:g} per {cost['per']}: {'kept' if cost['kept'] else 'broken'}" for cost in limited]
+        cells = [
+            f"`zoo:{name}`",
+            f"[{about['algorithm']}](algorithms/{about['algorithm']}.md)",
+            about["env"],
+            f"{about['env_steps'] / 1e6:.2g} M",
+            ", ".join(limits) or "none",
+            f"{results['return']:.4g}",
+            ", ".join(costs),
+            ", ".join(f"{cost['above']:.0%}" for cost in limited),
+            f"{results['success']:.0%}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += [
+        "",
+        "`experiments/zoo.py` puts the policy of a run there; [Use a trained policy](deploy.md) tells the rest.",
+    ]
+    return {"zoo.md": "\n".join(lines) + "\n"}
 
 
 # ---- notebooks -------------------------------------------------------------------------------------------------------
@@ -268,10 +342,11 @@ def reference_pages() -> dict[str, str]:
 
 
 def house() -> dict[str, bytes]:
-    """The picture of the rooms, by path."""
+    """The picture of the rooms and those of the home page, by path."""
     buffer = io.BytesIO()
     rooms.draw(rooms.imports()).savefig(buffer, format="svg")
-    return {"concepts/rooms.svg": buffer.getvalue()}
+    home = {name: (ROOT / "experiments" / path).read_bytes() for name, path in HOME.items()}
+    return {"concepts/rooms.svg": buffer.getvalue(), **home}
 
 
 # ---- MkDocs ----------------------------------------------------------------------------------------------------------
@@ -282,7 +357,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     algorithms = [path for path in algorithm_pages() if not path.endswith("index.md")]
     notebooks = [path for path in notebook_pages() if path.endswith(".md")]
     reference = [{package: [reference_path(m) for m in names]} for package, names in sorted(modules().items())]
-    added = [{"Algorithms": ["algorithms/index.md", *algorithms]}, {"Reference": reference}]
+    added = [{"Algorithms": ["algorithms/index.md", *algorithms]}, "zoo.md", {"Reference": reference}]
     if notebooks:
         added.insert(0, {"Notebooks": notebooks})
     config.nav = [*config.nav[:-1], *added, config.nav[-1]]
@@ -291,7 +366,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages to the site."""
-    for path, content in (algorithm_pages() | curves() | notebook_pages() | reference_pages() | house()).items():
+    generated = algorithm_pages() | curves() | zoo_page() | notebook_pages() | reference_pages() | house()
+    for path, content in generated.items():
         files.append(File.generated(config, path, content=content))
     return files
 
@@ -299,8 +375,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 _FORMULAS: list[str] = []
 
 
-def on_page_markdown(markdown: str, **_) -> str:
-    """Takes formulas (fenced `math` blocks, and inline ones in a dollar and a backtick) out of the Markdown."""
+def on_page_markdown(markdown: str, page: Page, **_) -> str:
+    """Takes formulas (fenced `math` blocks, and inline ones in a dollar and a backtick) out of the Markdown.
+
+    Guides come before the reference in the search.
+    """
+    if page.file.src_uri.startswith("reference/"):
+        page.meta.setdefault("search", {"boost": 0.2})
 
     def keep(display: str):
         def replace(match: re.Match) -> str:

@@ -66,7 +66,7 @@ def build(config: FakeConfig, spec: EnvSpec, axis_name: str | None = None) -> Le
     def act(policy_state, memory, obs, key, deterministic=False):
         mean = jnp.tanh(obs @ policy_state.params["w"])
         noise = 0.0 if deterministic else 0.3 * jax.random.normal(key, mean.shape)
-        return ActOutput(jnp.clip(mean + noise, -1, 1), jnp.zeros(len(obs)), {}, memory)
+        return ActOutput(jnp.clip(mean + noise, -1, 1), jnp.zeros(obs.shape[:1]), {}, memory)
 
     return Learner(init, update, lambda state: PolicyState(state.weights), act, NO_MEMORY, feed, config, spec)
 

@@ -13,7 +13,7 @@ import pytest
 import jsafe
 from jsafe import registry
 from jsafe.options import paths
-from jsafe.sweeps import grid
+from jsafe.sweeps import grid, search
 
 pytest.importorskip("mkdocs", reason="the site needs the extra `docs`")
 ROOT = Path(__file__).parents[1]
@@ -124,8 +124,13 @@ def test_options_are_explained_by_the_strings_under_them():
 def test_sweeps_on_pages_are_understood(page):
     text = page.read_text()
     for toml in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
-        runs = len(grid.expand(tomllib.loads(toml)))
-        assert f"lists its {runs} runs" in text
+        data = tomllib.loads(toml)
+        if set(data) == {"cluster"}:
+            assert grid.cluster_options(data)
+        elif (asked := search.read(data)) is not None:
+            assert search.cells_of(data, search.draw(asked, 0))
+        else:
+            assert f"lists its {len(grid.expand(data))} runs" in text
 
 
 def test_results_are_those_of_the_committed_runs(tmp_path, monkeypatch):
@@ -142,3 +147,7 @@ def test_results_are_those_of_the_committed_runs(tmp_path, monkeypatch):
     assert "cpo_curves.png" in text
     assert set(hooks.curves()) == {"algorithms/cpo_curves.png", "algorithms/ppo_curves.png"}
     assert "No run" in hooks.results("trpo")
+    (tmp_path / "experiments/study/published.csv").write_text(
+        "env,algorithm,return_mean,return_std,cost_mean,cost_std\nSafetyPointGoal1-v0,cpo,20.46,1.38,28.84,7.76\n"
+    )
+    assert "| 20.46 ± 1.38, 28.84 ± 7.76 |" in hooks.results("cpo")

@@ -141,6 +141,9 @@ def test_every_option_in_the_texts_is_one_of_today():
 
 
 FOREIGN = {
+    "--gpus",
+    "--rm",
+    "--build-arg",
     "--check",
     "--their-options",
     "--no-deps",

@@ -30,7 +30,7 @@ _READ_BEFORE = ("env_options", "imports", "data_sha256")
 """Fields of a run that have a syntax of their own, or are filled in."""
 FROM_DATA = "the data set's"
 """In the place of the task, until the file is read."""
-_OFFLINE = ("data", "eval_interval", "eval_episodes")
+_OFFLINE = ("data",)
 """Fields of a run that only algorithms on data sets use."""
 
 

@@ -28,6 +28,9 @@ class Evaluate(Options):
     """Run folder, a file of `jsafe export`, or a policy of the zoo (`jsafe list policies`)."""
     episodes: int = number(100, low=1, high=10**7)
     """Number of whole episodes."""
+    checkpoint: str | None = None
+    """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`), or an
+    iteration. By default the newest checkpoint of the run folder."""
     stochastic: bool = False
     """Sample actions as in training; by default the most likely ones are taken."""
     video: Path | None = None
@@ -61,6 +64,7 @@ def main(arguments: list[str]) -> int:
     env_options, words = parse.take_env_options(words)
     given = parse.parse(Evaluate, words, "jsafe evaluate", ["--import"])
     file = parse.policy(given.run)
+    checkpoint = parse.checkpoint(given.checkpoint, file)
     if file and given.stochastic:
         raise ValueError(f"--stochastic: {given.run} knows the most likely actions only; samples need the run folder")
     if given.video is not None:
@@ -77,12 +81,12 @@ def main(arguments: list[str]) -> int:
     if file:
         report = of_file.evaluate(given.run, **options)
     else:
-        options |= {"deterministic": not given.stochastic, "backend": given.backend}
+        options |= {"deterministic": not given.stochastic, "backend": given.backend, "checkpoint": checkpoint}
         report = evaluation.evaluate(given.run, **options)
     scores = _scores(report, given.scores)
     mode = "most likely" if report["deterministic"] else "sampled"
     title = f"{report['algorithm']} on {report['env']}, {mode} actions (± standard error of the mean)"
-    written = [] if file else [("file", str(given.run / "evaluation.json"))]
+    written = [] if file else [("file", str(evaluation.report_path(given.run, checkpoint)))]
     screen.console(stderr=False).print(screen.summary(title, [*rows(report), *compared(report), *scores, *written]))
     if given.csv is not None:
         write_csv(report, given.csv)
@@ -97,6 +101,7 @@ def main(arguments: list[str]) -> int:
             camera=given.camera,
             env=report["env"],
             env_options=env_options,
+            checkpoint=checkpoint,
         )
         print(f"video: {given.video}")
     return 0

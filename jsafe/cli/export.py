@@ -20,9 +20,12 @@ class Export:
     """
 
     run: tyro.conf.Positional[Path]
-    """Run folder; its newest checkpoint is taken."""
+    """Run folder."""
     output: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("policy.npz")
     """The file: .npz, .onnx (extra `export`) or .stablehlo."""
+    checkpoint: str | None = None
+    """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`), or an
+    iteration. By default the newest checkpoint of the run folder."""
 
 
 def main(arguments: list[str]) -> int:
@@ -31,6 +34,6 @@ def main(arguments: list[str]) -> int:
     parse.run_folder(given.run)
     from jsafe.deploy import writing
 
-    path = writing.export(given.run, given.output)
+    path = writing.export(given.run, given.output, parse.checkpoint(given.checkpoint))
     print(f"{path} ({path.stat().st_size / 1000:.1f} kB)")
     return 0

@@ -21,6 +21,8 @@ from typing import Any
 
 import tyro
 
+from jsafe.runs.checkpoint import Which
+
 
 def parse(kind: type, arguments: Sequence[str], prog: str, more: Iterable[str] = ()) -> Any:
     """Reads words into a dataclass; whole numbers also in the form 5e6.
@@ -229,6 +231,27 @@ def run_folder(folder: Path) -> Path:
     if not found:
         raise ValueError(f"{folder} is not a run folder: it has no config.json")
     return folder
+
+
+def checkpoint(word: str | None, file: bool = False) -> Which:
+    """A checkpoint of a run from its word: `best` or a number; None: the newest.
+
+    Args:
+      word: The word, if any.
+      file: Whether the policy comes from a file, which has none.
+
+    Raises:
+      ValueError: For another word, or a file.
+    """
+    if word is None:
+        return None
+    if file:
+        raise ValueError("--checkpoint is for a run folder; a file holds one policy")
+    if word == "best":
+        return "best"
+    if not word.isdecimal():
+        raise ValueError(f"--checkpoint must be best or the number of an iteration, got {word!r}")
+    return int(word)
 
 
 def policy(where: str | Path) -> bool:

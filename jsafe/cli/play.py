@@ -26,6 +26,9 @@ class Play(Options):
     """The task, for example SafetyPointGoal1-v0."""
     policy: str = "random"
     """Run folder (its newest checkpoint), a file of `jsafe export`, `zoo:NAME`, or `random`."""
+    checkpoint: str | None = None
+    """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`), or an
+    iteration. By default the newest checkpoint of the run folder."""
     video: Path | None = None
     """File to write (default: ID.mp4)."""
     episodes: int = number(1, low=1, high=10**4)
@@ -53,8 +56,8 @@ def main(arguments: list[str]) -> int:
     given = parse.parse(Play, words, "jsafe play", ["--import"])
     output = given.video or Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', given.env)[-150:]}.mp4")
     video.check_output(output)
-    if given.policy != "random":
-        parse.policy(given.policy)
+    file = given.policy == "random" or parse.policy(given.policy)
+    checkpoint = parse.checkpoint(given.checkpoint, file)
     keep_programs()
     made = film.play(
         given.env,
@@ -68,6 +71,7 @@ def main(arguments: list[str]) -> int:
         width=given.width,
         height=given.height,
         env_options=env_options,
+        checkpoint=checkpoint,
         console=screen.console(),
     )
     for count, episode in enumerate(made.episodes, 1):

@@ -64,16 +64,17 @@ class CsvTable:
         """Whether somebody has taken the file away after rows were written."""
         return self._columns is not None and not self.path.exists()
 
-    def append(self, row: Mapping[str, float]) -> None:
-        """Adds a row; a file that has vanished begins anew.
+    def append(self, *rows: Mapping[str, float]) -> None:
+        """Adds rows; a file that has vanished begins anew.
 
         Raises:
-          OSError: If it could not be written; it will be tried again with the next row.
+          OSError: If they could not be written; they will be tried again with the next ones.
         """
-        self._rows.append(dict(row))
+        self._rows += [dict(row) for row in rows]
         if self.vanished:
             self._columns = None
-        new = [name for name in row if name not in (self._columns or ())]
+        names = dict.fromkeys(name for row in rows for name in row)
+        new = [name for name in names if name not in (self._columns or ())]
         if self._columns is None or new:
             kept = _sound_rows(self.path)[0] if self.path.exists() else []
             columns = [*(self._columns or ()), *new]

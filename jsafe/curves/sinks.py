@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,17 +43,25 @@ class Events:
 
 
 class WandbRun:
-    """The same rows on Weights & Biases, in a project `jsafe`; a resumed run continues its curve.
+    """The same rows on Weights & Biases; a resumed run continues its curve.
 
     Args:
       folder: Run folder; its name is the run's name, and files for offline mode lie in it.
       config: What to record as the run's configuration.
+      project, group, tags: Where it is filed.
 
     Raises:
       ValueError: If wandb is not installed.
     """
 
-    def __init__(self, folder: str | os.PathLike, config: Mapping[str, Any]):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        config: Mapping[str, Any],
+        project: str = "jsafe",
+        group: str | None = None,
+        tags: Sequence[str] = (),
+    ):
         try:
             import wandb
         except ImportError:
@@ -61,7 +69,14 @@ class WandbRun:
         folder = Path(folder).resolve()
         name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
         self._run = wandb.init(
-            project="jsafe", name=folder.name, id=name, resume="allow", dir=str(folder), config=dict(config)
+            project=project,
+            group=group,
+            tags=list(tags),
+            name=folder.name,
+            id=name,
+            resume="allow",
+            dir=str(folder),
+            config=dict(config),
         )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

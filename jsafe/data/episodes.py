@@ -28,6 +28,7 @@ class EpisodeTracker:
     mislead. So the means are NaN until every environment has finished an episode.
 
     Attributes:
+      log: Finished episodes since somebody has last emptied the list, oldest first; None: not kept.
       finished: `[N]` booleans: which environments have finished an episode.
       bad: Episodes that were ended because of bad values (`jsafe.data.Door`), since the start.
 
@@ -41,6 +42,7 @@ class EpisodeTracker:
         self._running = np.zeros((num_envs, 3 + num_costs))
         self._window: deque[np.ndarray] = deque(maxlen=WINDOW)
         self._count = 0
+        self.log: list[Finished] | None = None
         self.finished = np.zeros(num_envs, bool)
         self.bad = 0
 
@@ -70,7 +72,10 @@ class EpisodeTracker:
         self.finished[env] = True
         self._window.extend(rows)
         self._count += len(rows)
-        return Finished(env, rows[:, 0], rows[:, 3:], rows[:, 1], rows[:, 2] > 0)
+        ended_now = Finished(env, rows[:, 0], rows[:, 3:], rows[:, 1], rows[:, 2] > 0)
+        if self.log is not None:
+            self.log.append(ended_now)
+        return ended_now
 
     def drop_running(self) -> None:
         """Forgets the unfinished episodes (the environments were reset)."""

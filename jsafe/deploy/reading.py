@@ -16,10 +16,11 @@ from jsafe.deploy.policy_file import Policy
 from jsafe.deploy.program import program
 from jsafe.errors import unknown
 from jsafe.runs import evaluation
+from jsafe.runs.checkpoint import Which
 from jsafe.runs.folder import read
 
 
-def load(where: str | os.PathLike, deterministic: bool = True, seed: int = 0) -> Policy:
+def load(where: str | os.PathLike, deterministic: bool = True, seed: int = 0, checkpoint: Which = None) -> Policy:
     """A trained policy: `policy(obs)` is its action, in the environment's units and within its bounds.
 
     Stacked frames, recurrent states and safety budgets are kept inside; `policy.reset()` starts an episode. The
@@ -30,6 +31,7 @@ def load(where: str | os.PathLike, deterministic: bool = True, seed: int = 0) ->
         `zoo:NAME`, a policy that comes with the library (`jsafe.deploy.zoo.names()`).
       deterministic: Take the most likely action rather than a sample; files know nothing else.
       seed: Of samples.
+      checkpoint: Of a run folder, `best` or an iteration in place of the newest.
 
     Returns:
       A `Policy`; `policy.about` says where it comes from. Observations may come one by one or as a batch.
@@ -52,7 +54,9 @@ def load(where: str | os.PathLike, deterministic: bool = True, seed: int = 0) ->
     if path.suffix not in _READERS and path.is_file():
         raise ValueError(unknown("kind of policy file", path.suffix or path.name, _READERS))
     if not is_file(path):
-        return _from_run(path, deterministic, seed)
+        return _from_run(path, deterministic, seed, checkpoint)
+    if checkpoint is not None:
+        raise ValueError(f"checkpoint={checkpoint!r} is for a run folder; {path} holds one policy")
     if not deterministic:
         raise ValueError(f"{path} knows the most likely actions only; samples need the run folder")
     try:
@@ -66,8 +70,8 @@ def is_file(where: str | os.PathLike) -> bool:
     return str(where).startswith("zoo:") or (Path(where).suffix in _READERS and not Path(where).is_dir())
 
 
-def _from_run(folder: Path, deterministic: bool, seed: int) -> Policy:
-    learner, loaded = evaluation.restore(folder, imports=False)
+def _from_run(folder: Path, deterministic: bool, seed: int, checkpoint: Which) -> Policy:
+    learner, loaded = evaluation.restore(folder, checkpoint, imports=False)
     made = program(learner, learner.policy(loaded.state), deterministic)
     function, root, calls = jax.jit(made.function), jax.random.key(seed), itertools.count()
 

@@ -23,6 +23,7 @@ from jsafe.deploy.program import Program, program
 from jsafe.errors import unknown
 from jsafe.options import to_json
 from jsafe.runs import evaluation
+from jsafe.runs.checkpoint import Which
 from jsafe.runs.folder import RunError, read
 from jsafe.types import EnvSpec, spec_to_json
 
@@ -32,7 +33,7 @@ KEY = 0
 """Seed of the key that actions are computed with; deterministic ones do not look at it."""
 
 
-def export(folder: str | os.PathLike, output: str | os.PathLike) -> Path:
+def export(folder: str | os.PathLike, output: str | os.PathLike, checkpoint: Which = None) -> Path:
     """Writes the policy of a run's newest checkpoint to a file: its most likely actions, in the environment's units.
 
     Memory goes in and out: see `jsafe.deploy.program.Program` for the names of inputs and outputs. `jsafe.load` reads
@@ -42,6 +43,7 @@ def export(folder: str | os.PathLike, output: str | os.PathLike) -> Path:
       folder: The run folder.
       output: The file: `.npz` (read by `jsafe/deploy/policy_file.py`, which needs numpy alone), `.onnx` (any number of
         rows; needs the extra `export`), or `.stablehlo` (`jax.export`, for CPU, CUDA and TPU).
+      checkpoint: `best`, or an iteration, in place of the newest checkpoint.
 
     Raises:
       ValueError: For another kind of file, or a policy that the kind has no words for.
@@ -53,7 +55,7 @@ def export(folder: str | os.PathLike, output: str | os.PathLike) -> Path:
     """
     path = Path(output)
     check_output(path)
-    learner, loaded = evaluation.restore(folder, imports=False)
+    learner, loaded = evaluation.restore(folder, checkpoint, imports=False)
     made = program(learner, learner.policy(loaded.state))
     about = describe(read(folder, imports=False), made, learner.spec, loaded.extra["env_steps"])
     try:

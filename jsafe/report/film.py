@@ -17,6 +17,7 @@ from jsafe.deploy.reading import is_file, load
 from jsafe.report import video
 from jsafe.runs import evaluation
 from jsafe.runs.build import build_env, on_host
+from jsafe.runs.checkpoint import Which
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.runs.folder import RunError, read
 
@@ -41,6 +42,7 @@ def play(
     width: int = 640,
     height: int = 480,
     env_options: Mapping[str, Any] | None = None,
+    checkpoint: Which = None,
     console: Console | None = None,
 ) -> video.Recording:
     """Writes a video of a task, in real time (one frame per environment step).
@@ -57,6 +59,7 @@ def play(
       width: Pixels.
       height: Pixels.
       env_options: For the constructor of the environment; on the run's own task they are added to the run's.
+      checkpoint: Of a run folder, `best` or an iteration in place of the newest.
       console: Where to show progress; nowhere by default.
 
     Raises:
@@ -69,7 +72,7 @@ def play(
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     video.check_output(output)
     view: dict[str, Any] = {"width": width, "height": height} | ({} if camera is None else {"camera": camera})
-    player = _player(policy, env, deterministic)
+    player = _player(policy, env, deterministic, checkpoint)
     outside = {"render_mode": "rgb_array"} if ":" in env else {}  # those have to know in advance
     config = evaluation.elsewhere(player.config, env, outside | dict(env_options or {}))
     if seed is None:
@@ -95,14 +98,16 @@ class _Player(NamedTuple):
     run: Callable[..., Any]
 
 
-def _player(policy: str | os.PathLike, env: str, deterministic: bool) -> _Player:
+def _player(policy: str | os.PathLike, env: str, deterministic: bool, checkpoint: Which) -> _Player:
+    if checkpoint is not None and (policy == "random" or is_file(policy)):
+        raise ValueError(f"checkpoint={checkpoint!r} is for a run folder, not for {policy}")
     if policy == "random":
         return _Player(RunConfig(env), lambda made: None, video.random_policy)
     if is_file(policy):
         acting = load(policy, deterministic)
         run = functools.partial(_play_file, acting)
         return _Player(from_file.config_of(acting, env), lambda made: from_file.check_fit(made, acting), run)
-    learner, loaded = evaluation.restore(policy)
+    learner, loaded = evaluation.restore(policy, checkpoint)
 
     def run_learner(filmed, episodes, seed):
         evaluation.rollout(filmed, learner, loaded.state, episodes, seed, deterministic)

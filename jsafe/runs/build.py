@@ -231,10 +231,11 @@ def build_collector(
 
 
 def eval_env(config: RunConfig, stack: contextlib.ExitStack, seed: int, num_threads: int | None = None) -> Any:
-    """The environments in which a run on a data set is evaluated meanwhile, or None."""
-    if config.env == NO_ENV or not config.eval_interval:
+    """The environments in which a run is evaluated meanwhile, or None."""
+    if config.env == NO_ENV or not config.evaluated_every:
         return None
-    env = build_env(config, min(config.eval_episodes, 16), seed, num_threads)
+    most = 16 if config.backend == "host" else 128
+    env = build_env(config, min(config.eval_episodes, most), seed, num_threads)
     stack.callback(env.close)
     return env
 
@@ -243,7 +244,7 @@ def data_options(config: RunConfig) -> dict[str, Any]:
     """What a run says to the collector of a data set."""
     return {
         "data": load_data(config),
-        "eval_interval": config.eval_interval,
+        "eval_interval": config.evaluated_every,
         "eval_episodes": config.eval_episodes,
     }
 

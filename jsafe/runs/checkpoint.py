@@ -34,7 +34,7 @@ import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,11 @@ import numpy as np
 from jsafe.options import difference, merge
 
 FORMAT = 2
+BEST = "best"
+"""In the place of an iteration: the checkpoint of the best policy that keeps the limit, and its folder."""
+EVALUATIONS = "evaluations.csv"
+Which = int | Literal["best"] | None
+"""A checkpoint of a run: its iteration, `best`, or None for the newest."""
 _MADE_BY = {1: "jsafe 0.1, with another layout of options and parameters"}
 _OURS = re.compile(r"\d{8}|\.\d{8}\.(new|old|unreadable)(\.old)?")
 """Names of checkpoints, and of what a kill leaves behind of them."""
@@ -192,10 +197,7 @@ class Checkpoints:
                 collector.load_state_dict(stored.decode("collector"), journal=chunks)
             except (ValueError, KeyError) as error:
                 raise CheckpointError(f"{stored.path}: environments or replay do not fit: {error}") from error
-            for newer in self.list():
-                if newer > iteration:  # its journal is about to be written anew
-                    path = self.folder / "checkpoints" / f"{newer:08d}"
-                    os.replace(path, path.with_name(f".{path.name}.unreadable"))
+            self.put_aside(iteration)  # the journal of newer ones is about to be written anew
             self._journal = list(stored.manifest["journal"])
             self._next_chunk = 1 + max((int(Path(name).stem) for name, _ in self._journal), default=-1)
             self.problems = [f"{problem}; continuing from iteration {iteration} instead" for problem in problems]
@@ -203,6 +205,13 @@ class Checkpoints:
         if problems:
             raise CheckpointError("no checkpoint can be read:\n  " + "\n  ".join(problems))
         return None
+
+    def put_aside(self, iteration: int) -> None:
+        """Takes their names from the checkpoints after an iteration, which is where the run goes on."""
+        for newer in self.list():
+            if newer > iteration:
+                path = self.folder / "checkpoints" / f"{newer:08d}"
+                os.replace(path, path.with_name(f".{path.name}.unreadable"))
 
     def _write_journal(self, keep: int) -> None:
         folder = self.folder / "journal"
@@ -243,7 +252,7 @@ class Checkpoints:
                     path.unlink()
 
 
-def load_state(folder: str | os.PathLike, template: Any, iteration: int | None = None) -> Loaded:
+def load_state(folder: str | os.PathLike, template: Any, which: Which = None) -> Loaded:
     """The learner's part of the newest readable checkpoint of a run, without its environments and replay.
 
     Newer ones that are damaged are passed over with a warning.
@@ -251,11 +260,15 @@ def load_state(folder: str | os.PathLike, template: Any, iteration: int | None =
     Args:
       folder: The run folder.
       template: A state of the learner, or its `jax.eval_shape`.
-      iteration: Of the checkpoint, in place of the newest.
+      which: `best`, or an iteration, in place of the newest.
 
     Raises:
       CheckpointError: If there is none, or it does not agree with `template`.
     """
+    if which == BEST:
+        folder, iteration = best_folder(folder), None
+    else:
+        iteration = which
     problems = []
     there = Checkpoints(folder).list()
     if iteration is not None and iteration not in there:
@@ -270,6 +283,22 @@ def load_state(folder: str | os.PathLike, template: Any, iteration: int | None =
             warnings.warn(f"{problem}; taking iteration {number} instead", RuntimeWarning, stacklevel=2)
         return Loaded(number, stored.state(template), stored.decode("extra"))
     raise CheckpointError("\n  ".join([f"no readable checkpoint in {folder}", *problems]))
+
+
+def best_folder(folder: str | os.PathLike) -> Path:
+    """Where the best policy of a run is; it holds checkpoints, too, of the learner alone.
+
+    Raises:
+      CheckpointError: If it has none; the message says why.
+    """
+    path = Path(folder) / BEST
+    if Checkpoints(path).list():
+        return path
+    if (Path(folder) / EVALUATIONS).exists():
+        why = f"no evaluation has kept the limit yet ({Path(folder) / EVALUATIONS})"
+    else:
+        why = "it was trained without evaluations (--eval-interval)"
+    raise CheckpointError(f"{folder} has no best checkpoint: {why}")
 
 
 def free_bytes(folder: str | os.PathLike) -> int:

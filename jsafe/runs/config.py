@@ -17,7 +17,7 @@ class RunConfig(Options):
     """Settings of a run that every algorithm shares.
 
     None of `eval_interval`, `eval_episodes`, `num_threads`, `log_interval`, `checkpoint_seconds`, `keep_checkpoints`,
-    `tensorboard` and `wandb` changes what is learned.
+    `episodes_csv`, `tensorboard` and `wandb...` changes what is learned.
 
     Raises:
       ValueError: For a number outside of its range.
@@ -33,8 +33,10 @@ class RunConfig(Options):
     """Data set to learn from, a file of `jsafe dataset` or of others; for offline algorithms."""
     data_sha256: str | None = None
     """Of the data set when the run was made; another one is refused."""
-    eval_interval: int = number(5_000, low=0, high=10**15)
-    """Updates on a data set between two evaluations on the task, which are reported and not learnt from; 0: none."""
+    eval_interval: int | None = number(None, low=0, high=10**15)
+    """Steps (updates on a data set) between two evaluations, which are reported, not learnt from; 0: none. By default
+    none, or 5000 updates on a data set. Most likely actions, fresh seeds; in an environment the best policy that keeps
+    the limit is kept (`--checkpoint best`)."""
     eval_episodes: int = number(10, low=1, high=10**6)
     """Episodes of each of these evaluations."""
     costs: Literal["sum", "separate"] = "sum"
@@ -62,10 +64,18 @@ class RunConfig(Options):
     """Wall-clock seconds between two checkpoints."""
     keep_checkpoints: int = number(2, low=1, high=10**6)
     """Newest checkpoints to keep."""
+    episodes_csv: bool = False
+    """Write a row for each episode of the training to episodes.csv."""
     tensorboard: bool = True
     """Write TensorBoard event files beside progress.csv."""
     wandb: bool = False
     """Mirror the rows of progress.csv to Weights & Biases (needs the extra `wandb`)."""
+    wandb_project: str = "jsafe"
+    """Project there."""
+    wandb_group: str | None = None
+    """Group there, by which it averages runs."""
+    wandb_tags: tuple[str, ...] = ()
+    """Tags there."""
 
     def __post_init__(self):
         options = self.env_options
@@ -81,12 +91,26 @@ class RunConfig(Options):
                 raise ValueError("depth must be 0 with backend='device', where collecting and updating are one program")
             if self.on_bad != "stop":
                 raise ValueError(f"on_bad must be 'stop' with backend='device', got {self.on_bad!r}")
+            if self.episodes_csv:
+                raise ValueError("episodes_csv is for backend='host': single episodes do not leave the program")
+        if self.episodes_csv and self.depth:
+            raise ValueError("depth must be 0 with episodes_csv: the next batch would bring its episodes too early")
+        if self.episodes_csv and self.data is not None:
+            raise ValueError("episodes_csv is for runs that step an environment, not for a data set")
+
+    @property
+    def evaluated_every(self) -> int:
+        """`eval_interval` with its default filled in; 0: never."""
+        if self.eval_interval is None:
+            return 0 if self.data is None else 5_000
+        return self.eval_interval
 
 
-def env_seed(seed: int, purpose: int = 0) -> int:
+def env_seed(seed: int, purpose: int = 0, number: int = 0) -> int:
     """Seed of environment 0 in a run with this root seed.
 
     Environment i has the stream of seed s + i, so that the roots 0 and 1 used as they are would share all but one of
-    their streams. `purpose` separates training (0) from evaluation (1).
+    their streams. `purpose` separates training (0) from evaluation (1) and from whatever comes later, `number` one time
+    from another.
     """
-    return int(np.random.SeedSequence([seed, purpose]).generate_state(1)[0] >> 1)
+    return int(np.random.SeedSequence([seed, purpose, number]).generate_state(1)[0] >> 1)

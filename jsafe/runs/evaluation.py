@@ -21,7 +21,7 @@ from jsafe.components.limits import CostLimit, limit_of
 from jsafe.curves.screen import Progress
 from jsafe.envs import VectorEnv
 from jsafe.runs.build import build_env, build_learner
-from jsafe.runs.checkpoint import Loaded, load_state
+from jsafe.runs.checkpoint import Loaded, Which, load_state
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.runs.folder import RunError, read
 from jsafe.spaces import difference
@@ -38,9 +38,10 @@ def evaluate(
     env: str | None = None,
     env_options: Mapping[str, Any] | None = None,
     backend: Literal["host", "device"] | None = None,
+    checkpoint: Which = None,
     console: Console | None = None,
 ) -> dict[str, Any]:
-    """Runs the policy of the newest checkpoint and writes RUN/evaluation.json.
+    """Runs the policy of the newest checkpoint and writes RUN/evaluation.json (of another one, evaluation-WHICH.json).
 
     Args:
       folder: The run folder.
@@ -52,6 +53,7 @@ def evaluate(
       env_options: For the constructor of the environment; on the run's own task they are added to the run's.
       backend: `host` or `device`; the one that the run was trained on by default. Where it is the other one, both are
         run.
+      checkpoint: `best`, or an iteration, in place of the newest checkpoint.
       console: Where to show progress; nowhere by default.
 
     Returns:
@@ -67,7 +69,7 @@ def evaluate(
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     run = read(folder)
-    learner, loaded = restore(folder)
+    learner, loaded = restore(folder, checkpoint)
     seed = env_seed(run.config.seed, 1) if seed is None else seed
     config = elsewhere(run.config, env, env_options)
 
@@ -101,7 +103,7 @@ def evaluate(
     }
     if asked != config.backend:
         report["trained_on"] = on(config.backend)
-    path = Path(folder) / "evaluation.json"
+    path = report_path(folder, checkpoint)
     try:
         path.write_text(json.dumps(report, indent=1) + "\n")
     except OSError as error:
@@ -109,8 +111,13 @@ def evaluate(
     return report
 
 
-def restore(folder: str | os.PathLike, iteration: int | None = None, imports: bool = True) -> tuple[Learner, Loaded]:
-    """The learner of a run, and the state in its newest checkpoint, or in that of an iteration.
+def report_path(folder: str | os.PathLike, checkpoint: Which = None) -> Path:
+    """The file that `evaluate` writes."""
+    return Path(folder) / ("evaluation.json" if checkpoint is None else f"evaluation-{checkpoint}.json")
+
+
+def restore(folder: str | os.PathLike, checkpoint: Which = None, imports: bool = True) -> tuple[Learner, Loaded]:
+    """The learner of a run, and the state in its newest checkpoint, in that of an iteration, or in the `best` one.
 
     `imports` as for `jsafe.runs.folder.read`.
 
@@ -122,7 +129,7 @@ def restore(folder: str | os.PathLike, iteration: int | None = None, imports: bo
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of how it is trained
         learner = build_learner(read(folder, imports))
-    return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)), iteration)
+    return learner, load_state(folder, jax.eval_shape(learner.init, jax.random.key(0)), checkpoint)
 
 
 def elsewhere(config: RunConfig, env: str | None, env_options: Mapping[str, Any] | None = None) -> RunConfig:

@@ -28,6 +28,10 @@ class RunError(RuntimeError):
     """A run that cannot start or continue, with a message for the user."""
 
 
+class BusyError(RunError):
+    """Another process works in the folder."""
+
+
 class Run(NamedTuple):
     """What a run folder says: how to run (`config`), the algorithm by name and its options; and what the environment
     was like at the start, the names of its costs and its `spec` (None in the folders of earlier versions)."""
@@ -123,6 +127,13 @@ def _write(run: Run, options: Any, folder: Path) -> None:
     os.replace(temporary, folder / CONFIG)
 
 
+def _of_today(run: dict[str, Any]) -> dict[str, Any]:
+    """Settings that meant nothing in a run of their time are left out."""
+    if "episodes_csv" in run or run.get("data") is not None:
+        return run
+    return {name: value for name, value in run.items() if name != "eval_interval"}  # it was for data sets alone
+
+
 def read(folder: str | os.PathLike, imports: bool = True) -> Run:
     """Run config, algorithm and options of a run folder, checked like words on the command line.
 
@@ -150,7 +161,7 @@ def read(folder: str | os.PathLike, imports: bool = True) -> Run:
                 "resume it with that version (`jsafe plot` draws it here, too)"
             )
         described = unsealed(data)
-        config = from_json(RunConfig, described["run"])
+        config = from_json(RunConfig, _of_today(described["run"]))
         with contextlib.nullcontext() if imports else contextlib.suppress(ValueError):
             load_modules(config.imports)  # one of them may register the algorithm
         algorithm = registry.get(described["algorithm"])

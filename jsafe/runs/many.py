@@ -70,7 +70,11 @@ def train_many(
         learners = [built[run.options] for run in described]
 
         collectors, steps = _feeding(described, learners, num_threads, stack)
-        sessions = [Session(*each, quiet, Team.alone()) for each in zip(paths, described, learners, collectors)]
+        env = None if config.data is not None else eval_env(config, stack, env_seed(config.seed, 1), num_threads)
+        sessions = [
+            Session(*each, quiet, Team.alone(), evaluated_in=env)
+            for each in zip(paths, described, learners, collectors)
+        ]
         for folder, session in zip(paths, sessions):
             stack.callback(session.close)
             if session.iteration:

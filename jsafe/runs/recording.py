@@ -14,6 +14,7 @@ from rich.console import Console
 from jsafe.curves.screen import Progress
 from jsafe.data import Policy, datasets
 from jsafe.runs.build import NO_ENV, build_env, on_host
+from jsafe.runs.checkpoint import BEST
 from jsafe.runs.config import RunConfig, env_seed
 from jsafe.runs.evaluation import check_fit, restore
 from jsafe.runs.folder import RunError, read
@@ -43,7 +44,7 @@ def record(
     """Records whole episodes of the policies of runs, one after the other, with the state of the engine at each start.
 
     Args:
-      sources: Run folders, `RUN` for the newest checkpoint or `RUN@ITERATION`, or `random`.
+      sources: Run folders, `RUN` for the newest checkpoint, `RUN@ITERATION` or `RUN@best`, or `random`.
       steps: Number of steps of all policies together, at the least; or
       episodes: Number of episodes of each policy.
       shares: Share of `steps` (or of `episodes` times the number of policies) for each policy; by default equal ones.
@@ -128,10 +129,10 @@ def _actor(source: str) -> _Actor:
     folder, at, word = source.rpartition("@")
     if not at or os.path.isdir(source):
         folder, word = source, ""
-    if word and not word.isdecimal():
-        raise RunError(f"{source}: RUN@ITERATION names a checkpoint by a number, got {word!r}")
+    if word and not word.isdecimal() and word != BEST:
+        raise RunError(f"{source}: RUN@ITERATION names a checkpoint by a number or `best`, got {word!r}")
     run = read(folder)
-    learner, loaded = restore(folder, int(word) if word else None)
+    learner, loaded = restore(folder, "best" if word == BEST else int(word) if word else None)
     limit = getattr(run.options, "limit", None) if getattr(run.options, "constrained", True) else None
     about = {
         "run": os.path.basename(os.path.normpath(folder)),

@@ -30,11 +30,13 @@ from jsafe.feeds import Dataset
 from jsafe.options import to_json
 from jsafe.runs import device
 from jsafe.runs import folder as folders
-from jsafe.runs.build import build_collector, build_learner
+from jsafe.runs.build import build_collector, build_learner, eval_env
 from jsafe.runs.checkpoint import Checkpoints, free_bytes, tree_bytes
-from jsafe.runs.folder import CONFIG, Run, RunError, read
+from jsafe.runs.config import env_seed
+from jsafe.runs.folder import CONFIG, BusyError, Run, RunError, read
 from jsafe.runs.lock import LockedError, lock
 from jsafe.runs.loop import TrainStep, run
+from jsafe.runs.watching import EpisodeLog, Evaluations
 from jsafe.scale.processes import Team, local_learner, lost_process
 
 
@@ -111,6 +113,8 @@ def train(
         raise RunError("depth must be 0 in a distributed run, got 1")
     if config.backend == "device" and team.count > 1:
         raise RunError("backend must be 'host' in a distributed run, got 'device'")
+    if config.episodes_csv and team.count > 1:
+        raise RunError("episodes_csv is for a run of one process")
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Signals())
         if team.index == 0:
@@ -128,7 +132,10 @@ def train(
         if config.depth:
             collector = PrefetchCollector(collector, config.depth)
             stack.callback(collector.close)
-        session = Session(folder, described, learner, collector, console or screen.console(), team, total_steps)
+        console, env = console or screen.console(), None
+        if team.index == 0 and config.data is None:
+            env = eval_env(config, stack, env_seed(config.seed, 1), num_threads)
+        session = Session(folder, described, learner, collector, console, team, total_steps, env)
         stack.callback(session.close)
         return session.loop(stop)
 
@@ -138,13 +145,14 @@ def held(folder: Path):
     """Holds a run folder.
 
     Raises:
-      RunError: If another process does, or the folder cannot be written.
+      BusyError: If another process does.
+      RunError: If the folder cannot be written.
     """
     try:
         holding = lock(folder)
         descriptor = holding.__enter__()
     except LockedError as error:
-        raise RunError(str(error)) from None
+        raise BusyError(str(error)) from None
     except OSError as error:
         raise RunError(f"cannot write to the run folder {folder}: {error.strerror or error}") from error
     try:
@@ -165,6 +173,7 @@ class Session:
         console: Console,
         team: Team,
         total_steps: int | None = None,
+        evaluated_in: Any = None,
     ):
         self.team, self.writes = team, team.index == 0
         self.folder, self.described, self.config, self.console = folder, described, described.config, console
@@ -188,6 +197,11 @@ class Session:
         self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description, defaults=before)
         self.interval = Interval()
         self.table = CsvTable(folder / "progress.csv")
+        self.evaluations = None if evaluated_in is None else Evaluations(folder, described, learner, evaluated_in)
+        self.fresh: dict[str, float] = {}  # of an evaluation that no row has told yet
+        self.log = None
+        if config.episodes_csv:
+            self.log = EpisodeLog(folder / "episodes.csv", described.cost_names, self.feeding.tracker)
         self.values: dict[str, float] = {}
         self.episodes: dict[str, float] = {}
         self.problems: dict[str, str] = {}
@@ -205,8 +219,13 @@ class Session:
                 self._check_room(template)
                 known = [] if loaded is None else loaded.extra["table"].get("columns", [])
                 dropped = self.table.continue_after(self.iteration, known)
+                if self.evaluations is not None:
+                    self.evaluations.continue_after(self.iteration, collector.progress)
+                if self.log is not None:
+                    self.log.table.continue_after(self.iteration)
             if self.writes and config.wandb:  # first: it may be missing, and nothing was made yet
-                self.events.append(WandbRun(folder, description))
+                where = {name: getattr(config, f"wandb_{name}") for name in ("project", "group", "tags")}
+                self.events.append(WandbRun(folder, description, **where))
             if self.writes and config.tensorboard:
                 self.events.append(Events(folder / "tensorboard", collector.progress))
         except OSError as error:
@@ -216,6 +235,11 @@ class Session:
             self.interval.load_state_dict(loaded.extra["interval"])
             self.table.load_state_dict(loaded.extra["table"])
             self.values = loaded.extra["values"]
+            self.fresh = loaded.extra.get("fresh", {})
+            if self.evaluations is not None and "evaluations" in loaded.extra:
+                self.evaluations.load_state_dict(loaded.extra["evaluations"])
+            if self.log is not None and "episodes_csv" in loaded.extra:
+                self.log.table.load_state_dict(loaded.extra["episodes_csv"])
             if not self.writes:  # process 0 has counted the episodes of all
                 self.interval.forget_episodes()
         self.next_row = self._row_after(collector.progress)
@@ -314,7 +338,12 @@ class Session:
         last, inside = step.env_steps >= self.total_steps, step.state is None
         row = last or step.env_steps >= self.next_row
         save = not inside and (last or number is not None or due)
+        look = not inside and self.evaluations is not None and self.evaluations.due(step.env_steps)
         bad = self._not_finite(step.state) if row or save else []
+        if self.log is not None:
+            self.log.take(step.iteration, step.env_steps)
+        if look and not self._not_finite(step.state):
+            self._evaluate(step)
         if row:
             self._write_row(step.env_steps)
         if bad:
@@ -325,8 +354,23 @@ class Session:
 
     @property
     def every(self) -> int:
-        """Iterations of one call where the environments are in the program: those of a row of the curve."""
-        return max(1, self.config.log_interval // self.learner.feed.steps_per_batch)
+        """Iterations of one call where the environments are in the program: up to a row, or an evaluation."""
+        steps = min(self.config.log_interval, self.config.evaluated_every or self.config.log_interval)
+        return max(1, steps // self.learner.feed.steps_per_batch)
+
+    def _evaluate(self, step: TrainStep) -> None:
+        """Evaluates what was learnt, and keeps it if it is the best so far."""
+        evaluations, began = self.evaluations, time.monotonic()
+        assert evaluations is not None
+        found = evaluations.look(step.iteration, step.env_steps, step.state)
+        self.fresh = found.values
+        best = evaluations.is_best(found)
+        self.progress.message(found.told + ("; the best so far" if best else ""))
+        self._attempt(evaluations.table.path.name, lambda: evaluations.table.append(found.row))
+        if best:
+            self._attempt("the best checkpoint", lambda: evaluations.keep(found, step.state))
+        then, before = self.row_mark
+        self.row_mark = then + time.monotonic() - began, before  # the speed is that of training
 
     def _wishes(self, stop: Signals) -> tuple[int | None, bool]:
         """The signal to stop for, and whether to save now, as the team has agreed."""
@@ -356,7 +400,9 @@ class Session:
             "time/wall_seconds": round(self.elapsed_before + now - self.started, 3),
             "time/steps_per_second": round((env_steps - before) / max(now - then, 1e-9), 3),
             **self.interval.row(),
+            **self.fresh,
         }
+        self.fresh = {}
         row |= self.collector.pooled(row["episode/count"])
         self.values = row
         self.next_row, self.row_mark = self._row_after(env_steps), (now, env_steps)
@@ -364,6 +410,8 @@ class Session:
         if self.writes:
             self._attempt(CONFIG, self._keep_folder)
             self._attempt("progress.csv", lambda: self.table.append(row))
+            if self.log is not None:
+                self._attempt(self.log.table.path.name, self.log.write)
         scalars = {name: value for name, value in row.items() if name not in ("iteration", "env_steps")}
         for events in self.events:
             self._attempt(f"the events ({type(events).__name__})", partial(events.write, env_steps, scalars))
@@ -380,10 +428,17 @@ class Session:
             "interval": interval,
             "table": self.table.state_dict(),
             "values": self.values,
+            "fresh": self.fresh,
         }
+        if self.evaluations is not None:
+            extra["evaluations"] = self.evaluations.state_dict()
+        if self.log is not None:
+            self._attempt(self.log.table.path.name, self.log.write)
+            extra["episodes_csv"] = self.log.table.state_dict()
 
         def save():
-            self.table.sync()  # the rows that this checkpoint counts on
+            for table in self._tables():
+                table.sync()  # the rows that this checkpoint counts on
             self.checkpoints.save(self.iteration, state, collector, extra)
             self.saved = self.iteration
 
@@ -393,6 +448,9 @@ class Session:
         self.saved = self.team.gather(self.saved)[0]
         self.team.forget()
         self.saved_at = time.monotonic()
+
+    def _tables(self) -> list[CsvTable]:
+        return [self.table, *(each.table for each in (self.evaluations, self.log) if each is not None)]
 
     def _keep_folder(self) -> None:
         """Restores what was taken away under a running session, as far as it is known here, and says so."""

@@ -12,6 +12,11 @@ rule = {kind = "pid", kp = [0.1, 0.2]}
 [algorithms.cpo]
 target_kl = 0.02
 
+[cluster]                           # for `jsafe sweep --on ray` or `--on slurm`
+cpus = 2
+
+A table `search` in the place of axes is for `jsafe.sweeps.search`.
+
 An option of a part is `rule.kp`, or `kp` where no other part has one; a part is its kind, or a table with its `kind`
 and options.
 """
@@ -35,7 +40,7 @@ from jsafe.runs.build import Task, build_learner, build_task, check_data, load_m
 from jsafe.runs.config import RunConfig
 from jsafe.runs.folder import Run
 
-_KEYS = ("algorithm", "env", "seed", "seeds", "imports")
+_KEYS = ("algorithm", "env", "seed", "seeds", "imports", "cluster")
 _LONGEST_NAME = 200
 
 
@@ -78,13 +83,33 @@ def read(path: str | os.PathLike) -> list[Cell]:
     Raises:
       ValueError: If the file cannot be read, or for what `expand` rejects.
     """
+    return expand(load(path))
+
+
+def cluster_options(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The table `cluster` of a sweep file, which says nothing about what is trained.
+
+    Raises:
+      ValueError: If it is no table.
+    """
+    table = data.get("cluster", {})
+    if not isinstance(table, dict):
+        raise ValueError(f"cluster must be a table of options, got {table!r}")
+    return table
+
+
+def load(path: str | os.PathLike) -> dict[str, Any]:
+    """The contents of a sweep file, unchecked.
+
+    Raises:
+      ValueError: If it cannot be read.
+    """
     try:
-        data = tomllib.loads(Path(path).read_text())
+        return tomllib.loads(Path(path).read_text())
     except OSError as error:
         raise ValueError(f"cannot read the sweep file {path}: {error.strerror or error}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not a TOML file: {error}") from error
-    return expand(data)
 
 
 def expand(data: Mapping[str, Any]) -> list[Cell]:
@@ -100,6 +125,9 @@ def expand(data: Mapping[str, Any]) -> list[Cell]:
     """
     shared = dict(data)
     tables = shared.pop("algorithms", {})
+    shared.pop("cluster", None)
+    if "search" in shared:
+        raise ValueError("[search] is not a grid: `jsafe sweep` and jsafe.sweeps.search.run know what to do with it")
     imports = shared.pop("imports", [])
     if not isinstance(imports, list) or not all(isinstance(name, str) for name in imports):
         raise ValueError(f"imports must be a list of modules, got {imports!r}")

@@ -6,9 +6,8 @@
     SWEEP/runs/RUN/                         an ordinary run folder, and what its process has printed (train.log)
     SWEEP/table.csv, table.md, curves.png   what came out
 
-Each run is a process (`jsafe.sweeps.worker`) that continues its folder, whether it is new or was interrupted. Launchers
-of other libraries (Hydra's, Ray's) start failed jobs again from the beginning and bring a server or a configuration
-language with them; what is needed here is a loop over processes and one file.
+Each run is a process (`jsafe.sweeps.worker`) that continues its folder, whether it is new or was interrupted. Where it
+works is up to a pool (`jsafe.sweeps.pools`): processes of this machine, tasks of a Ray cluster, jobs of Slurm.
 """
 
 from __future__ import annotations
@@ -17,10 +16,8 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,15 +25,21 @@ from rich.console import Console
 
 from jsafe.curves.screen import console as make_console
 from jsafe.runs import folder as folders
+from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.folder import CONFIG, RunError
 from jsafe.runs.lock import LockedError, lock
 from jsafe.sweeps.grid import Cell
+from jsafe.sweeps.pools import Ended, Engine, Job, Local, Pool, cluster
 from jsafe.sweeps.screen import Screen
 from jsafe.sweeps.store import Store
 from jsafe.sweeps.table import summarize
+from jsafe.sweeps.worker import BUSY, LOG
 
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 _PATIENCE = 120.0
+_LOSSES = 3
+"""Workers that a run may lose in a row without a new checkpoint."""
+_BUSY_SECONDS = 30.0
 
 
 class Report(NamedTuple):
@@ -57,8 +60,10 @@ def run(
     cells: Sequence[Cell],
     folder: str | os.PathLike,
     *,
-    workers: int = 1,
+    workers: int | None = None,
     retry: bool = False,
+    on: Engine | None = None,
+    options: Mapping[str, Any] | None = None,
     console: Console | None = None,
 ) -> Report:
     """Trains what is not finished yet, several runs at a time.
@@ -69,8 +74,11 @@ def run(
     Args:
       cells: From `jsafe.sweeps.grid.read` or `expand`. New ones may join those that the folder holds already.
       folder: Folder of the sweep.
-      workers: Processes at a time; the cores, and the memory of a GPU, are divided among them.
+      workers: Runs at a time. Here 1 by default; the cores, and the memory of a GPU, are divided among them. On a
+        cluster as many as it has room for.
       retry: Also continue the runs that have failed.
+      on: A cluster, in place of this machine. A run whose worker is lost goes on elsewhere from its newest checkpoint.
+      options: Of the cluster: `cpus` and `gpus` of each run, and what its engine takes (`jsafe.sweeps.pools`).
       console: Where to report; standard error by default.
 
     Raises:
@@ -79,12 +87,15 @@ def run(
     """
     from jsafe.runs.session import Signals
 
-    if workers < 1:
+    if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     console, store = console or make_console(), Store(Path(folder), cells)
     with Signals() as stop, _held(store.folder, stop, console) as descriptor:
         store.load()
-        session = _Session(store, workers, retry, descriptor, console)
+        pool: Pool = (
+            Local(workers or 1, descriptor) if on is None else cluster(on, store.folder, workers, options or {})
+        )
+        session = _Session(store, pool, retry, console)
         with contextlib.closing(session):
             while session.step(stopping=stop.signal is not None):
                 time.sleep(0.1)
@@ -128,27 +139,22 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _close_input(process: subprocess.Popen) -> None:
-    """Tells a worker that nobody waits for it any more."""
-    if process.stdin is not None:
-        process.stdin.close()
-
-
 class _Session:
-    """The processes of one session."""
+    """The runs of one session."""
 
-    def __init__(self, store: Store, workers: int, retry: bool, lock: int, console: Console):
-        self.store, self.console, self._lock = store, console, lock
-        self._free = list(range(workers))
-        self._environments = [worker_environment(slot, workers) for slot in self._free]
+    def __init__(self, store: Store, pool: Pool, retry: bool, console: Console):
+        self.store, self.console, self._pool = store, console, pool
         again = ("failed",) if retry else ()
         self.states = {cell.name: store.ended.get(cell.name, "waiting") for cell in store.cells}
         self.states = {name: "waiting" if state in again else state for name, state in self.states.items()}
         self._waiting = [cell for cell in store.cells if self.states[cell.name] == "waiting"]
-        self._running: dict[int, tuple[Cell, subprocess.Popen]] = {}
+        self._running: list[tuple[Cell, Job]] = []
+        self._losses: dict[str, tuple[int, int]] = {}  # of each run: where it stood, and workers lost since then
+        self._not_before: dict[str, float] = {}
+        self._stopping = False
         finished = sum(state == "finished" for state in self.states.values())
         console.print(
-            f"{len(store.cells)} runs in {store.folder}, {finished} finished, {workers} at a time",
+            f"{len(store.cells)} runs in {store.folder}, {finished} finished, {pool.told}",
             highlight=False,
             soft_wrap=True,
         )
@@ -157,17 +163,17 @@ class _Session:
     def step(self, stopping: bool) -> bool:
         """Starts and ends what is due; whether something is left to do."""
         if stopping:
-            self._waiting = []
+            self._waiting, self._stopping = [], True
             self._ask_to_end()
-        while self._waiting and self._free:
-            self._start(self._waiting.pop(0))
-        for slot, (cell, process) in list(self._running.items()):
-            code = process.poll()
-            if code is not None:
-                del self._running[slot]
-                self._free.append(slot)
-                _close_input(process)
-                self._end(cell, code)
+        now = time.monotonic()
+        due = [cell for cell in self._waiting if self._not_before.get(cell.name, now) <= now]
+        for cell in due[: self._pool.workers - len(self._running)]:
+            self._waiting.remove(cell)
+            self._start(cell)
+        for cell, job in list(self._running):
+            if (ended := job.poll()) is not None:
+                self._running.remove((cell, job))
+                self._end(cell, ended)
         self._screen.update()
         return bool(self._running or self._waiting)
 
@@ -175,46 +181,63 @@ class _Session:
         """Leaves the screen; runs that still work save and end."""
         self._screen.close()
         self._ask_to_end()
+        self._pool.close()
 
     def _ask_to_end(self) -> None:
-        for _, process in self._running.values():
-            _close_input(process)
+        for _, job in self._running:
+            job.stop()
 
     def _start(self, cell: Cell) -> None:
-        path, slot = self.store.path(cell), self._free.pop(0)
-        environment = self._environments[slot]
-        words = [sys.executable, "-m", "jsafe.sweeps.worker", str(path)]
+        path = self.store.path(cell)
         try:
             path.mkdir(parents=True, exist_ok=True)
             if not (path / CONFIG).exists():
                 folders.write(cell.run, path)
-            with open(path / "train.log", "ab") as log:
-                process = subprocess.Popen(
-                    [*words, str(cell.config.num_threads or environment["PJRT_NPROC"])],
-                    stdin=subprocess.PIPE,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    pass_fds=(self._lock,) if os.name == "posix" else (),
-                    start_new_session=True,  # Ctrl-C is for this process, which then asks them all to end
-                )
+            job = self._pool.start(path, cell.config.num_threads)
         except OSError as error:
-            self._free.append(slot)
             self._failed(cell, f"could not be started: {error}")
             return
-        self._running[slot] = cell, process
+        self._running.append((cell, job))
         self.states[cell.name] = "running"
 
-    def _end(self, cell: Cell, code: int) -> None:
-        if code == 0:
+    def _end(self, cell: Cell, ended: Ended) -> None:
+        if ended.code == 0:
             self._note(cell, "finished")
             self._screen.event(f"{cell.name}: finished")
-        elif code in _STOPPED:
+        elif self._pool.again and not self._stopping and (ended.code is None or ended.code in (BUSY, *_STOPPED)):
+            self._lost(cell, ended)
+        elif ended.code is None or ended.code in (BUSY, *_STOPPED):
             self.states[cell.name] = "interrupted"
-            self._screen.event(f"{cell.name}: interrupted, saved")
+            how = "saved" if ended.code in _STOPPED else ended.how or "another process works in its folder"
+            self._screen.event(f"{cell.name}: interrupted, {how}")
         else:
-            how = f"signal {-code}" if code < 0 else f"exit status {code}"
-            self._failed(cell, f"failed ({how}); the end of {self.store.path(cell) / 'train.log'}:\n{self._tail(cell)}")
+            how = ended.how or f"exit status {ended.code}"
+            self._failed(cell, f"failed ({how}); the end of {self.store.path(cell) / LOG}:\n{self._tail(cell)}")
+
+    def _lost(self, cell: Cell, ended: Ended) -> None:
+        """A worker has gone before its time: the run goes on from its newest checkpoint, wherever there is room."""
+        if ended.code == BUSY:
+            if cell.name not in self._not_before:
+                self._screen.event(f"{cell.name}: another process works in its folder; waiting for it")
+            self._again(cell, _BUSY_SECONDS)
+            return
+        stands = (Checkpoints(self.store.path(cell)).list() or [0])[-1]
+        before, count = self._losses.get(cell.name, (stands, 0))
+        count = count + 1 if stands == before else 1
+        self._losses[cell.name] = stands, count
+        how = ended.how or "it was told to end"
+        if count > _LOSSES:
+            self._failed(
+                cell, f"failed: {count} workers were lost in a row without a new checkpoint, the last one: {how}"
+            )
+            return
+        self._screen.event(f"{cell.name}: its worker was lost ({how}); it goes on from iteration {stands}")
+        self._again(cell, float(count - 1))
+
+    def _again(self, cell: Cell, seconds: float) -> None:
+        self.states[cell.name] = "waiting"
+        self._not_before[cell.name] = time.monotonic() + seconds
+        self._waiting.append(cell)
 
     def _failed(self, cell: Cell, text: str) -> None:
         self._note(cell, "failed")
@@ -228,20 +251,10 @@ class _Session:
             self._screen.event(f"warning: {error}")
 
     def _tail(self, cell: Cell, lines: int = 12) -> str:
-        with open(self.store.path(cell) / "train.log", "rb") as log:
+        path = self.store.path(cell) / LOG
+        if not path.exists():
+            return "  | (nothing)"
+        with open(path, "rb") as log:
             log.seek(max(0, log.seek(0, os.SEEK_END) - 10_000))
             text = log.read().decode(errors="replace").rstrip()
         return "\n".join(f"  | {line}" for line in text.splitlines()[-lines:])
-
-
-def worker_environment(slot: int, workers: int) -> dict[str, str]:
-    """Environment variables of a worker: its share of the cores, its GPU, its share of that one's memory."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    made = {"PJRT_NPROC": str(max(1, cores // workers)), **os.environ}  # how many threads XLA starts
-    gpus = [number for number in made.get("CUDA_VISIBLE_DEVICES", "").split(",") if number]
-    if len(gpus) > 1:
-        made["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    sharing = -(-workers // max(1, len(gpus)))
-    if sharing > 1:
-        made.setdefault("XLA_PYTHON_CLIENT_MEM_FRACTION", f"{0.9 / sharing:.3f}")
-    return made

@@ -13,6 +13,7 @@ from jsafe.curves import vocabulary
 from jsafe.runs.folder import RunError
 from jsafe.sweeps.grid import Cell, text_of
 from jsafe.sweeps.store import Store
+from jsafe.sweeps.worker import History, history
 
 
 def summarize(store: Store) -> list[Path]:
@@ -23,6 +24,7 @@ def summarize(store: Store) -> list[Path]:
     if not finished:
         return []
     rows = table([(cell, plot.load(store.path(cell)).columns) for cell in finished])
+    _add_histories(rows, finished, [history(store.path(cell)) for cell in finished])
     path = store.folder / "table"
     try:
         with open(path.with_suffix(".csv"), "w", newline="") as file:
@@ -34,6 +36,17 @@ def summarize(store: Store) -> list[Path]:
         raise RunError(f"cannot write {path}: {error}") from error
     drawn = plot.save([store.path(cell) for cell in finished], store.folder / "curves.png")
     return [path.with_suffix(".csv"), path.with_suffix(".md"), drawn]
+
+
+def _add_histories(rows: list[dict[str, Any]], cells: Sequence[Cell], histories: Sequence[History]) -> None:
+    """Adds to the row of each group how many `workers` it has had, how many of them were `lost`, and their `hosts`."""
+    groups: dict[str, list[History]] = {}
+    for cell, each in zip(cells, histories):
+        groups.setdefault(cell.group, []).append(each)
+    for row, members in zip(rows, groups.values()):
+        hosts = dict.fromkeys(host for each in members for host in each.hosts)
+        row |= {"workers": sum(each.workers for each in members), "lost": sum(each.lost for each in members)}
+        row["hosts"] = " ".join(hosts)
 
 
 def table(finished: Sequence[tuple[Cell, Mapping[str, Any]]]) -> list[dict[str, Any]]:

@@ -29,12 +29,13 @@ def test_rows_reach_one_run_that_resumes(monkeypatch, tmp_path):
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
     for step in (100, 200):
-        run = WandbRun(tmp_path, {"seed": 3})
+        run = WandbRun(tmp_path, {"seed": 3}, project="safe", group="limits", tags=("a", "b"))
         run.write(step, {"episode/return": 1.5})
         run.close()
     options = [call[1] for call in calls if call[0] == "init"]
     assert options[0] == options[1]
     assert options[0]["resume"] == "allow"
+    assert [options[0][name] for name in ("project", "group", "tags")] == ["safe", "limits", ["a", "b"]]
     assert options[0]["config"] == {"seed": 3}
     assert [call[1:] for call in calls if call[0] == "log"] == [
         (100, {"episode/return": 1.5}),

@@ -17,7 +17,7 @@ from jsafe import cli
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.folder import RunError
 from jsafe.runs.lock import lock
-from jsafe.sweeps import grid, table
+from jsafe.sweeps import grid, pools, table
 from jsafe.sweeps import session as sweep
 from jsafe.sweeps.screen import Screen
 from jsafe.sweeps.store import Store
@@ -240,14 +240,14 @@ def test_workers_share_cores_and_gpus(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
     for name in ("PJRT_NPROC", "CUDA_VISIBLE_DEVICES", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
         monkeypatch.delenv(name, raising=False)
-    alone = sweep.worker_environment(0, 1)
+    alone = pools.worker_environment(0, 1)
     assert alone["PJRT_NPROC"] == "8"
     assert "XLA_PYTHON_CLIENT_MEM_FRACTION" not in alone
-    assert sweep.worker_environment(2, 3)["PJRT_NPROC"] == "2"
-    assert sweep.worker_environment(2, 3)["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.300"
+    assert pools.worker_environment(2, 3)["PJRT_NPROC"] == "2"
+    assert pools.worker_environment(2, 3)["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.300"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
-    assert [sweep.worker_environment(i, 4)["CUDA_VISIBLE_DEVICES"] for i in range(4)] == ["4", "6", "4", "6"]
-    assert sweep.worker_environment(0, 4)["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
+    assert [pools.worker_environment(i, 4)["CUDA_VISIBLE_DEVICES"] for i in range(4)] == ["4", "6", "4", "6"]
+    assert pools.worker_environment(0, 4)["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.450"
 
 
 def test_the_table_averages_over_seeds():
