@@ -59,6 +59,7 @@ def run(
     *,
     workers: int = 1,
     retry: bool = False,
+    shared: bool = False,
     console: Console | None = None,
 ) -> Report:
     """Trains what is not finished yet, several runs at a time.
@@ -71,6 +72,8 @@ def run(
       folder: Folder of the sweep.
       workers: Processes at a time; the cores, and the memory of a GPU, are divided among them.
       retry: Also continue the runs that have failed.
+      shared: Whether the folder may hold other runs, too, and ones of ours that `jsafe train` began there: these are
+        taken in if they are what the cells say.
       console: Where to report; standard error by default.
 
     Raises:
@@ -81,7 +84,7 @@ def run(
 
     if workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    console, store = console or make_console(), Store(Path(folder), cells)
+    console, store = console or make_console(), Store(Path(folder), cells, shared)
     with Signals() as stop, _held(store.folder, stop, console) as descriptor:
         store.load()
         session = _Session(store, workers, retry, descriptor, console)
