@@ -415,7 +415,8 @@ def write_table(rows: Sequence[Mapping[str, Any]], folder: Path, heading: str = 
 
 
 def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str], Published]) -> Figure:
-    """Return over cost, a panel per task: a line joins the limits of one method, a dot is a cell with its interval.
+    """Return over cost, a panel per task: a line joins the limits of one method and length, a dot is a cell with its
+    interval.
 
     Dashed: limits. Grey steps: the front, the cells that no other one beats in return and cost at once. Hollow: what
     others published.
@@ -426,7 +427,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
     if not rows:
         raise ValueError("there are no results to draw")
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    methods = list(dict.fromkeys(Cell(*(row[name] for name in Cell._fields)).method for row in rows))
+    methods = list(dict.fromkeys(_line(row) for row in rows))
     colors = {method: f"C{k % 10}" for k, method in enumerate(methods)}
     marks = {method: "os^Dv"[k // 10 % 5] for k, method in enumerate(methods)}
     across = min(len(tasks), 2)
@@ -438,7 +439,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
         here = [row for row in rows if row["task"] == task]
         for method in methods:
             line = sorted(
-                (row for row in here if Cell(*(row[name] for name in Cell._fields)).method == method),
+                (row for row in here if _line(row) == method),
                 key=lambda row: row["cost"],
             )
             if not line:
@@ -468,6 +469,10 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
         axis.remove()
     fig.legend(handles=list(handles.values()), loc="outside lower center", ncols=2 * across, fontsize="small")
     return fig
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return f"{Cell(*(row[name] for name in Cell._fields)).method}, {row['steps'] / 1e6:g} M"
 
 
 def _whiskers(rows: Sequence[Mapping[str, Any]], name: str) -> np.ndarray:

@@ -28,7 +28,7 @@ from jsafe.report import benchmark, plot
 from jsafe.report.benchmark import Score
 from jsafe.runs import evaluation
 from jsafe.runs.checkpoint import Checkpoints
-from jsafe.runs.folder import RunError
+from jsafe.runs.folder import RunError, read
 from jsafe.sweeps import grid, session
 
 CURVE = (
@@ -245,11 +245,13 @@ def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, pub
         for folder in made.folders:
             keep(folder, results / "runs" / folder.name)
         paths = show(results, cells, scores, published)
-        by_task: dict[str, list[Path]] = {}
-        for run in sorted((results / "runs").glob("*/config.json")):
-            by_task.setdefault(plot.load(run.parent).env, []).append(run.parent)
-        for task, folders in by_task.items():
-            paths.append(plot.save(folders, results / f"curves-{grid.text_of(task)}.png", plot.View(smooth=3e5)))
+        alike: dict[tuple[str, float], list[Path]] = {}
+        for file in sorted((results / "runs").glob("*/config.json")):
+            run = read(file.parent)
+            alike.setdefault((run.config.env, run.config.total_steps / 1e6), []).append(file.parent)
+        for (task, millions), folders in alike.items():
+            picture = results / f"curves-{grid.text_of(task)}-{millions:g}M.png"
+            paths.append(plot.save(folders, picture, plot.View(smooth=3e4 * millions)))
     except OSError as error:
         raise RunError(f"cannot write to {results}: {error.strerror or error}") from error
     return paths

@@ -77,7 +77,7 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
     kept = folder / "results" / "runs" / "tiny-s1"
     assert read(kept).config.seed == 1
     assert len((kept / "progress.csv").read_text().splitlines()) == 2
-    names = {"scores.csv", "comparison.csv", "comparison.md", "pareto.png", f"curves-{ENV}.png", "runs"}
+    names = {"scores.csv", "comparison.csv", "comparison.md", "pareto.png", f"curves-{ENV}-0.0004M.png", "runs"}
     assert {path.name for path in (folder / "results").iterdir()} == names
 
     started.clear()
