@@ -201,15 +201,18 @@ def read_published(folder: str | os.PathLike) -> dict[tuple[str, str], Published
                 if row.get("data") or row.get("variant"):
                     continue
                 low, high = (float(row.get(f"success_{side}") or "nan") for side in ("low", "high"))
-                numbers = (row.get(name) or "nan" for name in Published._fields[2:6])
+                mean, std, cost, cost_std = (float(row.get(name) or "nan") for name in Published._fields[2:6])
                 found[row["env"], row["algorithm"]] = Published(
-                    row["env"],
-                    row["algorithm"],
-                    *map(float, numbers),
-                    (low + high) / 2,
-                    float(row.get("violations_per_1000_steps") or "nan") / 1000,
-                    int(row.get("runs") or 0),
-                    row.get("source") or path.stem,
+                    env=row["env"],
+                    algorithm=row["algorithm"],
+                    return_mean=mean,
+                    return_std=std,
+                    cost_mean=cost,
+                    cost_std=cost_std,
+                    success=(low + high) / 2,
+                    cost_rate=float(row.get("violations_per_1000_steps") or "nan") / 1000,
+                    runs=int(row.get("runs") or 0),
+                    source=row.get("source") or path.stem,
                 )
         except KeyError as error:
             raise ValueError(f"{path} has no column {error}") from None
@@ -386,7 +389,8 @@ def against(cells: Iterable[Cell], new: Sequence[Score], old: Sequence[Score]) -
         if not all(pairs):
             continue
         for name in ("episode_return", "episode_cost"):
-            found = compare(*([getattr(score, name) for score in scores] for scores in pairs))
+            ours, theirs = ([getattr(score, name) for score in scores] for scores in pairs)
+            found = compare(ours, theirs)
             gap, chance = found.difference, found.probability
             shown = [f"{found.ours:.2f}", f"{found.theirs:.2f}"]
             for each, digits in ((gap, 2), (chance, 2)):
