@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 _EXACT = 20_000
 
@@ -133,7 +133,7 @@ def against_summary(scores: Sequence[float], mean: float, std: float, runs: int,
         freedom = runs - 1.0
     else:
         freedom = (ours + theirs) ** 2 / (ours**2 / (n - 1) + theirs**2 / (runs - 1))
-    half = float(stats.t.ppf((1 + level) / 2, freedom)) * math.sqrt(ours + theirs)
+    half = float(special.stdtrit(freedom, (1 + level) / 2)) * math.sqrt(ours + theirs)
     return Interval(gap, gap - half, gap + half)
 
 
