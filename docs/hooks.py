@@ -1,7 +1,8 @@
 """Builds what would go stale if it were written by hand: algorithm pages, notebook pages, the API reference.
 
 MkDocs calls the `on_*` functions. Algorithm pages come from the registry, the options' dataclasses and the docstrings;
-results from `experiments/`; formulas become MathML here, so that pages need no script for them.
+results from `experiments/`, the benchmark's from its data files; formulas become MathML here, so that pages need no
+script for them.
 """
 
 from __future__ import annotations
@@ -31,7 +32,8 @@ from jsafe import registry
 from jsafe.cli.parse import field_docs
 from jsafe.deploy import zoo
 from jsafe.options import paths
-from jsafe.report import plot
+from jsafe.report import benchmark, plot
+from jsafe.sweeps.grid import text_of
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = {"on_policy": "On-policy", "off_policy": "Off-policy", "model_based": "Model-based", "offline": "Offline"}
@@ -281,6 +283,29 @@ def zoo_page() -> dict[str, str]:
     return {"zoo.md": "\n".join(lines) + "\n"}
 
 
+# ---- benchmark -------------------------------------------------------------------------------------------------------
+
+BENCHMARK = ROOT / "experiments" / "benchmark"
+
+
+def benchmark_tables() -> str:
+    """What the runs of the benchmark scored: for each task its learning curves and a table, with published results."""
+    cells = benchmark.read_cells(BENCHMARK / "cells.csv")
+    scores = benchmark.read_scores(BENCHMARK / "results" / "scores.csv")
+    rows = benchmark.table(cells, scores, benchmark.read_published(BENCHMARK / "published"))
+    text = []
+    for task in dict.fromkeys(row["task"] for row in rows):
+        drawn = [path for path in benchmark_pictures() if path.startswith(f"benchmark/curves-{text_of(task)}-")]
+        text += [f"### {task}", *(f"![Learning curves on {task}]({path})" for path in drawn)]
+        text.append(benchmark.markdown([row for row in rows if row["task"] == task], task=False))
+    return "\n\n".join(text)
+
+
+def benchmark_pictures() -> dict[str, bytes]:
+    """The pictures that were recorded with the results, by path."""
+    return {f"benchmark/{path.name}": path.read_bytes() for path in sorted((BENCHMARK / "results").glob("*.png"))}
+
+
 # ---- notebooks -------------------------------------------------------------------------------------------------------
 
 
@@ -364,10 +389,17 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     return config
 
 
+def pages_and_pictures() -> dict[str, str | bytes]:
+    """All that is generated, by path."""
+    made: dict[str, str | bytes] = {}
+    for each in (algorithm_pages, curves, zoo_page, benchmark_pictures, notebook_pages, reference_pages, house):
+        made |= each()
+    return made
+
+
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Adds the generated pages to the site."""
-    generated = algorithm_pages() | curves() | zoo_page() | notebook_pages() | reference_pages() | house()
-    for path, content in generated.items():
+    for path, content in pages_and_pictures().items():
         files.append(File.generated(config, path, content=content))
     return files
 
@@ -376,12 +408,14 @@ _FORMULAS: list[str] = []
 
 
 def on_page_markdown(markdown: str, page: Page, **_) -> str:
-    """Takes formulas (fenced `math` blocks, and inline ones in a dollar and a backtick) out of the Markdown.
+    """Puts the benchmark's tables in, and takes formulas (fenced `math` blocks, and inline ones in a dollar and a
+    backtick) out of the Markdown.
 
     Guides come before the reference in the search.
     """
     if page.file.src_uri.startswith("reference/"):
         page.meta.setdefault("search", {"boost": 0.2})
+    markdown = re.sub(r"^<!-- benchmark -->$", lambda _: benchmark_tables(), markdown, flags=re.M)
 
     def keep(display: str):
         def replace(match: re.Match) -> str:

@@ -3,8 +3,8 @@
 Ours: mean over the seeds of the return and cost of training episodes (sampled actions) in the last 5 % of each run.
 The published figures are of evaluations with most likely actions. "As good" means that the cost is at most the limit,
 or at most the published mean where that is above it, and the return not lower than the published mean by more than one
-published standard deviation. Without a limit the return alone counts. FOLDER/published.csv holds the published figures;
-runs are named VARIANT-sSEED.
+published standard deviation. Without a limit the return alone counts. The published figures are those of
+`experiments/benchmark/published`; runs are named VARIANT-sSEED.
 """
 
 import sys
@@ -15,7 +15,10 @@ import numpy as np
 
 from jsafe import registry
 from jsafe.curves import vocabulary
-from jsafe.report.plot import Run, load, read_published
+from jsafe.report.benchmark import read_published
+from jsafe.report.plot import Run, load
+
+PUBLISHED = Path(__file__).parent / "benchmark" / "published"
 
 
 def tail(run: Run) -> tuple[float, float, float, float]:
@@ -39,7 +42,7 @@ def main(folder: Path, chosen: list[Path]) -> None:
     for path in chosen or sorted(path.parent for path in folder.glob("*/progress.csv")):
         run = load(path)
         runs[run.folder.name.rsplit("-s", 1)[0]].append(run)
-    known = read_published(folder / "published.csv")
+    known = read_published(PUBLISHED)
     print("| run | task | seeds | steps | minutes | return | cost | published return | published cost | as good |")
     print("|" + "---|" * 10)
     for variant, seeds in runs.items():
@@ -48,7 +51,7 @@ def main(folder: Path, chosen: list[Path]) -> None:
         cells = [variant, env, len(seeds), f"{ours[2] / 1e6:.1f} M", f"{ours[3]:.0f}"]
         cells += [f"{ours[0]:.2f}", f"{ours[1]:.1f}"]
         if (env, name) in known:
-            mean, spread, cost, cost_spread = known[env, name]
+            mean, spread, cost, cost_spread = known[env, name][2:6]
             good = ours[0] >= mean - spread and ours[1] <= max(limit(seeds[0]), cost)
             cells += [f"{mean:.2f} ± {spread:.2f}", f"{cost:.1f} ± {cost_spread:.1f}", "yes" if good else "no"]
         else:

@@ -14,7 +14,7 @@ import pytest
 import jsafe
 from jsafe import registry
 from jsafe.cli import algorithm as words_of
-from jsafe.cli import completion, dataset, evaluate, export, parse, play, plot, sweep, train, truth
+from jsafe.cli import completion, dataset, evaluate, export, parse, play, plot, reproduce, sweep, train, truth
 from jsafe.options import fields
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +26,7 @@ TEXTS = sorted(
 SCRIPTS = sorted((ROOT / "experiments").rglob("*.py"))
 OTHERS = {
     "sweep": sweep.Sweep,
+    "reproduce": reproduce.Reproduce,
     "evaluate": evaluate.Evaluate,
     "play": play.Play,
     "plot": plot.Plot,

@@ -1,4 +1,4 @@
-"""The command line: `jsafe train | sweep | evaluate | play | export | plot | truth | dataset | list`, a file each."""
+"""The command line: `jsafe train | sweep | reproduce | evaluate | play | export | plot | truth | dataset | list`."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ USAGE = """usage: jsafe COMMAND ...
   jsafe train NAME --data FILE          train an offline algorithm on a data set
   jsafe train --resume RUN              continue a run exactly where it was saved
   jsafe sweep FILE [options]            train a grid of runs, several at a time; one table and one plot
+  jsafe reproduce CELL... [options]     rerun cells of the benchmark, set them beside earlier and published results
   jsafe evaluate RUN [options]          run the trained policy, write evaluation.json (and a video)
   jsafe play ID [options]               film a task: a run's policy, one of the zoo, or random actions
   jsafe export RUN -o FILE              the trained policy as .npz (numpy), .onnx or .stablehlo
@@ -32,10 +33,10 @@ USAGE = """usage: jsafe COMMAND ...
 MODULE` imports one that registers tasks or algorithms. Exit status: 0 when done, 1 after a failure, 2 for wrong
 arguments, 130 or 143 when a signal ended the run (which is then saved and can be resumed)."""
 
-_NAMES = ("train", "sweep", "evaluate", "play", "export", "plot", "truth", "dataset", "completion")
+_NAMES = ("train", "sweep", "reproduce", "evaluate", "play", "export", "plot", "truth", "dataset", "completion")
 COMMANDS = {name: f"jsafe.cli.{name}" for name in _NAMES}
 COMMANDS["list"] = "jsafe.cli.listing"  # a module named like a builtin would take its place here
-_WRITERS = ("train", "sweep", "evaluate", "play", "export")
+_WRITERS = ("train", "sweep", "reproduce", "evaluate", "play", "export")
 """Commands whose output is not what they are there for: they do not fail when nobody reads it."""
 
 

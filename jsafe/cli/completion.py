@@ -51,7 +51,7 @@ def main(arguments: list[str]) -> int:
 def script() -> str:
     """The words of this version, in the language of bash."""
     from jsafe import cli, envs
-    from jsafe.cli import evaluate, export, play, plot, sweep, train
+    from jsafe.cli import evaluate, export, play, plot, reproduce, sweep, train
     from jsafe.deploy import zoo
 
     tasks, policies = envs.list_ids(), [f"zoo:{name}" for name in zoo.names()]
@@ -60,7 +60,7 @@ def script() -> str:
     cases.append(_case("list:2", ["algorithms", "tasks", "policies", "--json"]))
     cases.append(_case("completion:2", ["bash", "zsh"]))
     kinds = {"evaluate": evaluate.Evaluate, "export": export.Export, "play": play.Play, "plot": plot.Plot}
-    for name, kind in {**kinds, "sweep": sweep.Sweep}.items():
+    for name, kind in {**kinds, "sweep": sweep.Sweep, "reproduce": reproduce.Reproduce}.items():
         cases.append(_case(f"{name}:*", [*parse.flags(kind), *(policies if name == "evaluate" else [])]))
     inner = []
     for name in registry.names():

@@ -64,6 +64,7 @@ def run(
     retry: bool = False,
     on: Engine | None = None,
     options: Mapping[str, Any] | None = None,
+    shared: bool = False,
     console: Console | None = None,
 ) -> Report:
     """Trains what is not finished yet, several runs at a time.
@@ -79,6 +80,8 @@ def run(
       retry: Also continue the runs that have failed.
       on: A cluster, in place of this machine. A run whose worker is lost goes on elsewhere from its newest checkpoint.
       options: Of the cluster: `cpus` and `gpus` of each run, and what its engine takes (`jsafe.sweeps.pools`).
+      shared: Whether the folder may hold other runs, too, and ones of ours that `jsafe train` began there: these are
+        taken in if they are what the cells say.
       console: Where to report; standard error by default.
 
     Raises:
@@ -89,7 +92,7 @@ def run(
 
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
-    console, store = console or make_console(), Store(Path(folder), cells)
+    console, store = console or make_console(), Store(Path(folder), cells, shared)
     with Signals() as stop, _held(store.folder, stop, console) as descriptor:
         store.load()
         pool: Pool = (

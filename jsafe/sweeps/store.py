@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from jsafe.options import difference
-from jsafe.runs.folder import RunError
+from jsafe.curves.csv_table import read_progress
+from jsafe.options import difference, to_json
+from jsafe.runs.folder import CONFIG, Run, RunError, read
 from jsafe.sweeps.grid import Cell
 
 
 class Store:
     """The file that knows how runs ended."""
 
-    def __init__(self, folder: Path, cells: Sequence[Cell]):
-        self.folder, self.cells = folder, cells
+    def __init__(self, folder: Path, cells: Sequence[Cell], shared: bool = False):
+        self.folder, self.cells, self._shared = folder, cells, shared
         self.ended: dict[str, str] = {}
+        self._others: dict[str, dict] = {}
         self._path = folder / "sweep.json"
 
     def path(self, cell: Cell) -> Path:
@@ -25,30 +29,63 @@ class Store:
         return self.folder / "runs" / cell.name
 
     def load(self) -> None:
-        """Reads what an earlier session left; nothing may have changed, but runs may be new."""
+        """Reads what an earlier session left; nothing may have changed, but runs may be new.
+
+        A shared folder may hold other runs too, and a run of ours that `jsafe train` has begun or finished there.
+        """
         try:
             old = json.loads(self._path.read_text()) if self._path.exists() else {"runs": {}, "ended": {}}
         except (OSError, ValueError) as error:
             raise RunError(f"{self._path} cannot be read: {error}") from error
         new = {cell.name: cell.given for cell in self.cells}
-        lines = [f"{name}: not in the file any more" for name in old["runs"] if name not in new]
+        self._others = {name: given for name, given in old["runs"].items() if self._shared and name not in new}
+        gone = [name for name in old["runs"] if name not in new and name not in self._others]
+        lines = [f"{name}: not in the file any more" for name in gone]
         for name, given in old["runs"].items():
             lines += [f"{name}: {line}" for line in difference(given, new.get(name, given))]
         if lines:
             shown = "\n  ".join([*lines[:8], *(["..."] if len(lines) > 8 else [])])
             raise ValueError(f"{self.folder} holds another sweep; name another --folder\n  {shown}")
+        self.ended = old["ended"]
         for cell in self.cells:
             if cell.name not in old["runs"] and self.path(cell).exists():
-                raise ValueError(f"{self.path(cell)} exists, but does not belong to this sweep; name another --folder")
-        self.ended = old["ended"]
+                self._take_in(cell)
         self.save()
+
+    def _take_in(self, cell: Cell) -> None:
+        """A run that is there without us, if it is the cell's; how it reports does not matter.
+
+        Raises:
+          ValueError: If it is another one.
+        """
+        path = self.path(cell)
+        if not self._shared or not (path / CONFIG).exists():
+            raise ValueError(f"{path} exists, but does not belong to this sweep; name another --folder")
+        there = read(path)
+        lines = difference(_meaning(there), _meaning(cell.run))
+        if lines:
+            raise ValueError(
+                f"{path} holds another run than {cell.name}; name another --folder\n  " + "\n  ".join(lines)
+            )
+        with contextlib.suppress(OSError, ValueError):  # no curve yet
+            if read_progress(path / "progress.csv")["env_steps"][-1] >= cell.config.total_steps:
+                self.ended[cell.name] = "finished"
 
     def save(self) -> None:
         """Writes the file, at once or not at all."""
-        data = {"runs": {cell.name: cell.given for cell in self.cells}, "ended": self.ended}
+        data = {"runs": self._others | {cell.name: cell.given for cell in self.cells}, "ended": self.ended}
         temporary = self._path.with_name(".sweep.json.new")
         try:
             temporary.write_text(json.dumps(data, indent=1) + "\n")
             os.replace(temporary, self._path)
         except OSError as error:
             raise RunError(f"cannot write {self._path}: {error}") from error
+
+
+_REPORTS = ("num_threads", "log_interval", "checkpoint_seconds", "keep_checkpoints", "tensorboard", "wandb", "preset")
+"""What changes nothing that is learned; a preset is in the options that it made."""
+
+
+def _meaning(run: Run) -> dict[str, Any]:
+    config = {name: value for name, value in to_json(run.config).items() if name not in _REPORTS}
+    return {"algorithm": run.algorithm, "options": to_json(run.options), "run": config}

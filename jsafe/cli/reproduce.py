@@ -1,0 +1,95 @@
+"""`jsafe reproduce`."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jsafe.cli import parse
+from jsafe.curves import screen
+from jsafe.options import Options, number
+
+
+@dataclasses.dataclass(frozen=True)
+class Reproduce(Options):
+    """Reruns cells of a benchmark: trains what is missing, evaluates it, sets it beside earlier and published results.
+
+    Without a cell it lists those that there are. The same command again continues.
+    """
+
+    cells: tyro.conf.Positional[tuple[str, ...]] = ()
+    """Names of cells, or patterns such as 'SafetyPointGoal1-*'."""
+    seeds: tuple[int, ...] = (0,)
+    """Seeds of each cell."""
+    benchmark: Path = Path("experiments/benchmark")
+    """Folder with cells.csv, published/ and results/."""
+    folder: Path = Path("reproduced")
+    """Where the runs are; a run that `jsafe train` made as FOLDER/runs/CELL-sSEED is taken in if it is the cell's."""
+    workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = number(1, low=1, high=4096)
+    """Runs at a time, each in its own process; the cores are divided among them."""
+    episodes: int = number(100, low=1, high=10**6)
+    """Episodes of the evaluation of each run, with most likely actions."""
+    retry: bool = False
+    """Also continue runs that have failed."""
+    record: bool = False
+    """Add what comes out to BENCHMARK/results, and make its tables and pictures anew."""
+    dry_run: bool = False
+    """Check the cells and list their runs; start nothing."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the command; returns the exit status."""
+    import jax
+
+    given = parse.parse(Reproduce, arguments, "jsafe reproduce")
+    from jsafe.report import benchmark
+
+    known = benchmark.read_cells(given.benchmark / "cells.csv")
+    old = benchmark.read_scores(given.benchmark / "results" / "scores.csv")
+    if not given.cells:
+        for cell in known:
+            done = [str(score.seed) for score in old if score.cell == cell.cell]
+            told = f"seeds {', '.join(done)} in the results" if done else "no results yet"
+            print(f"{cell.cell:48} {cell.family:12} {cell.steps:.1e} steps  {told}")
+        return 0
+    cells = benchmark.choose(known, given.cells)
+    if not given.seeds or len(set(given.seeds)) != len(given.seeds) or min(given.seeds) < 0:
+        raise ValueError(f"--seeds must be different whole numbers of at least 0, got {given.seeds}")
+    jax.config.update("jax_platforms", "cpu")  # an accelerator is for the workers
+    from jsafe.runs.compiled import keep_programs
+    from jsafe.sweeps import reproduce
+
+    if given.dry_run:
+        print("\n".join(run.name for run in reproduce.planned(cells, given.seeds)))
+        return 0
+    keep_programs()
+    made = reproduce.reproduce(
+        cells,
+        given.seeds,
+        given.folder,
+        workers=given.workers,
+        episodes=given.episodes,
+        retry=given.retry,
+        console=screen.console(),
+    )
+    again = "the same command again continues"
+    if made.report.signal is not None:
+        print(f"interrupted; {again}", file=sys.stderr)
+        return 128 + made.report.signal
+    published = given.benchmark / "published"
+    paths = reproduce.show(given.folder, cells, made.scores, published)
+    print(benchmark.markdown(benchmark.table(cells, made.scores, benchmark.read_published(published))))
+    compared = benchmark.against(cells, made.scores, old)
+    if compared:
+        print(compared)
+    if given.record:
+        paths += reproduce.record(given.benchmark / "results", known, made, published)
+    print("\n".join(map(str, paths)))
+    bad = [name for name, state in made.report.states.items() if state != "finished"]
+    if bad:
+        print(f"not finished: {', '.join(bad)}; {again} (--retry: with the failed ones)", file=sys.stderr)
+    return 1 if bad else 0

@@ -1,0 +1,281 @@
+"""Reruns the cells of a benchmark: trains what is missing, evaluates it, and says what it scored.
+
+Training is a sweep (`jsafe.sweeps.session`) in a folder that several commands, and `jsafe train`, may share:
+
+    FOLDER/runs/CELL-sSEED/              an ordinary run folder, evaluated
+    FOLDER/scores.csv                    what the runs scored
+    FOLDER/comparison.csv, comparison.md beside published results
+    FOLDER/pareto.png, curves.png        return over cost; learning curves
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+import jsafe
+from jsafe.report import benchmark, plot
+from jsafe.report.benchmark import Score
+from jsafe.runs import evaluation
+from jsafe.runs.checkpoint import Checkpoints
+from jsafe.runs.folder import RunError, read
+from jsafe.sweeps import grid, session
+
+CURVE = (
+    "iteration",
+    "env_steps",
+    "time/wall_seconds",
+    "time/steps_per_second",
+    "episode/count",
+    "episode/window",
+    "episode/return",
+    "episode/length",
+    "episode/success",
+    "episode/cost",
+    "episode/cost_rate",
+    "cost/0/episodic",
+    "cost/0/limit",
+    "cost/0/limit_per_step",
+    "cost/0/multiplier",
+    "cost/0/per_step",
+    "policy/kl",
+    "policy/std",
+    "update/passes",
+)
+"""Columns of a learning curve that are kept with a benchmark's results."""
+
+
+class Reproduced(NamedTuple):
+    """What came of it.
+
+    Attributes:
+      report: Of the sweep.
+      scores: Of the runs that have finished.
+      folders: Theirs, in the same order.
+    """
+
+    report: session.Report
+    scores: list[Score]
+    folders: list[Path]
+
+
+def planned(cells: Sequence[benchmark.Cell], seeds: Sequence[int]) -> list[grid.Cell]:
+    """The runs of some cells, all with the first seed first, named CELL-sSEED and checked.
+
+    Raises:
+      ValueError: For what `jsafe.sweeps.grid.expand` rejects, with the name of the cell, or options that are several
+        values.
+    """
+    found = {}
+    for cell in cells:
+        about: dict[str, Any] = {
+            "algorithm": cell.algorithm,
+            "env": cell.task,
+            "seed": list(seeds),
+            "total_steps": cell.steps,
+            "backend": cell.backend,
+            "log_interval": max(10_000, cell.steps // 100),
+            "tensorboard": False,
+            **({"preset": cell.preset} if cell.preset else {}),
+            **({} if cell.limit is None else {"cost_limit": cell.limit}),
+        }
+        try:
+            made = grid.expand(about | cell.given())
+        except ValueError as error:
+            raise ValueError(f"cell {cell.cell}: {error}") from error
+        if len(made) != len(seeds):
+            raise ValueError(f"cell {cell.cell}: options must have one value each, got {cell.options}")
+        for seed, run in zip(seeds, made):
+            found[seed, cell.cell] = run._replace(name=f"{cell.cell}-s{seed}", group=cell.cell)
+    return [found[seed, cell.cell] for seed in seeds for cell in cells]
+
+
+def reproduce(
+    cells: Sequence[benchmark.Cell],
+    seeds: Sequence[int],
+    folder: str | os.PathLike,
+    *,
+    workers: int = 1,
+    episodes: int = 100,
+    retry: bool = False,
+    console: Console | None = None,
+) -> Reproduced:
+    """Trains and evaluates what is missing; the same call again continues.
+
+    Args:
+      cells: From `jsafe.report.benchmark.read_cells`.
+      seeds: Of each cell.
+      folder: Where the runs are; other runs may be there.
+      workers: Processes at a time.
+      episodes: Of each evaluation.
+      retry: Also continue the runs that have failed.
+      console: Where to report; standard error by default.
+
+    Raises:
+      ValueError: For a cell that cannot be run, or a folder that holds another run under its name.
+      RunError: If the folder is in use or cannot be written.
+    """
+    folder = Path(folder)
+    runs = planned(cells, seeds)
+    report = session.run(runs, folder, workers=workers, retry=retry, shared=True, console=console)
+    scores, folders = [], []
+    if report.signal is None:
+        for run in runs:
+            if report.states[run.name] == "finished":
+                folders.append(folder / "runs" / run.name)
+                scores.append(score(run.group, folders[-1], episodes, console))
+    return Reproduced(report, scores, folders)
+
+
+def score(cell: str, folder: Path, episodes: int = 100, console: Console | None = None) -> Score:
+    """What a finished run of a cell scored; its evaluation is made if there is none of its last checkpoint.
+
+    Raises:
+      RunError, CheckpointError: If it cannot be evaluated.
+      ValueError: If it has no learning curve.
+    """
+    report = _evaluated(folder, episodes, console)
+    run = plot.load(folder)
+    steps = run.columns["env_steps"]
+    late = steps > 0.95 * steps[-1]
+    cost = np.asarray(report["per_episode"]["cost"], float)
+    length = np.asarray(report["per_episode"]["length"], float)
+    return Score(
+        cell=cell,
+        seed=run.seed,
+        backend=report["backend"],
+        env_steps=int(report["env_steps"]),
+        episode_return=float(report["return"]["mean"]),
+        episode_cost=float(cost.sum() / len(cost)),
+        cost_rate=float(cost.sum() / length.sum()),
+        success=float(report["success"]),
+        episodes=int(report["episodes"]),
+        training_return=float(np.nanmean(run.columns["episode/return"][late])),
+        training_cost=float(np.nanmean(run.columns["episode/cost"][late])),
+        minutes=float(run.columns["time/wall_seconds"][-1] / 60),
+        version=jsafe.__version__,
+        commit=commit(),
+        machine=machine(),
+    )
+
+
+def _evaluated(folder: Path, episodes: int, console: Console | None) -> dict[str, Any]:
+    path = folder / "evaluation.json"
+    newest = Checkpoints(folder).list()[-1:]
+    if path.exists():
+        try:
+            old = json.loads(path.read_text())
+            fits = "trained_on" not in old and old["deterministic"] and old["episodes"] == episodes
+            if fits and [old["iteration"]] == newest:
+                return old
+        except (OSError, ValueError, KeyError, TypeError):
+            pass  # made anew
+    return evaluation.evaluate(folder, episodes=episodes, console=console)
+
+
+def commit() -> str:
+    """The commit of this checkout, with `+` where files differ from it; empty outside of one."""
+    try:
+        words = ["git", "describe", "--always", "--abbrev=9", "--dirty=+", "--exclude=*"]
+        done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def machine() -> str:
+    """Processor and number of cores."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:  # another system
+        pass
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def show(folder: Path, cells: Sequence[benchmark.Cell], scores: Sequence[Score], published: Path) -> list[Path]:
+    """Writes scores, the comparison with published results, and return over cost; returns the paths.
+
+    Raises:
+      ValueError: If published results cannot be read.
+      RunError: If something cannot be written.
+    """
+    known = benchmark.read_published(published)
+    rows = benchmark.table(cells, scores, known)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        benchmark.write_scores(scores, folder / "scores.csv")
+        paths = [folder / "scores.csv"]
+        if rows:
+            paths += benchmark.write_table(rows, folder)
+            paths.append(plot.write(benchmark.pareto(rows, known), folder / "pareto.png"))
+    except OSError as error:
+        raise RunError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return paths
+
+
+def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, published: Path) -> list[Path]:
+    """Adds what was made to a benchmark's results: scores, slim copies of the runs, all tables and pictures anew.
+
+    Args:
+      results: The folder BENCHMARK/results.
+      cells: All of the benchmark.
+      made: From `reproduce`.
+      published: The folder BENCHMARK/published.
+
+    Raises:
+      ValueError: If earlier scores or published results cannot be read.
+      RunError: If something cannot be written.
+    """
+    scores = benchmark.merge(benchmark.read_scores(results / "scores.csv"), made.scores)
+    try:
+        for folder in made.folders:
+            keep(folder, results / "runs" / folder.name)
+        paths = show(results, cells, scores, published)
+        alike: dict[tuple[str, float], list[Path]] = {}
+        for file in sorted((results / "runs").glob("*/config.json")):
+            run = read(file.parent)
+            alike.setdefault((run.config.env, run.config.total_steps / 1e6), []).append(file.parent)
+        for (task, millions), folders in alike.items():
+            picture = results / f"curves-{grid.text_of(task)}-{millions:g}M.png"
+            paths.append(plot.save(folders, picture, plot.View(smooth=3e4 * millions)))
+    except OSError as error:
+        raise RunError(f"cannot write to {results}: {error.strerror or error}") from error
+    return paths
+
+
+def keep(folder: Path, into: Path) -> None:
+    """Copies config and learning curve of a run: the columns of `CURVE`, numbers with five digits.
+
+    Raises:
+      OSError: If something cannot be read or written.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(folder / "config.json", into / "config.json")
+    with open(folder / "progress.csv", newline="") as source, open(into / "progress.csv", "w", newline="") as file:
+        rows = csv.DictReader(source)
+        writer = csv.writer(file, lineterminator="\n")
+        names = [name for name in rows.fieldnames or () if name in CURVE]
+        writer.writerow(names)
+        for row in rows:
+            writer.writerow([_short(row[name]) for name in names])
+
+
+def _short(text: str) -> str:
+    if text.isdigit() or not text:
+        return text
+    number = float(text)
+    return f"{number:.5g}" if abs(number) < 1e5 else f"{number:.0f}"

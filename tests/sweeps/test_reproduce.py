@@ -1,0 +1,138 @@
+"""`jsafe reproduce`: takes in what is there, trains what is missing, scores it, and keeps it with the results."""
+
+import json
+
+import pytest
+
+from jsafe import cli
+from jsafe.report import benchmark
+from jsafe.runs.folder import read, start
+from jsafe.runs.session import train
+from jsafe.sweeps import grid, reproduce
+from jsafe.sweeps.store import Store
+
+ENV = "Toy-SpeedLimit-v0"
+OPTIONS = "num_envs = 2, steps_per_epoch = 200, hidden = [4], passes = 1"
+CELLS = f"""cell,family,task,algorithm,preset,options,limit,steps,backend
+tiny,on_policy,{ENV},ppo_lag,,"{OPTIONS}",25,400,host
+wide,on_policy,{ENV},ppo_lag,,"{OPTIONS}, clip = [0.1, 0.2]",25,400,host
+lost,on_policy,{ENV},ppo_lag,,"{OPTIONS}, clop = 0.1",25,400,host
+"""
+PUBLISHED = f"env,algorithm,return_mean,return_std,cost_mean,cost_std,runs\n{ENV},ppo_lag,35,1,25,1,10\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    there = tmp_path / "experiments" / "benchmark"
+    (there / "published").mkdir(parents=True)
+    (there / "cells.csv").write_text(CELLS)
+    (there / "published" / "a.csv").write_text(PUBLISHED)
+    monkeypatch.chdir(tmp_path)
+    return there
+
+
+def made(seed, **changes):
+    """A run as `jsafe train` makes it, with another way to report."""
+    about = {
+        "algorithm": "ppo_lag",
+        "env": ENV,
+        "seed": seed,
+        "total_steps": 400,
+        "log_interval": 200,
+        "cost_limit": 25,
+    }
+    options = {"num_envs": 2, "steps_per_epoch": 200, "hidden": [[4]], "passes": 1}
+    return grid.expand(about | options | changes)[0].run
+
+
+def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, monkeypatch, capsys):
+    run = made(0)
+    train(start(run.config, run.algorithm, run.options, "reproduced/runs/tiny-s0"))
+    curve = (tmp_path / "reproduced/runs/tiny-s0/progress.csv").read_bytes()
+    started = []
+
+    def worker(self, cell):  # in this process: what a worker does is tested with sweeps
+        started.append(cell.name)
+        where = start(cell.config, cell.algorithm, cell.options, self.store.path(cell))
+        train(where)
+        self._note(cell, "finished")
+        self._free.pop(0)
+
+    monkeypatch.setattr("jsafe.sweeps.session._Session._start", worker)
+    command = ["reproduce", "tiny", "--seeds", "0", "1", "--episodes", "3", "--record"]
+    assert cli.main(command) == 0
+    assert started == ["tiny-s1"]
+    assert (tmp_path / "reproduced/runs/tiny-s0/progress.csv").read_bytes() == curve
+    said = capsys.readouterr().out
+    assert "35 ± 1 at 25 ± 1" in said
+    assert "earlier" not in said
+    scores = benchmark.read_scores(folder / "results" / "scores.csv")
+    assert [(score.cell, score.seed, score.env_steps, score.episodes) for score in scores] == [
+        ("tiny", 0, 400, 3),
+        ("tiny", 1, 400, 3),
+    ]
+    report = json.loads((tmp_path / "reproduced/runs/tiny-s1/evaluation.json").read_text())
+    assert scores[1].episode_return == pytest.approx(report["return"]["mean"], rel=1e-5)
+    assert report["deterministic"]
+    kept = folder / "results" / "runs" / "tiny-s1"
+    assert read(kept).config.seed == 1
+    assert len((kept / "progress.csv").read_text().splitlines()) == 2
+    names = {"scores.csv", "comparison.csv", "comparison.md", "pareto.png", f"curves-{ENV}-0.0004M.png", "runs"}
+    assert {path.name for path in (folder / "results").iterdir()} == names
+
+    started.clear()
+    stamp = (tmp_path / "reproduced/runs/tiny-s1/evaluation.json").stat().st_mtime_ns
+    assert cli.main(command[:-1]) == 0  # nothing to do: neither training nor evaluation; the earlier ones are the same
+    assert started == []
+    assert (tmp_path / "reproduced/runs/tiny-s1/evaluation.json").stat().st_mtime_ns == stamp
+    assert "| tiny | return | 2 and 2 |" in capsys.readouterr().out
+    assert cli.main(["reproduce"]) == 0
+    assert "seeds 0, 1 in the results" in capsys.readouterr().out
+
+
+def test_another_run_under_the_name_is_refused(folder, tmp_path):
+    run = made(0, clip=0.3)
+    start(run.config, run.algorithm, run.options, "reproduced/runs/tiny-s0")
+    cells = reproduce.planned(benchmark.read_cells(folder / "cells.csv")[:1], [0])
+    with pytest.raises(ValueError, match=r"(?s)holds another run than tiny-s0.*options.step.clip: 0.3 there, 0.2 here"):
+        Store(tmp_path / "reproduced", cells, shared=True).load()
+    with pytest.raises(ValueError, match="does not belong to this sweep"):
+        Store(tmp_path / "reproduced", cells).load()
+
+
+def test_several_commands_share_a_folder(folder, tmp_path):
+    (tmp_path / "shared").mkdir()
+    cell = benchmark.read_cells(folder / "cells.csv")[0]
+    one, other = (reproduce.planned([cell], [seed]) for seed in (0, 1))
+    first, second = (Store(tmp_path / "shared", cells, shared=True) for cells in (one, other))
+    first.load()
+    first.ended["tiny-s0"] = "finished"
+    first.save()
+    second.load()
+    assert json.loads((tmp_path / "shared" / "sweep.json").read_text())["runs"].keys() == {"tiny-s0", "tiny-s1"}
+    first.load()
+    assert first.ended == {"tiny-s0": "finished"}
+    with pytest.raises(ValueError, match="not in the file any more"):
+        Store(tmp_path / "shared", one).load()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("tinny", "unknown cell 'tinny'; did you mean 'tiny'"),
+        ("tiny --seeds 0 0", "--seeds must be different whole numbers of at least 0, got (0, 0)"),
+        ("tiny --benchmark nowhere", "cannot read nowhere/cells.csv"),
+        ("wide", "cell wide: options must have one value each"),
+        ("lost", "cell lost: unknown option 'clop'; did you mean 'clip'"),
+    ],
+)
+def test_bad_words_are_told_before_anything_starts(folder, tmp_path, capsys, words, message):
+    assert cli.main(["reproduce", *words.split()]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "reproduced").exists()
+
+
+def test_a_dry_run_lists_the_runs(folder, tmp_path, capsys):
+    assert cli.main(["reproduce", "tiny", "--seeds", "3", "1", "--dry-run"]) == 0
+    assert capsys.readouterr().out.split() == ["tiny-s3", "tiny-s1"]
+    assert not (tmp_path / "reproduced").exists()
