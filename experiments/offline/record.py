@@ -39,7 +39,8 @@ def trained(folder: Path, words: str, env: str, threads: int | None, more: tuple
 
 
 def mixed(recipe: dict, runs: Path, small: bool, threads: int | None):
-    """One set for each share of the careful agent; each agent is recorded once, for the largest of its shares."""
+    """One set for each share of the careful agent. Each agent is recorded once, for the largest of its shares, both in
+    the same episodes (the seed is one)."""
     steps = recipe["small_steps" if small else "steps"]
     parts = []
     for who, largest in (("bold", 1 - min(recipe["shares"])), ("careful", max(recipe["shares"]))):
