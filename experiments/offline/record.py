@@ -39,16 +39,20 @@ def trained(folder: Path, words: str, env: str, threads: int | None, more: tuple
 
 
 def mixed(recipe: dict, runs: Path, small: bool, threads: int | None):
-    """One set for each share of the careful agent."""
-    bold, careful = (trained(runs / who, recipe[who], recipe["env"], threads) for who in ("bold", "careful"))
+    """One set for each share of the careful agent. Each agent is recorded once, for the largest of its shares, both in
+    the same episodes (the seed is one)."""
     steps = recipe["small_steps" if small else "steps"]
-    for share in recipe["shares"]:
-        yield (
-            f"b{round(100 * share)}",
-            record(
-                [str(bold), str(careful)], shares=[1 - share, share], steps=steps, half=small, console=screen.console()
-            ),
+    parts = []
+    for who, largest in (("bold", 1 - min(recipe["shares"])), ("careful", max(recipe["shares"]))):
+        folder = trained(runs / who, recipe[who], recipe["env"], threads)
+        part = record(
+            [str(folder)], steps=round(largest * steps), half=small, num_threads=threads, console=screen.console()
         )
+        parts.append(part)
+    for share in recipe["shares"]:
+        wanted = ((1 - share) * steps, share * steps)
+        chosen = [part.take(np.cumsum(part.lengths) <= count) for part, count in zip(parts, wanted)]
+        yield f"b{round(100 * share)}", datasets.concatenate(chosen)
 
 
 def broad(recipe: dict, runs: Path, small: bool, threads: int | None):
@@ -61,7 +65,9 @@ def broad(recipe: dict, runs: Path, small: bool, threads: int | None):
         there = Checkpoints(folder).list()
         chosen = np.unique(np.linspace(0, len(there) - 1, recipe["checkpoints"]).astype(int))
         sources += [f"{folder}@{there[i]}" for i in chosen]
-    episodes = record(sources, episodes=recipe["episodes"], half=small, console=screen.console())
+    episodes = record(
+        sources, episodes=recipe["episodes"], half=small, num_threads=threads, console=screen.console()
+    )
     episodes = episodes.take(between(episodes.costs.max(axis=1), 0, recipe["largest_cost"]))
     target = recipe["small_episodes"] if small else recipe["target"]
     side = max(1, round(target**0.5))

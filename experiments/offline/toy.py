@@ -24,6 +24,7 @@ from jsafe.envs.toy import ToyEnv
 COMMON = {"hidden": (64, 64), "batch_size": 256, "gamma": 0.9, "cost_limit": 12.5, "updates": 250}
 WIDE = {"policy.kl_weight": 0.02, "policy.z_max": 2.0}
 CPQ = {"improve.infeasible": "descend", "policy_learning_rate": 1e-3}
+CDT = {"learning_rate": 1e-3, "gamma": None}
 NARROW = {"policy.log_std": -1.0}
 ROWS = {
     "bcq_lag": ("bcq_lag", WIDE, 5000),
@@ -54,6 +55,7 @@ ROWS = {
         },
         6000,
     ),
+    "cdt": ("cdt", {"hidden": (32, 32), "heads": 2, "context": 5, "batch_size": 64, "rate_warmup": 100, **CDT}, 4000),
     "bc": ("bc", {}, 2500),
     "bc_safe": ("bc_safe", {}, 2500),
 }
@@ -68,7 +70,8 @@ def toy(algorithm: str) -> ToyEnv:
 def run(algorithm: str, options: dict, updates: int, seed: int) -> dict[str, float]:
     """Trains and evaluates."""
     data = datasets.record(toy(algorithm), None, jax.random.key(0), episodes=512)
-    learner = jsafe.make(algorithm, data.spec, **{**COMMON, **options})
+    chosen = {name: value for name, value in {**COMMON, **options}.items() if value is not None}
+    learner = jsafe.make(algorithm, data.spec, **chosen)
     collector = make_collector(None, learner, seed=seed, data=data)
     update, state = jax.jit(learner.update, donate_argnums=0), jax.jit(learner.init)(jax.random.key(seed))
     start = time.process_time()

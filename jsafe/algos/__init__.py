@@ -21,6 +21,7 @@ from jsafe.algos.offline import bcq as bcq
 from jsafe.algos.offline import bcq_lag as bcq_lag
 from jsafe.algos.offline import bear_lag as bear_lag
 from jsafe.algos.offline import caps as caps
+from jsafe.algos.offline import cdt as cdt
 from jsafe.algos.offline import coptidice as coptidice
 from jsafe.algos.offline import cpq as cpq
 from jsafe.algos.offline import crr as crr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -30,6 +31,43 @@ def frames(space: spaces.Space, stack: int) -> Memory:
         return memory._replace(fresh=memory.fresh | started)
 
     return Memory(init, reset)
+
+
+class Window(NamedTuple):
+    """The last L rows of an episode, leaves `[N, L, ...]`, newest last, and how many of them there are, `count [N]`."""
+
+    rows: Any
+    count: Array
+
+
+def window(shapes: Mapping[str, tuple[int, ...]], length: int) -> Memory:
+    """The memory of a policy that looks back on what it saw and did; `append` adds a row.
+
+    Args:
+      shapes: Of the columns of a row, by name; float32.
+      length: L, rows that are kept.
+    """
+
+    def init(num_envs: int) -> Window:
+        rows = {name: jnp.zeros((num_envs, length, *shape)) for name, shape in shapes.items()}
+        return Window(rows, jnp.zeros(num_envs, jnp.int32))
+
+    def reset(memory: Window, started: Array) -> Window:
+        return memory._replace(count=jnp.where(started, 0, memory.count))
+
+    return Memory(init, reset)
+
+
+def append(memory: Window, row: Mapping[str, Array]) -> tuple[Window, Array]:
+    """Adds a row, columns `[N, ...]`; the oldest one goes.
+
+    Returns:
+      The memory, and which of its rows are of this episode, `[N, L]`.
+    """
+    rows = {name: jnp.concatenate([old[:, 1:], row[name][:, None]], axis=1) for name, old in memory.rows.items()}
+    length = next(iter(rows.values())).shape[1]
+    count = jnp.minimum(memory.count + 1, length)
+    return Window(rows, count), jnp.arange(length) >= length - count[:, None]
 
 
 def push(memory: Frames, obs: Obs) -> tuple[Frames, Obs]:

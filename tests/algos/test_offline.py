@@ -14,6 +14,7 @@ from jsafe.components.generators import CVAE, Gaussian
 from jsafe.components.improvements import Improved, Improvement
 from jsafe.components.rules import Lagrange
 from jsafe.components.valuations import in_unit
+from jsafe.nets.transformer import transformer
 from jsafe.runs.checkpoint import Checkpoints, load_state
 from jsafe.testing import check_learner, random_batch
 
@@ -25,6 +26,7 @@ TABLE = {name: {} for name in NAMES if name not in SAME} | {
     "bc_conditioned": {"normalize_obs": True},
     "bcq_lag": {"cost_estimate": "initial", "critic.candidates": 3},
     "trac": {"clone_updates": 3},
+    "cdt": {"context": 3},
 }
 
 
@@ -142,6 +144,15 @@ def test_every_preset_builds_and_survives_json():
 def test_bad_options(changes, message):
     with pytest.raises(ValueError, match=message):
         jsafe.offline(jsafe.EnvSpec(5, 2), **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [({"hidden": (128, 64)}, "equal widths"), ({"heads": 7}, "multiples of heads"), ({"context": 1}, "at least 2")],
+)
+def test_bad_options_of_cdt(changes, message):
+    with pytest.raises(ValueError, match=message):
+        jsafe.make("cdt", jsafe.EnvSpec(5, 2), **changes)
 
 
 def test_only_flat_observations_and_continuous_actions():
@@ -264,10 +275,65 @@ def test_what_a_learner_asks_its_data_for():
     assert jsafe.make("ccrr", spec, cost_estimate="initial").feed.extras == ("initial_obs",)
 
 
+def test_cdt_asks_for_the_best_return_within_the_limit():
+    """Of the episodes that were drawn; the cheapest ones' where none is within it."""
+    learner = jsafe.make("cdt", jsafe.EnvSpec(3, 1, horizon=10), **TINY, context=2, heads=1, cost_limit=5.0)
+    state = jax.jit(learner.init)(jax.random.key(0))
+    update, batch = jax.jit(learner.update), random_batch(learner, jax.random.key(1))
+
+    def after(state, cost, earned):
+        extras = {"episode_cost": np.float32([cost])[..., None], "episode_return": np.float32([earned])}
+        extras = {name: np.broadcast_to(value, batch.steps.extras[name].shape) for name, value in extras.items()}
+        told = batch.steps._replace(extras=batch.steps.extras | extras)
+        state, metrics = update(state, batch._replace(steps=told), jax.random.key(2))
+        return state, float(metrics["policy/target_return"])
+
+    found = []
+    cheapest_last = [9.0, 7.0, 7.0, 8.0, 20.0, 30.0]
+    for cost, earned in (
+        (cheapest_last, [9.0, 1.0, 2.0, 9.0, 9.0, 9.0]),
+        ([8.0] * 6, [9.0] * 6),
+        ([5.0, 4.0, 0.0, 6.0, 6.0, 6.0], [-3.0, -4.0, -5.0, 9.0, 9.0, 9.0]),
+        ([1.0] * 6, [-9.0] * 6),
+    ):
+        state, target = after(state, cost, earned)
+        found.append(target)
+    assert found == [2.0, 2.0, -3.0, -3.0]
+    np.testing.assert_array_equal(learner.policy(state).transform.wish, [-3.0])
+
+
+def test_cdt_acts_on_the_window_that_it_learns_from():
+    """Step by step with its memory, as from the whole window at once; what came before the window is forgotten."""
+    spec = jsafe.EnvSpec(3, 2, horizon=10)
+    learner = jsafe.make("cdt", spec, hidden=(8,), heads=2, context=3, batch_size=2, updates=1)
+    state = jax.jit(learner.init)(jax.random.key(0))
+    params, act = learner.policy(state), jax.jit(learner.act, static_argnums=4)
+    memory, rng = learner.memory.init(1), np.random.default_rng(0)
+    seen = rng.normal(size=(5, 1, 3)).astype(np.float32)
+    told = np.stack([np.linspace(9, 5, 5), 10.0 - np.arange(5), np.linspace(30, 20, 5)], axis=-1).astype(np.float32)
+    actions = []
+    for t in range(5):
+        out = act(params, memory, np.concatenate([seen[t], told[t : t + 1]], axis=-1), jax.random.key(1), True)
+        actions.append(out.action)
+        memory = out.memory
+    net = transformer(3, 2, 1, 10, width=8, blocks=1, heads=2, dropout=0.1)
+    last = slice(2, 5)
+    whole = net.apply(
+        state.params,
+        0.1 * told[None, last][..., [2, 0]],
+        np.swapaxes(seen, 0, 1)[:, last],
+        np.stack(actions, axis=1)[:, last],
+        np.arange(5)[None, last],
+        np.ones((1, 3), bool),
+        None,
+    )
+    np.testing.assert_allclose(actions[4], np.clip(whole.action[:, -1, :2], -1, 1), atol=1e-5)
+
+
 def test_a_name_is_what_its_paper_means_by_it():
     """The papers' numbers, where they could slip."""
     by = {name: registry.get(name).config for name in NAMES}
-    assert all(isinstance(config, OfflineConfig) for name, config in by.items() if name in TABLE and name != "trac")
+    assert all(isinstance(config, OfflineConfig) for name, config in by.items() if name in TABLE and name not in {"trac", "cdt"})
     assert (by["bcq"].policy.phi, by["bcq"].critic.candidates, by["bcq"].choice.candidates) == (0.05, 10, 100)
     assert (by["bcq"].critic.critics.blend, by["bcq"].policy.kl_weight, by["bcq"].policy.z_max) == (0.75, 0.5, 0.5)
     assert (by["crr"].critic.samples, by["crr"].weight.beta, by["crr"].weight.cap) == (4, 1.0, 20.0)

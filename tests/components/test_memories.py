@@ -34,3 +34,16 @@ def test_a_stacked_space_keeps_bounds_and_choices_in_order():
     assert spaces.stacked(Box((1, 2), (0.0, 1.0), 9.0), 2) == Box((1, 4), (0.0, 1.0, 0.0, 1.0), 9.0)
     with pytest.raises(ValueError, match="have no axis"):
         spaces.stacked(Discrete(4), 2)
+
+
+def test_a_window_holds_the_newest_rows_of_the_episode():
+    memory = memories.window({"obs": (2,), "step": ()}, 3)
+    state = memory.init(2)
+    for t in range(4):
+        if t == 2:
+            state = memory.reset(state, np.array([False, True]))
+        row = {"obs": np.full((2, 2), t, np.float32), "step": np.full(2, t, np.float32)}
+        state, real = memories.append(state, row)
+    np.testing.assert_array_equal(state.rows["step"], [[1, 2, 3]] * 2)
+    np.testing.assert_array_equal(real, [[True, True, True], [False, True, True]])
+    assert state.rows["obs"].shape == (2, 3, 2)

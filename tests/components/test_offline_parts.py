@@ -263,6 +263,20 @@ def test_what_is_left_of_limit_and_time():
         assert transform.augment(given[0], given[0]).shape == (2, 6)
 
 
+def test_what_is_left_of_a_wish():
+    """The return that is still to come, as promised, in a column of its own."""
+    transform = remaining_budget(1, wish=True)
+    params = RemainingParams(jnp.float32([10.0]), jnp.float32(4), jnp.float32([30.0]))
+    z = transform.init(jax.device_get(params), 2)
+    np.testing.assert_array_equal(z, [[10, 4, 30]] * 2)
+    for xp in (np, jnp):
+        ended = xp.asarray(np.array([False, True]))
+        step = transform.step(params, xp.asarray(z), xp.asarray([7.0, 8.0]), xp.asarray([[1.0], [0.0]]), ended, ended & ~ended)
+        np.testing.assert_array_equal(step.z, [[9, 3, 23], [10, 4, 30]])
+        np.testing.assert_array_equal(step.z_final, [[9, 3, 23], [10, 3, 22]])
+    assert transform.extra_obs == 3
+
+
 def test_the_divergence_of_the_encoder_by_hand():
     mean, log_std = jnp.float32([[1.0, 0.0]]), jnp.log(jnp.float32([[2.0, 0.5]]))
     expected = np.mean([-(1 + 2 * np.log(2) - 1 - 4) / 2, -(1 + 2 * np.log(0.5) - 0 - 0.25) / 2])

@@ -102,12 +102,13 @@ class Bootstrapped(Options):
             rows, generator = context.rows, context.generator
             noise = generator.noise(key, self.samples, rows.obs.shape[0])
             sampled = generator.draw(context.policy, rows.obs, noise)
-            q = values(params, rows.obs, jnp.concatenate([rows.action[None], sampled]))
+            # Apart: the value of the recorded action is the one in the loss, which the compiler then finds only once.
+            recorded, others = values(params, rows.obs, rows.action), values(params, rows.obs, sampled)
             reduce = jnp.mean if self.baseline == "mean" else jnp.max
             if confused:
-                q = Values(q.reward, jnp.concatenate([q.cost[:1], q.reward[1:, :, None]]))
-            gain = jax.tree.map(lambda x: x[0] - reduce(x[1:], axis=0), q)
-            own = q.cost[1:].mean(axis=(0, 1)) if critics.costs else None
+                others = Values(others.reward, others.reward[..., None])
+            gain = jax.tree.map(lambda x, y: x - reduce(y, axis=0), recorded, others)
+            own = others.cost.mean(axis=(0, 1)) if critics.costs else None
             return Judgement(advantage=Values(*gain), cost=own)
 
         return Valuation(
