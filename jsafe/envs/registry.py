@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import pickle
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -125,6 +126,7 @@ def make(
     sleep: bool = True,
     render_mode: str | None = None,
     backend: str = "host",
+    num_processes: int | None = None,
     **options: Any,
 ) -> VectorEnv:
     """Makes a batch of environments.
@@ -142,6 +144,9 @@ def make(
       render_mode: `rgb_array` where pictures will be wanted: outside environments have to know it in advance.
       backend: `host`, or `device`: the environment that runs inside the program (`jsafe.device.make`), as a batch for
         host code. It has streams of its own, so that a seed starts other episodes than on the host.
+      num_processes: Processes that share the environments of a navigation or velocity task (`jsafe.envs.team`), each
+        with its part of the threads: for machines with many cores. Results are those of one, bit for bit. The device
+        has none.
       **options: Passed to the task, but for these.
         Navigation tasks: `observation` is `sensors` (and lidars) or `coordinates` (of what pays or costs, in the
         robot's frame: `jsafe.envs.safety_gym.coordinates`), there with `parts` `all` or `base` of the robot.
@@ -161,6 +166,8 @@ def make(
     if callable(id) or (isinstance(id, str) and ":" in id):
         if backend != "host":
             raise ValueError(f"environments of others run with backend='host' only, got {backend!r}")
+        if num_processes is not None:
+            raise ValueError("environments of others run in num_threads processes: num_processes is for ours")
         if render_mode is not None:
             options["render_mode"] = render_mode
         return _outside(id, num_envs, seed, num_threads, costs, options)
@@ -182,14 +189,25 @@ def make(
         return hosted(make_racing(id, **options), num_envs, seed)
     options = (_IDS[id][2] if id in _IDS else {}) | options
     repeat = checks.integer("action_repeat", options.pop("action_repeat", 1))
-    env = _plain(id, num_envs, seed, num_threads, costs, sleep, options)
+    if num_processes is not None and checks.integer("num_processes", num_processes) > 1:
+        if id not in _IDS and id not in VELOCITY_IDS:
+            raise ValueError(f"num_processes must be None on {id}, which steps in one process, got {num_processes}")
+        from jsafe.envs.team import Team, pickled
+
+        own = pickled(_IDS[id]) if id in _IDS and id not in _STOCK else None
+        probe = plain(id, 1, 0, 1, costs, sleep, options)
+        given = {"costs": costs, "sleep": sleep, "options": options}
+        env: Any = Team(id, probe, own, num_envs, seed, num_threads, num_processes, given)
+    else:
+        env = plain(id, num_envs, seed, num_threads, costs, sleep, options)
     return env if repeat == 1 else RepeatedEnv(env, repeat)
 
 
-def _plain(
+def plain(
     id: str, num_envs: int, seed: int, num_threads: int | None, costs: str, sleep: bool, options: dict[str, Any]
 ) -> Any:
-    """Our own environments as they are, with no action repeated."""
+    """Our own environments as they are, in this process and with no action repeated; the rest as in `make`."""
+    options = dict(options)
     if id in TOYS:
         _bind(id, TOYS[id], num_envs, seed, **options)
         return TOYS[id](num_envs, seed, **options)
@@ -209,6 +227,11 @@ def _plain(
     from jsafe.envs.safety_gym.engine import SafetyGymEnv
 
     return SafetyGymEnv(id, robot, task, num_envs, seed, num_threads, costs, sleep, **seen)
+
+
+def register_as(id: str, registration: bytes) -> None:
+    """Registers what `jsafe.envs.team.pickled` made of another process's registration."""
+    _IDS[id] = pickle.loads(registration)
 
 
 def _build_task(id: str, options: dict[str, Any]) -> tuple[Robot, Task]:
@@ -282,3 +305,5 @@ for _robot in ("Point", "Car", "Ant"):
             parts="base",
             action_repeat=5,
         )
+_STOCK = frozenset(_IDS)
+"""Ids that every process knows."""

@@ -15,6 +15,7 @@ import numpy as np
 from jsafe import spaces
 from jsafe.envs import checks
 from jsafe.envs.api import Obs, Spec, Step
+from jsafe.envs.outside import worker
 from jsafe.envs.outside.values import like_costs
 from jsafe.envs.outside.workers import Shared, Worker, WorkerError, summary
 from jsafe.spaces import Box, Discrete
@@ -165,7 +166,8 @@ class ProcessEnv:
         _LOG.warning("%s gives no cost: every cost counts as 0. Its info holds no %r but %s", id, key, form["keys"])
 
     def _share(self) -> None:
-        self._shared = Shared(self.num_envs, self._facts)
+        facts = self._facts
+        self._shared = Shared(worker.layout(self.num_envs, facts["obs"], facts["action"], facts["costs"]["count"]))
         self._arrays = self._shared.arrays
         self._last_obs = self._obs("obs")
         self._cut: set[int] = set()

@@ -262,7 +262,7 @@ class _Screen:
             self._stream.flush()
 
 
-def main():
+def main(serve=serve):
     """Serves the pipe whose descriptor is the first argument; the second one's other end is held by the parent."""
     faulthandler.enable()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer, who will say what to do

@@ -10,8 +10,10 @@ import multiprocessing.connection
 import multiprocessing.reduction
 import os
 import pathlib
+import pickle
 import select
 import signal
+import struct
 import subprocess
 import tempfile
 import weakref
@@ -40,12 +42,13 @@ class Worker:
     Args:
       python: The interpreter.
       setup: What `worker.serve` gets first.
+      script: What the process runs.
 
     Raises:
       RuntimeError: On a system without POSIX descriptors.
     """
 
-    def __init__(self, python: str, setup: dict[str, Any]):
+    def __init__(self, python: str, setup: dict[str, Any], script: str = worker.__file__):
         if os.name != "posix":
             raise RuntimeError("outside environments run in POSIX processes, not on Windows itself: WSL2 has them")
         self.rows: list[int] = setup["rows"]
@@ -53,8 +56,7 @@ class Worker:
         self.conn, theirs = mp.Pipe()
         life, ours = os.pipe()
         self._errors = _log_file()
-        script = str(pathlib.Path(worker.__file__).resolve())
-        handles = (theirs.fileno(), life)
+        handles, script = (theirs.fileno(), life), str(pathlib.Path(script).resolve())
         try:
             self.process = subprocess.Popen([python, script, *map(str, handles)], pass_fds=handles,
                                             stdin=subprocess.DEVNULL, stderr=self._errors)  # fmt: skip
@@ -96,6 +98,26 @@ class Worker:
             return None, self._last_words()
         return (value, None) if state == "ok" else (None, value)
 
+    def prompt(self, framed: bytes) -> None:
+        """`ask` with a message that `frame` has made before: a tenth of its time."""
+        try:
+            os.write(self.conn.fileno(), framed)
+        except OSError:
+            _LOG.debug("worker %d is gone", self.process.pid)
+
+    def done(self) -> str | None:
+        """`answer` where nothing is told, and no limit holds: what went wrong, or None."""
+        try:
+            said = os.read(self.conn.fileno(), len(DONE))
+            if said == DONE:
+                return None
+            (length,) = struct.unpack_from("!i", said)
+            while len(said) < length + 4 and (more := os.read(self.conn.fileno(), length + 4 - len(said))):
+                said += more
+            return pickle.loads(said[4:])[1]
+        except (EOFError, OSError, struct.error, pickle.UnpicklingError):
+            return self._last_words()
+
     def started(self) -> tuple[Any, str | None]:
         """The first answer, which may take longer: what the environments are."""
         return self.answer(_PATIENCE)
@@ -121,6 +143,16 @@ class Worker:
         self._stop()
 
 
+def frame(message: Any) -> bytes:
+    """A message as a connection sends it."""
+    words = pickle.dumps(message)
+    return struct.pack("!i", len(words)) + words
+
+
+DONE = frame(("ok", None))
+"""The answer of a process that has nothing to tell."""
+
+
 class Shared:
     """Arrays in memory that all processes see.
 
@@ -130,8 +162,8 @@ class Shared:
       arrays: By name.
     """
 
-    def __init__(self, num_envs: int, facts: dict[str, Any]):
-        self.layout = worker.layout(num_envs, facts["obs"], facts["action"], facts["costs"]["count"])
+    def __init__(self, layout: dict[str, Any]):
+        self.layout = layout
         length = worker.size(self.layout)
         if hasattr(os, "memfd_create"):
             self.handle = os.memfd_create("jsafe")
@@ -140,7 +172,13 @@ class Shared:
                 self.handle = os.dup(file.fileno())
         weakref.finalize(self, os.close, self.handle)
         os.ftruncate(self.handle, length)
-        self.arrays: dict[str, np.ndarray] = worker.views(mmap.mmap(self.handle, length), self.layout)
+        memory = mmap.mmap(self.handle, length)
+        self.arrays: dict[str, np.ndarray] = worker.views(memory, self.layout)
+        self._bytes = np.frombuffer(memory, np.uint8)
+
+    def copy(self) -> dict[str, np.ndarray]:
+        """Copies of all arrays, which share one piece of memory: that is faster than one by one."""
+        return worker.views(self._bytes.copy(), self.layout)
 
 
 def summary(error: str) -> str:
