@@ -133,6 +133,8 @@ def _gone(remove: Callable[[Path], None], algorithm: str, total: int, bench: Ben
     whole = bench.unbroken(algorithm, total)
     child = bench.start(bench.words(algorithm, total))
     bench.until_saved(child)
+    while child.running() and not (bench.run / "progress.csv").exists():  # else there is nothing to take away
+        time.sleep(0.005)
     if not child.running():
         return "unclear", "it was done before"
     remove(bench.run)
@@ -145,7 +147,7 @@ def _gone(remove: Callable[[Path], None], algorithm: str, total: int, bench: Ben
     again = bench.resume(limit=60)
     if again.status != 0:
         return "useless", again.last()
-    said = bool(re.search(r"warning|vanish|restored|missing|gone", done.text, re.IGNORECASE))
+    said = bool(re.search(r"warning: .*(vanish|missing|gone)", done.text, re.IGNORECASE))
     found = same_run(whole, bench.run)
     if found:
         return ("silent" if not said else "failed"), f"{found[:3]}"

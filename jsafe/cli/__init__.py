@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import signal
@@ -38,6 +39,8 @@ COMMANDS = {name: f"jsafe.cli.{name}" for name in _NAMES}
 COMMANDS["list"] = "jsafe.cli.listing"  # a module named like a builtin would take its place here
 _WRITERS = ("train", "sweep", "reproduce", "evaluate", "play", "export")
 """Commands whose output is not what they are there for: they do not fail when nobody reads it."""
+_COMPUTING = ("train", "evaluate", "play", "export", "truth")
+"""Commands that need JAX at once."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -76,13 +79,16 @@ def _run(arguments: list[str]) -> int:
             if name == "--version"
             else errors.unknown("command", name, COMMANDS)
         )
-    if (folder := os.getcwd()) not in sys.path:
-        sys.path.append(folder)  # last: a file of the user's never stands in for a package
+    with contextlib.suppress(OSError):  # it may have been removed under the shell
+        if (folder := os.getcwd()) not in sys.path:
+            sys.path.append(folder)  # last: a file of the user's never stands in for a package
     from jsafe.envs.outside.workers import WorkerError
     from jsafe.runs.checkpoint import CheckpointError
     from jsafe.runs.folder import RunError
 
     try:
+        if name in _COMPUTING and not {"-h", "--help"} & set(rest):
+            _check_platforms()
         return importlib.import_module(COMMANDS[name]).main(rest)
     except ValueError as error:
         return _fail(str(error))
@@ -97,6 +103,20 @@ def _run(arguments: list[str]) -> int:
         return end.code if isinstance(end.code, int) else 0
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
+
+
+def _check_platforms() -> None:
+    """Raises ValueError if JAX_PLATFORMS asks for what is not there: JAX would say so deep inside the first program."""
+    given = os.environ.get("JAX_PLATFORMS")
+    if not given:
+        return
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        reason = f": {str(error).splitlines()[0]}" if str(error) else ""
+        raise ValueError(f"JAX_PLATFORMS={given} cannot be used here{reason}") from None
 
 
 def _fail(message: str, status: int = 2) -> int:

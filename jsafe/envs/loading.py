@@ -15,10 +15,17 @@ def fits_here(choice: str) -> bool:
 
 
 _GIVEN = os.environ.get("MUJOCO_GL")
-if _GIVEN is not None and not fits_here(_GIVEN.lower().strip()):
-    os.environ["MUJOCO_GL"] = "off"  # MuJoCo would not even be imported
+_fits = _GIVEN is None or fits_here(_GIVEN.lower().strip())
 try:
-    import mujoco
+    if not _fits:
+        os.environ["MUJOCO_GL"] = "off"  # MuJoCo would not even be imported
+    try:
+        import mujoco
+    except Exception:  # nor without the library that was asked for: PyOpenGL fails with an AttributeError, say
+        if _GIVEN is None or not _fits:
+            raise
+        os.environ["MUJOCO_GL"] = "off"
+        import mujoco
 finally:
     if _GIVEN is not None:
         os.environ["MUJOCO_GL"] = _GIVEN

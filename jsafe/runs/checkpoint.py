@@ -94,6 +94,7 @@ class Checkpoints:
         self._journal: list[list[str]] = []  # name and checksum of the chunks on the disk, oldest first
         self._unwritten: list[dict[str, np.ndarray]] = []  # chunks that failed to reach it
         self._next_chunk = 0
+        self._newest: Path | None = None
         self.problems: list[str] = []
         """What `load` found damaged and passed over, for the user."""
 
@@ -167,7 +168,15 @@ class Checkpoints:
                 _remove(temporary)
             raise
         self._clean()
+        self._newest = path
         return path
+
+    def lost(self) -> bool:
+        """Whether somebody has taken the newest checkpoint away since it was written; said once."""
+        lost = self._newest is not None and not self._newest.exists()
+        if lost:
+            self._newest = None
+        return lost
 
     def load(self, template: Any, collector: Any) -> Loaded | None:
         """Restores the newest readable checkpoint into `collector` and returns the rest; None if there is none.

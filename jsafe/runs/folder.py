@@ -112,6 +112,18 @@ def write(run: Run, folder: Path) -> None:
     _write(run, to_json(run.options), folder)
 
 
+def restore(folder: Path, data: bytes) -> None:
+    """Puts a config.json that was lost back, at once or not at all.
+
+    Raises:
+      OSError: If it cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    temporary = folder / f".{CONFIG}.new"
+    temporary.write_bytes(data)
+    os.replace(temporary, folder / CONFIG)
+
+
 def _write(run: Run, options: Any, folder: Path) -> None:
     description = {
         "jsafe": jsafe.__version__,
@@ -122,9 +134,7 @@ def _write(run: Run, options: Any, folder: Path) -> None:
         "cost_names": list(run.cost_names),
         **({} if run.spec is None else {"spec": spec_to_json(run.spec)}),
     }
-    temporary = folder / f".{CONFIG}.new"
-    temporary.write_bytes(sealed(description))
-    os.replace(temporary, folder / CONFIG)
+    restore(folder, sealed(description))
 
 
 def _of_today(run: dict[str, Any]) -> dict[str, Any]:

@@ -197,6 +197,8 @@ class Session:
         self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description, defaults=before)
         self.interval = Interval()
         self.table = CsvTable(folder / "progress.csv")
+        self.curve_is_lost = False
+        self.sealed = (folder / CONFIG).read_bytes()
         self.evaluations = None if evaluated_in is None else Evaluations(folder, described, learner, evaluated_in)
         self.fresh: dict[str, float] = {}  # of an evaluation that no row has told yet
         self.log = None
@@ -454,17 +456,25 @@ class Session:
 
     def _keep_folder(self) -> None:
         """Restores what was taken away under a running session, as far as it is known here, and says so."""
-        lost = [] if (self.folder / CONFIG).exists() else [CONFIG]
-        lost += [self.table.path.name] if self.table.vanished else []
-        if not lost:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        if CONFIG in lost:
-            folders.write(self.described, self.folder)
-        self.progress.message(
-            f"warning: {' and '.join(lost)} had vanished from {self.folder} while the run was training; "
-            "the configuration is restored, the curve begins anew"
-        )
+        lost = []
+        if not self._config_is_there():
+            folders.restore(self.folder, self.sealed)
+            lost.append(f"{CONFIG} (restored)")
+        if self.table.vanished and not self.curve_is_lost:  # until the next row, which makes a new file
+            lost.append(f"{self.table.path.name} (the curve begins anew)")
+        self.curve_is_lost = self.table.vanished
+        lost += ["the newest checkpoint (the next one is written in its time)"] if self.checkpoints.lost() else []
+        if lost:
+            self.progress.message(
+                f"warning: {', '.join(lost)} had vanished from {self.folder}, or was changed, while the run trained"
+            )
+
+    def _config_is_there(self) -> bool:
+        """Whether config.json is what it was at the start."""
+        try:
+            return (self.folder / CONFIG).read_bytes() == self.sealed
+        except FileNotFoundError:
+            return False
 
     def _attempt(self, what: str, write: Any) -> None:
         """Writes, or reports why it could not be done (once per reason)."""

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import io
 import json
+import shutil
 import signal
 
 import fake_learner
@@ -287,11 +288,24 @@ def test_a_folder_has_one_owner(tmp_path):
 
 def test_what_vanishes_under_a_run_is_told_and_restored(tmp_path, monkeypatch):
     folder = tmp_path / "run"
+
+    once = []
+
+    def take_away():
+        if once:
+            return
+        once.append(True)
+        (folder / "config.json").write_text("")
+        (folder / "progress.csv").unlink()
+        shutil.rmtree(folder / "checkpoints")
+
     with monkeypatch.context() as patch:
-        crash_after(patch, 7, lambda: [(folder / name).unlink(True) for name in ("config.json", "progress.csv")])
+        crash_after(patch, 7, take_away)
         outcome, text = launch(folder, checkpoint_seconds=0.0)
-    assert outcome.status == "finished"
-    assert "config.json and progress.csv had vanished" in text
+    assert outcome.status == "finished", outcome.message
+    text = " ".join(text.split())
+    assert "warning: config.json (restored), progress.csv (the curve begins anew), the newest checkpoint" in text
+    assert text.count("had vanished") == 1
     assert train.read(folder).algorithm == "fake"
     assert curve(folder)[-1]["iteration"] == "20"
 
