@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from jsafe import errors
-from jsafe.curves import screen
 
 USAGE = """usage: jsafe COMMAND ...
 
@@ -45,7 +44,15 @@ _COMPUTING = ("train", "evaluate", "play", "export", "truth")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _with_streams(list(sys.argv[1:] if arguments is None else arguments))
+    except KeyboardInterrupt:  # also while large libraries are imported
+        return 128 + signal.SIGINT
+
+
+def _with_streams(arguments: list[str]) -> int:
+    from jsafe.curves import screen
+
     _fill_standard_descriptors()
     before, show = (sys.stdout, sys.stderr), warnings.showwarning
     sys.stdout, sys.stderr = map(screen.steady, before)
@@ -101,8 +108,6 @@ def _run(arguments: list[str]) -> int:
         return _fail(f"{where}{error.strerror or error}", 1)
     except SystemExit as end:  # after --help
         return end.code if isinstance(end.code, int) else 0
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
 
 
 def _check_platforms() -> None:
