@@ -380,7 +380,7 @@ def test_a_speed_limit_is_used_up():
     env = Integrator(8)
     learner = jsafe.model_based(
         env_spec(env),
-        planner=CEM(horizon=3, samples=48, elites=6, iterations=3, init_var=0.5),
+        planner=CEM(horizon=3, samples=96, elites=6, iterations=3, init_var=0.5),
         known=Known(cost=lambda obs, action, following: (following > 0.5).astype(jnp.float32)),
         dynamics=Ensemble(size=3, hidden=(32, 32), learning_rate=3e-3),
         particles=3,
