@@ -30,6 +30,7 @@ import rooms
 import jsafe
 from jsafe import registry
 from jsafe.cli.parse import field_docs
+from jsafe.curves.screen import count
 from jsafe.deploy import zoo
 from jsafe.options import paths
 from jsafe.report import benchmark, plot
@@ -255,7 +256,7 @@ def zoo_page() -> dict[str, str]:
         "jsafe evaluate zoo:trpo_lag --episodes 100",
         "```",
         "",
-        "| policy | algorithm | task | steps | limit | return | cost | episodes above | success |",
+        "| policy | algorithm | task | trained for | limit | return | cost | episodes above | success |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name in zoo.names():
@@ -264,11 +265,12 @@ def zoo_page() -> dict[str, str]:
         costs = [f"{cost['mean']:.4g} ± {cost['error']:.2g}" for cost in results["costs"]]
         limited = [cost for cost in results["costs"] if "limit" in cost]
         limits = [f"{cost['limit']:g} per {cost['per']}: {'kept' if cost['kept'] else 'broken'}" for cost in limited]
+        unit = "updates" if registry.get(about["algorithm"]).family == "offline" else "steps"
         cells = [
             f"`zoo:{name}`",
             f"[{about['algorithm']}](algorithms/{about['algorithm']}.md)",
             about["env"],
-            f"{about['env_steps'] / 1e6:.2g} M",
+            f"{count(about['env_steps'])} {unit}",
             ", ".join(limits) or "none",
             f"{results['return']:.4g}",
             ", ".join(costs),

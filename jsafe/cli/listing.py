@@ -54,7 +54,9 @@ def main(arguments: list[str]) -> int:
     for task in found.get("tasks", []):
         print(parse.columns([(task["id"], task["summary"])], width, 34))
     for policy in found.get("policies", []):
-        print(f"{policy['name']}: {policy['algorithm']} on {policy['env']}, {screen.count(policy['env_steps'])} steps")
+        unit = "updates" if registry.get(policy["algorithm"]).family == "offline" else "steps"
+        told = f"{policy['algorithm']} on {policy['env']}, {screen.count(policy['env_steps'])} {unit}"
+        print(f"{policy['name']}: {told}")
         print(parse.columns(_results(policy), width, 26))
     return 0
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -246,7 +247,7 @@ class SlurmCluster(_Cluster):
         if not local and shutil.which("sbatch") is None:
             raise ValueError("Slurm is not here: there is no command sbatch (--on slurm-local tries the same without)")
         super().__init__(folder, workers)
-        self._cpus = cpus
+        self._cpus, self._local = cpus, local
         try:
             self._executor = submitit.AutoExecutor(folder / "jobs", cluster="local" if local else "slurm")
             self._executor.update_parameters(
@@ -261,9 +262,24 @@ class SlurmCluster(_Cluster):
 
         task = self.task(path, num_threads or self._cpus)
         try:
-            return _SlurmJob(self._executor.submit(worker.train_task, task), self)
+            with _without_interrupts() if self._local else contextlib.nullcontext():
+                job = self._executor.submit(worker.train_task, task)
+            return _SlurmJob(job, self)
         except submitit.core.utils.FailedSubmissionError as error:
             raise OSError(f"the job was refused: {_last_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """Processes that are started meanwhile do not hear Ctrl-C, which is for this one: it then asks them all to end."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _SlurmJob:

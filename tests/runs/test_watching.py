@@ -122,11 +122,11 @@ def test_episodes_are_those_of_the_curve(whole):
 
 
 def test_runs_in_one_program_and_in_the_program_are_evaluated_too(tmp_path):
-    inside = begin(tmp_path / "inside", backend="device", total_steps=90)
+    inside = begin(tmp_path / "inside", backend="device", total_steps=80)
     assert "evaluated at 40 steps" in go(inside)
     assert [row["env_steps"] for row in read_csv(inside / "evaluations.csv")] == ["40", "80"]
-    again = begin(tmp_path / "again", backend="device", total_steps=90)
-    go(again, total_steps=60)
+    again = begin(tmp_path / "again", backend="device", total_steps=80)
+    go(again, total_steps=40)
     go(again)
     assert read_csv(inside / "evaluations.csv") == read_csv(again / "evaluations.csv")
     pair = [begin(tmp_path / f"s{seed}", seed=seed, total_steps=90) for seed in (0, 1)]
