@@ -65,9 +65,7 @@ def broad(recipe: dict, runs: Path, small: bool, threads: int | None):
         there = Checkpoints(folder).list()
         chosen = np.unique(np.linspace(0, len(there) - 1, recipe["checkpoints"]).astype(int))
         sources += [f"{folder}@{there[i]}" for i in chosen]
-    episodes = record(
-        sources, episodes=recipe["episodes"], half=small, num_threads=threads, console=screen.console()
-    )
+    episodes = record(sources, episodes=recipe["episodes"], half=small, num_threads=threads, console=screen.console())
     episodes = episodes.take(between(episodes.costs.max(axis=1), 0, recipe["largest_cost"]))
     target = recipe["small_episodes"] if small else recipe["target"]
     side = max(1, round(target**0.5))

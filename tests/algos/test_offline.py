@@ -333,7 +333,11 @@ def test_cdt_acts_on_the_window_that_it_learns_from():
 def test_a_name_is_what_its_paper_means_by_it():
     """The papers' numbers, where they could slip."""
     by = {name: registry.get(name).config for name in NAMES}
-    assert all(isinstance(config, OfflineConfig) for name, config in by.items() if name in TABLE and name not in {"trac", "cdt"})
+    assert all(
+        isinstance(config, OfflineConfig)
+        for name, config in by.items()
+        if name in TABLE and name not in {"trac", "cdt"}
+    )
     assert (by["bcq"].policy.phi, by["bcq"].critic.candidates, by["bcq"].choice.candidates) == (0.05, 10, 100)
     assert (by["bcq"].critic.critics.blend, by["bcq"].policy.kl_weight, by["bcq"].policy.z_max) == (0.75, 0.5, 0.5)
     assert (by["crr"].critic.samples, by["crr"].weight.beta, by["crr"].weight.cap) == (4, 1.0, 20.0)

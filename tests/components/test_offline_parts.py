@@ -271,7 +271,9 @@ def test_what_is_left_of_a_wish():
     np.testing.assert_array_equal(z, [[10, 4, 30]] * 2)
     for xp in (np, jnp):
         ended = xp.asarray(np.array([False, True]))
-        step = transform.step(params, xp.asarray(z), xp.asarray([7.0, 8.0]), xp.asarray([[1.0], [0.0]]), ended, ended & ~ended)
+        step = transform.step(
+            params, xp.asarray(z), xp.asarray([7.0, 8.0]), xp.asarray([[1.0], [0.0]]), ended, ended & ~ended
+        )
         np.testing.assert_array_equal(step.z, [[9, 3, 23], [10, 4, 30]])
         np.testing.assert_array_equal(step.z_final, [[9, 3, 23], [10, 3, 22]])
     assert transform.extra_obs == 3
