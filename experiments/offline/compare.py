@@ -1,9 +1,9 @@
 """Offline learners on recorded tasks, beside each other: return and cost of the last checkpoint.
 
-    python experiments/offline/compare.py FILE.npz ... --csv results.csv [--only caps bc_safe] [--limits 25] [--seeds 1]
+    python experiments/offline/compare.py FILE.npz ... --csv results.csv [--only caps bc_safe] [--limits 25]
     python experiments/offline/compare.py --table results.csv
 
-The settings are those of README.md: preset `jsafe`, networks of (128, 128), minibatches of 256, normalised observations,
+The settings are those of README.md: preset `jsafe`, networks of (128, 128), minibatches of 256, normalised inputs,
 so many updates. Rows that are in the table already are not made again. The environment is asked at the end alone, for
 episodes with most likely actions. What has no limit in its training is trained once for all limits.
 """
@@ -39,7 +39,7 @@ ALGORITHMS = {
     "coptidice": {**SEEN, **FAST},
     "cpq": SLOW,
     "bear_lag": SLOW,
-    "caps": {**SLOW, **FAST},
+    "caps": {**SLOW, **FAST, "reward_scale": 1.0},
     "fisor": {**SLOW, **FAST},
     "lspc": {**SLOW, **FAST},
     "trac": {"batch_size": 16, "learning_rate": 1e-3, "rate_warmup": 200},
@@ -60,8 +60,8 @@ def trained(algorithm: str, data: datasets.Episodes, limit: float, seed: int, up
     collector = make_collector(None, learner, seed=seed, data=data)
     start = time.process_time()
     for step in jsafe.train.run(learner, collector, key=jax.random.key(seed), total_steps=updates):
-        pass
-    return learner, step.state, step.metrics, time.process_time() - start
+        state, metrics = step.state, step.metrics
+    return learner, state, metrics, time.process_time() - start
 
 
 def rows_of(name: str, data: datasets.Episodes, algorithm: str, seed: int, given: argparse.Namespace):

@@ -55,7 +55,7 @@ ROWS = {
         },
         6000,
     ),
-    "cdt": ("cdt", {"hidden": (32, 32), "heads": 2, "context": 5, "batch_size": 64, "rate_warmup": 100, **CDT}, 4000),
+    "cdt": ("cdt", {"hidden": (32, 32), "heads": 2, "context": 5, "batch_size": 64, "rate_warmup": 100, **CDT}, 2000),
     "bc": ("bc", {}, 2500),
     "bc_safe": ("bc_safe", {}, 2500),
 }

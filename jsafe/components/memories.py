@@ -34,10 +34,10 @@ def frames(space: spaces.Space, stack: int) -> Memory:
 
 
 class Window(NamedTuple):
-    """The last L rows of an episode, leaves `[N, L, ...]`, newest last, and how many of them there are, `count [N]`."""
+    """The last L rows of an episode, leaves `[N, L, ...]`, newest last; `filled [N]` of them are there."""
 
     rows: Any
-    count: Array
+    filled: Array
 
 
 def window(shapes: Mapping[str, tuple[int, ...]], length: int) -> Memory:
@@ -53,7 +53,7 @@ def window(shapes: Mapping[str, tuple[int, ...]], length: int) -> Memory:
         return Window(rows, jnp.zeros(num_envs, jnp.int32))
 
     def reset(memory: Window, started: Array) -> Window:
-        return memory._replace(count=jnp.where(started, 0, memory.count))
+        return memory._replace(filled=jnp.where(started, 0, memory.filled))
 
     return Memory(init, reset)
 
@@ -66,8 +66,8 @@ def append(memory: Window, row: Mapping[str, Array]) -> tuple[Window, Array]:
     """
     rows = {name: jnp.concatenate([old[:, 1:], row[name][:, None]], axis=1) for name, old in memory.rows.items()}
     length = next(iter(rows.values())).shape[1]
-    count = jnp.minimum(memory.count + 1, length)
-    return Window(rows, count), jnp.arange(length) >= length - count[:, None]
+    filled = jnp.minimum(memory.filled + 1, length)
+    return Window(rows, filled), jnp.arange(length) >= length - filled[:, None]
 
 
 def push(memory: Frames, obs: Obs) -> tuple[Frames, Obs]:

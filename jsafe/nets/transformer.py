@@ -21,8 +21,9 @@ class Foretold(NamedTuple):
 class Transformer(NamedTuple):
     """`init: key -> params`; `apply(params, told, obs, action, step, real, key | None) -> Foretold`.
 
-    `told [B, L, 1 + M]` is what is still to come, one token for each; `obs [B, L, O]`; `action [B, L, A]`; `step [B, L]`
-    the number of the row in its episode; `real [B, L]` which rows there are. With a key, hidden units are dropped.
+    `told [B, L, 1 + M]` is what is still to come, one token for each; `obs [B, L, O]`; `action [B, L, A]`;
+    `step [B, L]` the number of the row in its episode; `real [B, L]` which rows there are. With a key, hidden units are
+    dropped.
     """
 
     init: Callable[[Key], Params]
@@ -60,7 +61,8 @@ class _Sequence(nn.Module):
         time = nn.Embed(self.horizon + 1, self.width, embedding_init=start)(jnp.clip(step, 0, self.horizon))
         signals = [told[..., i : i + 1] for i in range(told.shape[-1])]
         tokens = [nn.Dense(self.width, kernel_init=start)(x) + time for x in (*signals, obs, action)]
-        batch, length, kinds = *real.shape, len(tokens)
+        batch, length = real.shape
+        kinds = len(tokens)
         x = jnp.stack(tokens, axis=2).reshape(batch, length * kinds, self.width)
         x = nn.Dropout(self.dropout, deterministic=not dropped)(nn.LayerNorm()(x))
         # A token sees the real ones up to itself; one that is not real sees itself, lest it see nothing.
@@ -100,8 +102,8 @@ def transformer(
       heads: Of the attention; a divisor of `width`.
       dropout: Share of units that are dropped.
 
-    Source: Vaswani et al. 2017 (arXiv 1706.03762), normalised before each layer; Chen et al. 2021 (Decision Transformer,
-      arXiv 2106.01345); with a token for the costs, Liu et al. 2023 (arXiv 2302.07351).
+    Source: Vaswani et al. 2017 (arXiv 1706.03762), normalised before each layer; Chen et al. 2021 (Decision
+      Transformer, arXiv 2106.01345); with a token for the costs, Liu et al. 2023 (arXiv 2302.07351).
     """
     module = _Sequence(act_dim, num_costs, horizon, width, blocks, heads, dropout)
 

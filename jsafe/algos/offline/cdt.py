@@ -8,17 +8,17 @@
 R* is `target_return`; by default the return of the best recorded episode within the limit, as far as episodes have been
 drawn.
 
-Source: Liu et al. 2023, Constrained decision transformer for offline safe reinforcement learning, ICML, arXiv 2302.07351,
-and OSRL (03a4586). Differences: no augmented episodes (theirs: returns that nobody had, in a fifth of the rows); episodes
-count alike (theirs: drawn with a probability like max(0, 70 - C): `reach=70`); costs to go are scaled like returns, and
-go in as they are.
+Source: Liu et al. 2023, Constrained decision transformer for offline safe reinforcement learning, ICML, arXiv
+2302.07351, and OSRL (03a4586). Differences: no augmented episodes (theirs: returns that nobody had, in a fifth of the
+rows); episodes count alike (theirs: drawn with a probability like max(0, 70 - C): `reach=70`); costs to go are scaled
+like returns, and go in as they are.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -162,7 +162,8 @@ def assemble(config: CDTConfig, spec: EnvSpec, axis_name: str | None = None) -> 
     def losses(params, log_alpha, steps: Steps, key: Key):
         """Of B windows, `[B, L, ...]`."""
         told = jnp.concatenate([steps.extras["return_to_go"][..., None], steps.extras["cost_to_go"]], axis=-1)
-        real, weight = steps.weight > 0, steps.weight
+        weight = cast(Array, steps.weight)  # rows of a data set have one
+        real = weight > 0
         if config.reach is not None:
             weight = weight * jnp.maximum(0.0, 1 - steps.extras["episode_cost"].sum(axis=-1) / config.reach)
 
@@ -198,7 +199,7 @@ def assemble(config: CDTConfig, spec: EnvSpec, axis_name: str | None = None) -> 
         steps, key = inputs
         steps = jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), steps)
         moved = (state.params, state.log_alpha)
-        grads, metrics = jax.grad(lambda p: losses(*p, steps, key), has_aux=True)(moved)
+        grads, metrics = jax.grad(lambda p: losses(p[0], p[1], steps, key), has_aux=True)(moved)
         of_net, of_alpha = pmean(grads, axis_name)
         grads = (clip_norm(of_net, config.max_grad_norm), of_alpha)
         (step, alpha_step), opt_state = adam.update(grads, state.opt_state, moved)
