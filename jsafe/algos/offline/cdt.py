@@ -173,7 +173,11 @@ def assemble(config: CDTConfig, spec: EnvSpec, axis_name: str | None = None) -> 
         policy = policy_of(out.action)
         log_prob, entropy = gaussian.log_prob(policy, steps.action), gaussian.entropy(policy)
         missed = optax.sigmoid_binary_cross_entropy(out.cost, (steps.cost > 0).astype(jnp.float32)).sum(axis=-1)
-        told_apart = {"loss/actor": -mean(log_prob), "loss/foretold_cost": mean(missed), "policy/entropy": mean(entropy)}
+        told_apart = {
+            "loss/actor": -mean(log_prob),
+            "loss/foretold_cost": mean(missed),
+            "policy/entropy": mean(entropy),
+        }
         loss = -mean(log_prob) - temperature(log_alpha) * mean(entropy) + config.cost_weight * mean(missed)
         return loss + mean(alpha.loss(log_alpha, -entropy)), told_apart
 

@@ -45,6 +45,8 @@ def remaining_budget(num_costs: int, wish: bool = False) -> CMDPTransform:
         spent = xp.concatenate([xp.asarray(cost), xp.ones((z.shape[0], 1), z.dtype), *earned], axis=-1)
         z_final = (z - spent).astype(z.dtype)
         ended = xp.asarray(terminated | truncated)
-        return TransformStep(xp.where(ended[:, None], start(xp, p), z_final).astype(z.dtype), z_final, reward, terminated)
+        return TransformStep(
+            xp.where(ended[:, None], start(xp, p), z_final).astype(z.dtype), z_final, reward, terminated
+        )
 
     return CMDPTransform(num_costs + 1 + wish, init, augment, step)
