@@ -24,8 +24,8 @@ IDS = [
         *(f"SafetyPointGoal{level}" for level in range(3)),
         *(f"SafetyPointCircle{level}" for level in range(3)),
         "SafetyPointRun0",
-        *(f"SafetyPointButton{level}" for level in range(3)),
-        *(f"Safexp-Point{task}{level}" for task in ("Goal", "Button") for level in (1, 2)),
+        *(f"SafetyPoint{task}{level}" for task in ("Button", "Push") for level in range(3)),
+        *(f"Safexp-Point{task}{level}" for task in ("Goal", "Button", "Push") for level in (1, 2)),
     )
 ]
 

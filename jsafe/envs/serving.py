@@ -16,9 +16,7 @@ import numpy as np
 
 from jsafe.envs import registry
 from jsafe.envs.outside import worker
-
-ARRAYS = ("obs", "final_obs", "reward", "cost", "terminated", "truncated")
-"""Of a step, beside its info."""
+from jsafe.envs.team import ARRAYS
 
 
 def serve(conn: Any) -> None:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jsafe.envs import checks, serving, threads
+from jsafe.envs import checks, threads
 from jsafe.envs.api import Step
 from jsafe.envs.outside.workers import Shared, Worker, WorkerError, frame, summary
 
+ARRAYS = ("obs", "final_obs", "reward", "cost", "terminated", "truncated")
+"""Of a step, beside its info."""
 _STEP = frame(("step", None))
+_SCRIPT = str(Path(__file__).with_name("serving.py"))
 
 
 class Team:
@@ -61,7 +65,7 @@ class Team:
         self._workers: list[Worker] = []
         try:
             for rows in np.array_split(np.arange(n), count):
-                self._workers.append(Worker(sys.executable, setup | {"rows": rows.tolist()}, serving.__file__))
+                self._workers.append(Worker(sys.executable, setup | {"rows": rows.tolist()}, _SCRIPT))
             self.spec = probe.spec
             probe.reset()
             info = probe.step(np.zeros((1, probe.spec.act_dim))).info
@@ -116,7 +120,7 @@ class Team:
             self._check(w, w.done())
         arrays = self._shared.copy()
         info = {name: arrays[f"info/{name}"] for name in self._names}
-        return Step(**{name: arrays[name] for name in serving.ARRAYS}, info=info)
+        return Step(**{name: arrays[name] for name in ARRAYS}, info=info)
 
     def observe(self) -> np.ndarray:
         """The current observations `[N, O]`."""

@@ -10,6 +10,8 @@ from jsafe.envs.safety_gym.layout import Placement
 from jsafe.envs.safety_gym.objects import in_order
 from jsafe.envs.safety_gym.tasks.base import Task
 
+_NOWHERE = (np.nan, np.nan)
+
 
 class Plan(NamedTuple):
     """The robot first, then the objects in the order of the scene.
@@ -20,6 +22,8 @@ class Plan(NamedTuple):
       order: Indices in the order in which they are placed.
       yaws: Of each object its fixed yaw in radians; None: random.
       heights: Of each object `[K]`, metres.
+      fixed: Where each object stands that has a place of its own `[K, 2]`, metres; NaN where it is drawn. The layout
+        shifts such a place by up to 1e-9 m, officially too, but what the robot senses there lies at the place itself.
     """
 
     places: list[Placement]
@@ -27,6 +31,7 @@ class Plan(NamedTuple):
     order: np.ndarray
     yaws: list[float | None]
     heights: np.ndarray
+    fixed: np.ndarray
 
 
 def plan_of(task: Task) -> Plan:
@@ -52,4 +57,5 @@ def plan_of(task: Task) -> Plan:
             None if kind.spin else (kind.yaws[i] if kind.yaws else 0.0) for kind in groups for i in range(kind.count)
         ],
         heights=np.array([kind.z for kind in groups for _ in range(kind.count)]),
+        fixed=np.array([xy for kind in groups for xy in kind.locations or [_NOWHERE] * kind.count]).reshape(-1, 2),
     )

@@ -37,6 +37,7 @@ class Simulation:
       last_obs: The newest observations `[N, O]`.
       last_cost: Cost of the newest step, summed over its columns `[N]`.
       free, driven, static: Where the free and driven objects begin, where the driven ones are, indices of the static.
+      fixed: As in the plan.
     """
 
     def __init__(
@@ -114,7 +115,7 @@ class Simulation:
         plan = plan_of(self.task)
         self.places, self.keepouts, self._order = plan.places, plan.keepouts, plan.order
         self._in_order = [plan.places[i] for i in plan.order]
-        self._spins, self._heights = plan.yaws, plan.heights
+        self._spins, self._heights, self.fixed = plan.yaws, plan.heights, plan.fixed
 
     # ---- random streams ------------------------------------------------------------------------------------------
 
@@ -196,7 +197,7 @@ class Simulation:
         stream.skip(len(self._spins))
         yaws = np.array([value if spin is None else spin for spin, value in zip(self._spins, drawn)])
         self.scene.agent_pos[i] = (*layout[0], robot.height)
-        self.pos[i, :, :2], self.pos[i, :, 2] = layout[1:], self._heights
+        self.pos[i, :, :2], self.pos[i, :, 2] = np.where(np.isnan(self.fixed), layout[1:], self.fixed), self._heights
         self.quat[i] = turned(yaws)
         if self._turning:
             self.rot[i] = rotation(self.quat[i])

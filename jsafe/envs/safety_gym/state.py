@@ -103,6 +103,8 @@ def set_state(sim: Simulation, i: int, state: dict) -> None:
     data.time, data.ctrl[:] = time, ctrl
     for at, name in enumerate(_objects(sim)):
         sim.pos[i, at], sim.quat[i, at] = bodies[name]
+    own = np.abs(sim.pos[i, :, :2] - sim.fixed) < 1e-8  # the layout's shift, in a recording
+    sim.pos[i, :, :2] = np.where(own, sim.fixed, sim.pos[i, :, :2])
     for name, where in _references(sim):
         physics.reference[i, where] = np.concatenate(bodies[name])
     physics.centre[i] = sim.pos[i, sim.driven, :2]

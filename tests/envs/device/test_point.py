@@ -24,27 +24,38 @@ def entered(env, host):
     return jax.tree.map(lambda *x: jnp.stack(x), *states)
 
 
-@pytest.mark.parametrize("id", ["SafetyPointGoal1-v0", "SafetyPointCircle2-v0", "SafetyPointRun0-v0"])
+def loose(host):
+    """Where vases and push boxes are."""
+    places = [host.simulation.scene.pos.get(group) for group in ("vases", "push_box")]
+    return np.concatenate([np.zeros((host.num_envs, 0, 3)), *(x for x in places if x is not None)], axis=1)
+
+
+@pytest.mark.parametrize(
+    "id", ["SafetyPointGoal1-v0", "SafetyPointCircle2-v0", "SafetyPointRun0-v0", "SafetyPointPush2-v0"]
+)
 def test_steps_are_those_of_the_engine(id):
     """Where nothing is touched, with 64 bits: the bar is 1e-9."""
     rng, n = np.random.default_rng(0), 24
+    limit = 1e-9 if "Push" in id else 1e-6  # the reward is about the push box, which settles a little
     host = jsafe.envs.make(id, num_envs=n, seed=5, num_threads=1)
     host.reset()
     with jax.enable_x64(True):
         env = point(id)
         step, key = jax.jit(jax.vmap(env.step, (0, 0, None))), jax.random.key(0)
         costs = 0.0
+        for _ in range(60 if "Push" in id else 0):  # until the box has settled
+            host.step(np.zeros((n, 2)))
         for turn in range(4):
             for _ in range(int(rng.integers(1, 20))):
-                host.step(np.stack([rng.uniform(0, 1, n), rng.uniform(-1, 1, n)], 1))
+                host.step(np.stack([rng.uniform(-1 if "Push" in id else 0, 1, n), rng.uniform(-1, 1, n)], 1))
             state, actions = entered(env, host), rng.uniform(-1, 1, (n, 2))
             if turn == 3:  # the end of the episode, and a goal
                 state = state._replace(steps=jnp.full(n, host.spec.horizon - 1))
-            vases = host.simulation.scene.pos.get("vases", np.zeros((n, 0, 3))).copy()
+            vases = loose(host)
             theirs = host.step(actions)
             _, ours = step(state, jnp.asarray(actions), key)
-            here = host.simulation.scene.pos.get("vases", np.zeros((n, 0, 3)))
-            free = ~theirs.info["success"] & (np.abs(here - vases).max((1, 2), initial=0) < 1e-6)
+            here = loose(host)
+            free = ~theirs.info["success"] & (np.abs(here - vases).max((1, 2), initial=0) < limit)
             assert free.mean() > 0.8
             np.testing.assert_allclose(
                 np.asarray(ours.obs)[free], theirs.final_obs[free], atol=1e-6 if here.size else 1e-9
@@ -55,17 +66,18 @@ def test_steps_are_those_of_the_engine(id):
             np.testing.assert_allclose(
                 np.asarray(ours.obs)[free][:, alone], theirs.final_obs[free][:, alone], atol=1e-9
             )
-            np.testing.assert_allclose(ours.reward, theirs.reward, atol=1e-9)
+            rows = free if limit < 1e-6 else slice(None)
+            np.testing.assert_allclose(np.asarray(ours.reward)[rows], theirs.reward[rows], atol=1e-9)
             np.testing.assert_array_equal(ours.cost, theirs.cost)
             np.testing.assert_array_equal(ours.info["success"], theirs.info["success"])
             assert ours.info.keys() == theirs.info.keys()
             np.testing.assert_array_equal(ours.truncated, [turn == 3] * n)
             assert not np.asarray(ours.terminated).any()
             costs += float(ours.cost.sum())
-        assert costs > 0
+        assert costs > 0 or "Push" in id
 
 
-@pytest.mark.parametrize("id", ["SafetyPointButton2-v0", "Safexp-PointGoal2-v0"])
+@pytest.mark.parametrize("id", ["SafetyPointButton2-v0", "Safexp-PointPush2-v0"])
 def test_observations_are_those_of_the_engine(id):
     host = jsafe.envs.make(id, num_envs=12, seed=5, num_threads=1, costs="separate")
     obs = host.reset()
@@ -200,6 +212,36 @@ def test_vases_are_pushed_and_slide_to_rest():
     assert 20 < moving.sum() < 35  # from 1.4 m/s
 
 
+def test_the_box_is_pushed_turned_and_held():
+    env, state = alone("SafetyPointPush1-v0", push_box=[(0.7, 0.03)])
+    states, out = roll(env, state, [1.0, 0.0], 80)
+    at = states.xy[:, env.slices["push_box"].start]
+    assert float(at[-1, 0]) > 1.0
+    assert (np.asarray(at[:, 0] - states.body.x) > 0.3).all()  # the arrow's end, and at least half the box
+    assert float(out.reward.sum()) != 0
+    # The engine's box from the same start, which hops: a twentieth apart after 0.5 m.
+    host = jsafe.envs.make("SafetyPointPush1-v0", num_threads=1)
+    host.reset()
+    for _ in range(30):
+        host.step(np.zeros((1, 2)))
+    saved, zero = host.get_state(0), np.zeros(1)
+    pose = saved["joints"]["push_box"][0] * [0, 0, 1, 0, 0, 0, 0] + [0.7, 0.03, 0, 1, 0, 0, 0]
+    joints = dict.fromkeys("xyz", (zero, zero, zero)) | {"push_box": (pose, np.zeros(6), np.zeros(6))}
+    far = (np.array([5.0, 5.0, 0.5]), np.array([1.0, 0, 0, 0]))
+    host.set_state(0, {"joints": joints, "bodies": {"pillar0": far}, "step": 0})
+    for _ in range(80):
+        host.step(np.array([[1.0, 0.0]]))
+    after = host.get_state(0)["joints"]
+    assert abs(float(states.body.x[-1]) - after["x"][0][0]) < 0.03
+    np.testing.assert_allclose(at[-1], after["push_box"][0][:2], atol=0.1)
+    # Against a pillar it stays, and so does the robot.
+    env, state = alone("SafetyPointPush1-v0", push_box=[(0.7, 0.0)], pillars=[(1.3, 0.0)])
+    states, out = roll(env, state, [1.0, 0.0], 80)
+    assert 0.8 < float(states.xy[-1, env.slices["push_box"].start, 0]) < 0.85  # the pillar between two columns
+    assert abs(float(states.body.x[-1] - states.body.x[-21])) < 0.02  # it shivers
+    assert float(states.body.x[-1]) < 0.5
+
+
 def test_gremlins_go_round():
     """As MuJoCo's do after a second: a radius of 0.34887 m, 0.0878 s behind."""
     env, state = alone("SafetyPointButton1-v0")
@@ -272,8 +314,7 @@ def test_ones_own_task():
 
 def test_what_has_no_closed_form():
     for id, match in (
-        ("SafetyPointPush1-v0", "'push_box' have no closed form"),
-        ("SafetyCarGoal1-v0", "no closed form of Car"),
+        ("SafetyCarPush1-v0", "no closed form of Car"),
         ("SafetyAntVelocity-v1", "no device environment"),
     ):
         with pytest.raises(ValueError, match=match):

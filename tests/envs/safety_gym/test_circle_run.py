@@ -82,3 +82,14 @@ def test_separate_costs_name_the_boundary():
     assert env.spec.cost_names == ("out_of_boundary",)
     with pytest.raises(ValueError, match="unknown environment 'SafetyPointRun1-v0'"):
         jsafe.envs.make("SafetyPointRun1-v0")
+
+
+def test_the_circle_is_seen_at_the_origin_itself():
+    """The layout shifts fixed places by up to 1e-9 m; recordings say so, and what they sense does not."""
+    env = jsafe.envs.make("SafetyPointCircle1-v0", num_envs=3)
+    env.reset()
+    places = env.simulation.scene.pos["circle"]
+    np.testing.assert_array_equal(places[:, 0, :2], 0.0)
+    env.set_state(1, {"bodies": {"circle": (np.array([7e-10, -4e-10, 0.01]), np.array([1.0, 0, 0, 0]))}})
+    env.set_state(2, {"bodies": {"circle": (np.array([0.5, 0.0, 0.01]), np.array([1.0, 0, 0, 0]))}})
+    np.testing.assert_array_equal(places[:, 0, :2], [[0, 0], [0, 0], [0.5, 0]])

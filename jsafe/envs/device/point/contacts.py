@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jsafe.envs.device.point.body import INERTIA, MASS, OFFSET, Body, respond
+from jsafe.envs.device.point.body import Body, respond
 
 DISK, ARROW, REACH = 0.1, 0.05, 0.1
 """Radius of the robot's disk, half width of its arrow, distance of the arrow's centre, metres."""
@@ -168,6 +171,133 @@ def resist(body: Body, c: Any, s: Any, ahead: Any, aside: Any, turn: Any, touch:
     return total
 
 
+class Contacts(NamedTuple):
+    """C places where two bodies meet, in the robot's frame.
+
+    Attributes:
+      depth: Metres `[C]`; negative where they are apart.
+      normal: Unit vector from the first body into the second, `(x, y)` of `[C]`.
+      first: The place as seen from the first body's origin, `(x, y)` of `[C]`.
+      second: From the second body's; whatever it is where that does not move.
+      of: Index of the first body and of the second (None: that does not move) of each.
+    """
+
+    depth: Any
+    normal: tuple[Any, Any]
+    first: tuple[Any, Any]
+    second: tuple[Any, Any]
+    of: tuple[tuple[int, int | None], ...]
+
+    def join(self, other: Contacts) -> Contacts:
+        """Both."""
+
+        def both(a, b):
+            return jax.tree.map(lambda x, y: jnp.concatenate([x, y]), a, b)
+
+        depth, normal = both(self.depth, other.depth), both(self.normal, other.normal)
+        return Contacts(
+            depth, normal, both(self.first, other.first), both(self.second, other.second), self.of + other.of
+        )
+
+
+class Moved(NamedTuple):
+    """A body that contacts push, in the robot's frame.
+
+    Attributes:
+      force: All other forces: along x and y, and torque.
+      velocity: Along x and y, and spin.
+      respond: `(force) -> acceleration`, three numbers each.
+    """
+
+    force: tuple[Any, Any, Any]
+    velocity: tuple[Any, Any, Any]
+    respond: Callable[[tuple[Any, Any, Any]], tuple[Any, Any, Any]]
+
+
+def deepest(body: Body, c: Any, s: Any, touch: Touch) -> Contacts:
+    """The deepest contact of the robot's disk and that of its arrow, with things that do not move."""
+    one = (touch.depth.argmax(axis=1)[:, None] == np.arange(touch.depth.shape[1]))[..., None]
+    depth = touch.depth.max(axis=1)
+    normal, point = (jnp.where(one, x, 0).sum(axis=1) for x in (touch.normal, touch.point))
+    place = turned_back(c, s, point[:, 0] - body.x, point[:, 1] - body.y)
+    return Contacts(depth, turned_back(c, s, normal[:, 0], normal[:, 1]), place, place, ((0, None),) * 2)
+
+
+def solid(body: Body, c: Any, s: Any, force: tuple[Any, Any, Any]) -> Moved:
+    """The robot as `press` takes it."""
+    vx, vy = turned_back(c, s, body.vx, body.vy)
+    return Moved(force, (vx, vy, body.w), lambda force: respond(force, damped=False))
+
+
+def press(bodies: Sequence[Moved], contacts: Contacts, start: Any = None) -> tuple[list[tuple[Any, Any, Any]], Any]:
+    """`resist` for several bodies: forces along x and y of the robot's frame, and torque.
+
+    Args:
+      bodies: What is pushed.
+      contacts: Where.
+      start: Forces `[2 C]` to start from, those of the substep before: a light body between heavy ones takes many
+        turns.
+
+    Returns:
+      The bodies' forces, and those of the contacts `[2 C]`: along the normal and along the plane of each.
+    """
+    count, size = len(contacts.of), len(bodies)
+    # The barriers keep the compiler from working out where bodies meet anew for everything that follows from it.
+    depth, (nx, ny), here, there = jax.lax.optimization_barrier(tuple(contacts[:4]))
+    ux, uy = jnp.stack([-nx, ny], axis=1), jnp.stack([-ny, -nx], axis=1)  # where the first body is pushed
+    first, second = (place[0][:, None] * uy - place[1][:, None] * ux for place in (here, there))  # levers
+    into, outof = np.zeros((2, count, size))
+    for i, (one, other) in enumerate(contacts.of):
+        into[i, one] = 1
+        if other is not None:
+            outof[i, other] = 1
+    pushes: list[Any] = []
+    responses: list[Any] = []
+    for k, body in enumerate(bodies):
+        way = jnp.asarray((into - outof)[:, None, k], depth.dtype)
+        lever = (
+            jnp.asarray(into[:, None, k], depth.dtype) * first - jnp.asarray(outof[:, None, k], depth.dtype) * second
+        )
+        push = [each.reshape(-1) for each in (way * ux, way * uy, lever)]
+        pushes += push
+        responses += body.respond((push[0], push[1], push[2]))
+    # [2 C, 3 B]: what a unit of each force does to the bodies, as forces and as accelerations.
+    push, response = jax.lax.optimization_barrier((jnp.stack(pushes, axis=1), jnp.stack(responses, axis=1)))
+    velocity = jnp.stack([x for body in bodies for x in body.velocity])
+    acceleration = jnp.stack([x for body in bodies for x in body.respond(body.force)])
+    share = jnp.clip(depth / _WIDTH, 0.0, 1.0)
+    bent = jnp.where(share < 0.5, 2 * share**2, 1 - 2 * (1 - share) ** 2)
+    spring = _STIFF * (_LEAST + (_MOST - _LEAST) * bent) * depth
+    # What the constraint asks for beyond what the other forces do; the centripetal part is left to the reference.
+    lack = (
+        jnp.stack([spring, 0 * spring], axis=1).reshape(-1)
+        - _DAMP * (push * velocity).sum(axis=1)
+        - (push * acceleration).sum(axis=1)
+    )
+    inertia = (push * response).sum(axis=1)
+    meet = (jnp.stack([depth, depth], axis=1).reshape(-1) > 0) & (inertia > 0)
+    gain = jnp.where(meet, 1 / jnp.where(meet, inertia * (1 + _SOFT), 1.0), 0.0)
+    coupling = (push[:, None] * response).sum(axis=2)
+    lack, gain, coupling = jax.lax.optimization_barrier((lack, gain, coupling))
+
+    def turn(k, forces):
+        i = k % (2 * count)
+        here = forces[i] + (lack[i] - (coupling[i] * forces).sum()) * gain[i]
+        bound = forces[jnp.maximum(i - 1, 0)]
+        here = jnp.where(i % 2 == 1, jnp.clip(here, -bound, bound), jnp.maximum(here, 0.0))
+        return forces.at[i].set(here)
+
+    forces = jnp.zeros_like(lack) if start is None else jnp.where(gain > 0, start, 0.0)
+    forces = jax.lax.fori_loop(0, 4 * count, turn, forces)
+    total = (forces[:, None] * push).sum(axis=0)
+    return [(total[3 * k], total[3 * k + 1], total[3 * k + 2]) for k in range(size)], forces
+
+
+def turned_back(c: Any, s: Any, x: Any, y: Any) -> tuple[Any, Any]:
+    """A vector of the world in a frame that is turned by the angle with cosine c and sine s."""
+    return c * x + s * y, c * y - s * x
+
+
 def _unit(x: Any, y: Any, length: Any) -> tuple[Any, Any]:
     safe = jnp.maximum(length, 1e-9)
     return x / safe, y / safe
@@ -176,6 +306,3 @@ def _unit(x: Any, y: Any, length: Any) -> tuple[Any, Any]:
 def _touch(*each: tuple[Any, Any, Any, Any, Any]) -> Touch:
     depth, nx, ny, px, py = (jnp.stack(list(values)) for values in zip(*each))
     return Touch(depth, jnp.stack([nx, ny], axis=-1), jnp.stack([px, py], axis=-1))
-
-
-__all__ = ["INERTIA", "MASS", "OFFSET", "Touch", "disks", "resist", "squares"]

@@ -6,7 +6,7 @@
 | buttons and pillars | resist (`meeting.resist`: MuJoCo's soft contact with the friction cone simplified) |
 | vases | are pushed out of the robot's way, take its speed and slide to rest; the robot does not feel them |
 | gremlins | follow the points that pull them round, and go aside where the robot is; the robot does not feel them |
-| push boxes | not yet: use the host |
+| push box | pushes back, turns, slides, is stopped by buttons and pillars (`box`); vases and gremlins pass through it |
 
 Vases slide with a deceleration of 4.25 m/s^2 and, once slower than about 0.12 m/s, halve their speed in a step: fitted
 to MuJoCo's vases after their last contact (37 of them).
@@ -25,7 +25,8 @@ from jsafe.envs.device.api import DeviceEnv
 from jsafe.envs.device.batch import sometimes
 from jsafe.envs.device.point import contacts as meeting
 from jsafe.envs.device.point import tracing
-from jsafe.envs.device.point.body import SENSORS, SUBSTEPS, Body, H, sensors, substep
+from jsafe.envs.device.point.body import SENSORS, SUBSTEPS, Body, H, forces, sensors, substep
+from jsafe.envs.device.point.box import PushBox
 from jsafe.envs.device.point.episode import Sampler, TracedEpisode
 from jsafe.envs.safety_gym.objects import DRIVEN, FREE, PASSIVE, STATIC, in_order
 from jsafe.envs.safety_gym.observe import Observer
@@ -40,6 +41,8 @@ LAG = 0.0881
 """Seconds by which a gremlin follows what pulls it: MuJoCo's weld is overdamped."""
 SLIDING, HALVING = 4.25, 0.5
 """Deceleration of a vase, m/s^2; what is left of a small speed after a step."""
+SUNK = 1.04e-5
+"""How deep the push box's weight presses it into the floor, metres."""
 
 
 class State(NamedTuple):
@@ -50,6 +53,8 @@ class State(NamedTuple):
       xy: Where the objects are `[K, 2]`, in the order of the scene: passive and static, free, driven.
       yaw: Their turns `[K]`.
       vel: Velocities of the free and driven ones `[F, 2]`.
+      spin: Of the push box, rad/s `[1]`, or `[0]`.
+      height: Its height, metres `[1]`, or `[0]`: it stays.
       centre: Of the driven ones' circles `[D, 2]`.
       memory: What the task remembers.
       steps: Taken in the episode, int32.
@@ -59,6 +64,8 @@ class State(NamedTuple):
     xy: Any
     yaw: Any
     vel: Any
+    spin: Any
+    height: Any
     centre: Any
     memory: dict[str, Any]
     steps: Any
@@ -89,7 +96,7 @@ class PointEnv:
             raise ValueError(f"{id!r} has no closed form of {robot.name}: use backend='host'")
         groups = in_order(task.objects)
         for kind in groups:
-            flat = {STATIC: ("sphere", "cylinder"), FREE: ("box",), DRIVEN: ("box",)}.get(kind.motion)
+            flat = {STATIC: ("sphere", "cylinder"), FREE: ("box", "push_box"), DRIVEN: ("box",)}.get(kind.motion)
             if flat is not None and kind.shape not in flat:
                 raise ValueError(
                     f"{id!r}: {kind.motion} {kind.group!r} of shape {kind.shape!r} have no closed form: "
@@ -108,7 +115,12 @@ class PointEnv:
         self._driven = next((i for i, motion in enumerate(motions) if motion == DRIVEN), count)
         self._count = count
         self._still = [kind for kind in groups if kind.motion == STATIC]
-        self._loose = [kind for kind in groups if kind.motion in (FREE, DRIVEN)]
+        boxes = [kind for kind in groups if kind.shape == "push_box" and kind.motion == FREE]
+        if sum(kind.count for kind in boxes) > 1:
+            raise ValueError(f"{id!r}: more than one push box has no closed form: use backend='host'")
+        self._loose = [kind for kind in groups if kind.motion in (FREE, DRIVEN) and kind not in boxes]
+        self._box = PushBox(boxes[0].size[0], boxes[0].size[1], boxes[0].density) if boxes else None
+        self._boxes = [self.slices[kind.group].start for kind in boxes]
         travel = [kind.travel for kind in groups if kind.motion == DRIVEN for _ in range(kind.count)]
         self._travel = np.array(travel).reshape(-1, 1)
         self._heights = self.plan.heights + np.array(
@@ -140,12 +152,14 @@ class PointEnv:
         """A new episode, and its first observation; NaN if there is no room for it."""
         layout_key, turn_key, task_key = jax.random.split(key, 3)
         layout = self.sampler.layout(layout_key)
+        own = self.plan.fixed
+        places = jnp.where(np.isnan(own), layout[1:], jnp.asarray(np.nan_to_num(own), layout.dtype))
         turns = 2 * np.pi * jax.random.uniform(turn_key, (1 + self._count,), layout.dtype)
         fixed = np.array([np.nan if yaw is None else yaw for yaw in self.plan.yaws])
         yaw = jnp.where(np.isnan(fixed), turns[1:], jnp.asarray(np.nan_to_num(fixed), layout.dtype))
         zero = jnp.zeros((), layout.dtype)
         episode = self._episode(
-            task_key, layout[0], layout[1:], layout[1 + self._driven :], dict.fromkeys(self.task.memory, zero)
+            task_key, layout[0], places, layout[1 + self._driven :], dict.fromkeys(self.task.memory, zero)
         )
         ok = self.task.begin(episode)
         xy = jnp.where(ok, episode.places, jnp.nan)
@@ -154,6 +168,8 @@ class PointEnv:
             xy=xy,
             yaw=yaw,
             vel=jnp.zeros((self._count - self._free, 2), layout.dtype),
+            spin=jnp.zeros(len(self._boxes), layout.dtype),
+            height=jnp.asarray(self._heights[self._boxes] - SUNK, layout.dtype),
             centre=xy[self._driven :],
             memory=_scalars(episode.memory, layout.dtype),
             steps=jnp.int32(0),
@@ -166,12 +182,15 @@ class PointEnv:
         """The state of an environment of the host (`SafetyGymEnv.get_state`), and what is touched there."""
         joints, bodies = saved["joints"], saved["bodies"]
         (x, vx, _), (y, vy, _), (yaw, w, _) = (joints[name] for name in ("x", "y", "z"))
-        xy, turn, vel, centre = [], [], [], []
+        xy, turn, vel, spin, height, centre = [], [], [], [], [], []
         for kind in self.groups:
             for name in kind.names:
                 if kind.motion in (FREE, DRIVEN):
                     pose, speed, _ = joints[name if kind.motion == FREE else f"{name}obj"]
                     vel.append(np.asarray(speed)[:2])
+                    if kind.shape == "push_box":
+                        spin.append(np.asarray(speed)[5])
+                        height.append(np.asarray(pose)[2])
                 else:
                     pose = np.concatenate(bodies[name])
                 if kind.motion == DRIVEN:
@@ -184,6 +203,8 @@ class PointEnv:
             xy=jnp.asarray(np.reshape(xy, (-1, 2)), real),
             yaw=jnp.asarray(turn, real),
             vel=jnp.asarray(np.reshape(vel, (-1, 2)), real),
+            spin=jnp.asarray(spin, real),
+            height=jnp.asarray(height, real),
             centre=jnp.asarray(np.reshape(centre, (-1, 2)), real),
             memory={name: jnp.asarray(saved["task"].get(name, 0.0), real) for name in self.task.memory},
             steps=jnp.int32(saved["step"]),
@@ -194,12 +215,13 @@ class PointEnv:
 
     def advance(self, state: State, action: Any) -> tuple[State, Contacts]:
         """The motion of one step, and what the robot touches after it."""
-        push = self._push(state)
-        body = state.body
+        state = state._replace(steps=state.steps + 1)
+        if self._box is not None:
+            return self._loosened(self._shoved(state, action))
+        push, body = self._push(state), state.body
         for _ in range(SUBSTEPS):
             body = substep(body, action, push)
-        state = state._replace(body=body, steps=state.steps + 1)
-        return self._loosened(state)
+        return self._loosened(state._replace(body=body))
 
     def step(self, state: State, action: Any, key: jax.Array) -> tuple[State, Step]:
         """One step; see `DeviceEnv`."""
@@ -235,16 +257,61 @@ class PointEnv:
     # ---- inside --------------------------------------------------------------------------------------------------
 
     def _push(self, state: State) -> Any:
-        """The forces of what does not move; None where there is nothing of the kind."""
+        """The forces of contacts; None where there is nothing that the robot feels."""
+        if self._box is not None:
+            box = self._box_of(state)
+            return lambda body, cos, sin, *force: self._shove(state, body, box, cos, sin, force)[0][0]
         if not self._still:
             return None
 
         def push(body, cos, sin, ahead, aside, turn):
-            touches = [meeting.disks(body, state.xy[self.slices[kind.group]], kind.radius) for kind in self._still]
-            every = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *touches)
-            return meeting.resist(body, cos, sin, ahead, aside, turn, every)
+            return meeting.resist(body, cos, sin, ahead, aside, turn, self._obstacles(state, body))
 
         return push
+
+    def _obstacles(self, state: State, body: Body) -> Any:
+        touches = [meeting.disks(body, state.xy[self.slices[kind.group]], kind.radius) for kind in self._still]
+        return jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *touches)
+
+    def _box_of(self, state: State) -> Body:
+        (at,), moving = self._boxes, self._boxes[0] - self._free
+        (x, y), (vx, vy) = state.xy[at], state.vel[moving]
+        return Body(x, y, state.yaw[at], vx, vy, state.spin[0])
+
+    def _shove(self, state: State, body: Body, box: Body, cos: Any, sin: Any, force: Any, start: Any = None) -> Any:
+        """`meeting.press` of the robot and the push box."""
+        assert self._box is not None
+        if self._still:
+            radii = np.concatenate([np.full(kind.count, kind.radius) for kind in self._still])
+            disks = jnp.concatenate([state.xy[self.slices[kind.group]] for kind in self._still])
+            meetings = self._box.meet(body, cos, sin, box, disks, jnp.asarray(radii, disks.dtype))
+            meetings = meetings.join(meeting.deepest(body, cos, sin, self._obstacles(state, body)))
+        else:
+            meetings = self._box.meet(body, cos, sin, box)
+        return meeting.press([meeting.solid(body, cos, sin, force), self._box.moved(box, cos, sin)], meetings, start)
+
+    def _shoved(self, state: State, action: Any) -> State:
+        """Robot and push box after the substeps of one step."""
+        shape = self._box
+        assert shape is not None
+
+        def turn(carry, _):
+            body, box, start = carry
+            cos, sin = jax.lax.optimization_barrier((jnp.cos(body.yaw), jnp.sin(body.yaw)))
+            totals, start = self._shove(state, body, box, cos, sin, forces(body, cos, sin, action), start)
+            body = substep(body, action, lambda *_: totals[0])
+            return (body, shape.substep(box, cos, sin, totals[1]), start), None
+
+        start = jnp.zeros(14 if self._still else 8, state.xy.dtype)
+        (body, box, _), _ = jax.lax.scan(turn, (state.body, self._box_of(state), start), length=SUBSTEPS)
+        (at,), moving = self._boxes, self._boxes[0] - self._free
+        return state._replace(
+            body=body,
+            xy=state.xy.at[at].set(jnp.stack([box.x, box.y])),
+            yaw=state.yaw.at[at].set(box.yaw),
+            vel=state.vel.at[moving].set(jnp.stack([box.vx, box.vy])),
+            spin=box.w[None],
+        )
 
     def _touch_of(self, state: State, kind: Any) -> Any:
         rows = self.slices[kind.group]
@@ -253,11 +320,19 @@ class PointEnv:
         return meeting.squares(state.body, state.xy[rows], state.yaw[rows], kind.size[0])
 
     def _touches(self, state: State) -> Contacts:
-        return Contacts({k.group: self._touch_of(state, k).any for k in self.groups if k.motion != PASSIVE})
+        return Contacts({k.group: self._touched(state, k) for k in self.groups if k.motion != PASSIVE})
+
+    def _touched(self, state: State, kind: Any) -> Any:
+        """Which objects of a group the robot touches `[K]`."""
+        if self._box is None or self.slices[kind.group].start not in self._boxes:
+            return self._touch_of(state, kind).any
+        cos, sin = jnp.cos(state.body.yaw), jnp.sin(state.body.yaw)
+        return self._box.meet(state.body, cos, sin, self._box_of(state)).depth.max(keepdims=True) > 0
 
     def _loosened(self, state: State) -> tuple[State, Contacts]:
         """Vases and gremlins after the robot has moved."""
-        found = {kind.group: self._touch_of(state, kind).any for kind in self._still}
+        hard = [*self._still, *(kind for kind in self.groups if self.slices[kind.group].start in self._boxes)]
+        found = {kind.group: self._touched(state, kind) for kind in hard}
         for kind in self._loose:
             rows = self.slices[kind.group]
             moving = slice(rows.start - self._free, rows.stop - self._free)
@@ -294,6 +369,8 @@ class PointEnv:
         """What the task sees, n = 1."""
         body, kind = state.body, state.xy.dtype
         height = jnp.asarray(self._heights, kind)
+        if self._boxes:
+            height = height.at[np.array(self._boxes)].set(state.height)
         pos = jnp.concatenate([state.xy, height[:, None]], axis=1)[None]
         rot = _turned(state.yaw)[None] if self._turning else None
         vel: dict[str, Any] = {}
