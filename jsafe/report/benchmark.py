@@ -252,6 +252,19 @@ def merge(old: Iterable[Score], new: Iterable[Score]) -> list[Score]:
     return list(({_run(score): score for score in old} | {_run(score): score for score in new}).values())
 
 
+def best(scores: Iterable[Score], limit: float | None) -> Score:
+    """The run that keeps the limit with the highest return; where none keeps it, the one with the lowest cost.
+
+    Raises:
+      ValueError: If there are no scores.
+    """
+    bound = math.inf if limit is None else limit
+    return max(
+        scores,
+        key=lambda s: (s.episode_cost <= bound, s.episode_return if s.episode_cost <= bound else -s.episode_cost),
+    )
+
+
 def _run(score: Score) -> tuple[str, int]:
     return score.cell, score.seed
 

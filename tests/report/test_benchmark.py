@@ -69,6 +69,11 @@ def test_scores_come_back(tmp_path):
         benchmark.read_scores(path)
 
 
+def test_the_best_run_keeps_the_limit():
+    runs = [score("a", 0, 9.0, 30.0), score("a", 1, 5.0, 24.0), score("a", 2, 7.0, 25.0)]
+    assert [benchmark.best(runs, limit).seed for limit in (25.0, None, 10.0)] == [2, 0, 1]
+
+
 def test_a_comparison_of_two_sets_of_runs():
     found = benchmark.compare([10, 11, 12, 13], [1, 2, 3, 4])
     assert (found.ours, found.theirs) == (11.5, 2.5)
