@@ -239,12 +239,13 @@ def read_scores(path: str | os.PathLike) -> list[Score]:
 
 
 def write_scores(scores: Iterable[Score], path: str | os.PathLike) -> None:
-    """Writes scores, by cell and seed; numbers with six digits, which is more than they are worth.
+    """Writes scores, by cell and seed, exactly: the same run compared with itself shows no difference.
 
     Raises:
       OSError: If it cannot be written.
     """
-    _write([score._asdict() for score in sorted(scores, key=lambda s: (s.cell, s.seed))], Score._fields, path)
+    rows = [score._asdict() for score in sorted(scores, key=lambda s: (s.cell, s.seed))]
+    _write(rows, Score._fields, path, "")
 
 
 def merge(old: Iterable[Score], new: Iterable[Score]) -> list[Score]:
@@ -276,12 +277,14 @@ def _read(path: str | os.PathLike) -> list[dict[str, str]]:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _write(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: str | os.PathLike) -> None:
+def _write(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: str | os.PathLike, form: str = ".6g"
+) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
-            writer.writerow([f"{row[c]:.6g}" if isinstance(row[c], float) else row[c] for c in columns])
+            writer.writerow([format(row[c], form) if isinstance(row[c], float) else row[c] for c in columns])
 
 
 # ---- comparisons -----------------------------------------------------------------------------------------------------

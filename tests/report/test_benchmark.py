@@ -57,7 +57,7 @@ def test_bad_cells_are_told(tmp_path, text, message):
 
 
 def test_scores_come_back(tmp_path):
-    made = [score("b", 1, 2.0, 3.0), score("a", 0, 1.25, 30.0)]
+    made = [score("b", 1, 2 / 3, 3.0), score("a", 0, 1.25, 30.0)]
     path = tmp_path / "scores.csv"
     assert benchmark.read_scores(path) == []
     benchmark.write_scores(made, path)
