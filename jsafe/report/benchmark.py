@@ -483,7 +483,8 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
         for limit in sorted({row["limit"] for row in here if row["limit"] != ""}):
             axis.axvline(limit, color="black", ls="--", lw=0.8)
         axis.set(title=task, xlabel="cost per episode", ylabel="return per episode")
-        axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
+        left, right = axis.get_xlim()
+        axis.set_xlim(min(0.0, left), 1.05 * right)
         axis.grid(alpha=0.3)
     for axis in axes[len(tasks) :]:
         axis.remove()
