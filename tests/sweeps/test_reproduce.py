@@ -58,7 +58,6 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
         where = start(cell.config, cell.algorithm, cell.options, self.store.path(cell))
         train(where)
         self._note(cell, "finished")
-        self._free.pop(0)
 
     monkeypatch.setattr("jsafe.sweeps.session._Session._start", worker)
     command = ["reproduce", "tiny", "--seeds", "0", "1", "--episodes", "3", "--record"]
