@@ -239,17 +239,31 @@ def read_scores(path: str | os.PathLike) -> list[Score]:
 
 
 def write_scores(scores: Iterable[Score], path: str | os.PathLike) -> None:
-    """Writes scores, by cell and seed; numbers with six digits, which is more than they are worth.
+    """Writes scores, by cell and seed, exactly: the same run compared with itself shows no difference.
 
     Raises:
       OSError: If it cannot be written.
     """
-    _write([score._asdict() for score in sorted(scores, key=lambda s: (s.cell, s.seed))], Score._fields, path)
+    rows = [score._asdict() for score in sorted(scores, key=lambda s: (s.cell, s.seed))]
+    _write(rows, Score._fields, path, "")
 
 
 def merge(old: Iterable[Score], new: Iterable[Score]) -> list[Score]:
     """Both, a new score in the place of the old one of the same run."""
     return list(({_run(score): score for score in old} | {_run(score): score for score in new}).values())
+
+
+def best(scores: Iterable[Score], limit: float | None) -> Score:
+    """The run that keeps the limit with the highest return; where none keeps it, the one with the lowest cost.
+
+    Raises:
+      ValueError: If there are no scores.
+    """
+    bound = math.inf if limit is None else limit
+    return max(
+        scores,
+        key=lambda s: (s.episode_cost <= bound, s.episode_return if s.episode_cost <= bound else -s.episode_cost),
+    )
 
 
 def _run(score: Score) -> tuple[str, int]:
@@ -263,12 +277,14 @@ def _read(path: str | os.PathLike) -> list[dict[str, str]]:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def _write(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: str | os.PathLike) -> None:
+def _write(
+    rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: str | os.PathLike, form: str = ".6g"
+) -> None:
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
         for row in rows:
-            writer.writerow([f"{row[c]:.6g}" if isinstance(row[c], float) else row[c] for c in columns])
+            writer.writerow([format(row[c], form) if isinstance(row[c], float) else row[c] for c in columns])
 
 
 # ---- comparisons -----------------------------------------------------------------------------------------------------
@@ -467,7 +483,8 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
         for limit in sorted({row["limit"] for row in here if row["limit"] != ""}):
             axis.axvline(limit, color="black", ls="--", lw=0.8)
         axis.set(title=task, xlabel="cost per episode", ylabel="return per episode")
-        axis.set_xlim(left=min(0.0, axis.get_xlim()[0]))
+        left, right = axis.get_xlim()
+        axis.set_xlim(min(0.0, left), 1.05 * right)
         axis.grid(alpha=0.3)
     for axis in axes[len(tasks) :]:
         axis.remove()

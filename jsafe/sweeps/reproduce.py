@@ -24,6 +24,7 @@ import numpy as np
 from rich.console import Console
 
 import jsafe
+from jsafe.deploy import writing
 from jsafe.report import benchmark, plot
 from jsafe.report.benchmark import Score
 from jsafe.runs import evaluation
@@ -228,7 +229,8 @@ def show(folder: Path, cells: Sequence[benchmark.Cell], scores: Sequence[Score],
 
 
 def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, published: Path) -> list[Path]:
-    """Adds what was made to a benchmark's results: scores, slim copies of the runs, all tables and pictures anew.
+    """Adds what was made to a benchmark's results: scores, slim copies of the runs, the best run's policy of each cell
+    as a file for `jsafe.load`, and all tables and pictures anew.
 
     Args:
       results: The folder BENCHMARK/results.
@@ -244,6 +246,13 @@ def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, pub
     try:
         for folder in made.folders:
             keep(folder, results / "runs" / folder.name)
+        (results / "policies").mkdir(exist_ok=True)
+        for cell in cells:
+            here = [score for score in scores if score.cell == cell.cell]
+            name = f"{cell.cell}-s{benchmark.best(here, cell.limit).seed}" if here else ""
+            for folder in made.folders:
+                if folder.name == name:
+                    writing.export(folder, results / "policies" / f"{cell.cell}.npz")
         paths = show(results, cells, scores, published)
         alike: dict[tuple[str, float], list[Path]] = {}
         for file in sorted((results / "runs").glob("*/config.json")):

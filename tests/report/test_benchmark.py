@@ -57,7 +57,7 @@ def test_bad_cells_are_told(tmp_path, text, message):
 
 
 def test_scores_come_back(tmp_path):
-    made = [score("b", 1, 2.0, 3.0), score("a", 0, 1.25, 30.0)]
+    made = [score("b", 1, 2 / 3, 3.0), score("a", 0, 1.25, 30.0)]
     path = tmp_path / "scores.csv"
     assert benchmark.read_scores(path) == []
     benchmark.write_scores(made, path)
@@ -67,6 +67,11 @@ def test_scores_come_back(tmp_path):
     path.write_text("cell\na\n")
     with pytest.raises(ValueError, match="has no column 'seed'"):
         benchmark.read_scores(path)
+
+
+def test_the_best_run_keeps_the_limit():
+    runs = [score("a", 0, 9.0, 30.0), score("a", 1, 5.0, 24.0), score("a", 2, 7.0, 25.0)]
+    assert [benchmark.best(runs, limit).seed for limit in (25.0, None, 10.0)] == [2, 0, 1]
 
 
 def test_a_comparison_of_two_sets_of_runs():

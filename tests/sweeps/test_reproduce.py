@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 
+import jsafe
 from jsafe import cli
 from jsafe.report import benchmark
 from jsafe.runs.folder import read, start
@@ -56,7 +58,6 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
         where = start(cell.config, cell.algorithm, cell.options, self.store.path(cell))
         train(where)
         self._note(cell, "finished")
-        self._free.pop(0)
 
     monkeypatch.setattr("jsafe.sweeps.session._Session._start", worker)
     command = ["reproduce", "tiny", "--seeds", "0", "1", "--episodes", "3", "--record"]
@@ -77,8 +78,18 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
     kept = folder / "results" / "runs" / "tiny-s1"
     assert read(kept).config.seed == 1
     assert len((kept / "progress.csv").read_text().splitlines()) == 2
-    names = {"scores.csv", "comparison.csv", "comparison.md", "pareto.png", f"curves-{ENV}-0.0004M.png", "runs"}
+    names = {
+        "scores.csv",
+        "comparison.csv",
+        "comparison.md",
+        "pareto.png",
+        f"curves-{ENV}-0.0004M.png",
+        "runs",
+        "policies",
+    }
     assert {path.name for path in (folder / "results").iterdir()} == names
+    policy = jsafe.load(folder / "results" / "policies" / "tiny.npz")
+    assert policy(np.zeros(3, np.float32)).shape == (1,)
 
     started.clear()
     stamp = (tmp_path / "reproduced/runs/tiny-s1/evaluation.json").stat().st_mtime_ns
