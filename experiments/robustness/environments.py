@@ -108,7 +108,7 @@ def cases(known_options: dict[str, str], quick: bool):
             yield f"{mode} {algorithm}", algorithm, mode, more, WANTED[mode]
     if quick:
         return
-    yield "obs_large float16", "sac_lag", "obs_large", {"replay_dtype": "float16"}, ("refused", "told", "stopped")
+    yield "obs_large float16", "sac_lag", "obs_large", {"dtype": "float16"}, ("refused", "told", "stopped")
     chosen = _other_choice(known_options)
     for mode in ("obs_nan", "obs_big", "reward_inf", "cost_nan", "reset_nan"):
         for algorithm in ("ppo_lag", "sac_lag"):
@@ -130,8 +130,7 @@ class Campaign:
     def __init__(self, shell: Shell, table: Table):
         self.shell, self.table, self._number = shell, table, 0
         self.options = known(shell, "ppo_lag")
-        names = [name for name in self.options if re.search(r"timeout|time-limit|step-seconds|patience", name)]
-        self.limit = {names[0][2:].replace("-", "_"): 4.0} if names else {}
+        self.limit = {"env.step_timeout": 4.0}
 
     def try_out(self, name: str, algorithm: str, env: str, mode: str, more: dict[str, Any], wanted) -> None:
         """One training, judged."""

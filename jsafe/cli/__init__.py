@@ -94,7 +94,7 @@ def _run(arguments: list[str]) -> int:
     from jsafe.runs.folder import RunError
 
     try:
-        if name in _COMPUTING and not {"-h", "--help"} & set(rest):
+        if name in _COMPUTING and not {"-h", "--help", "--distributed"} & set(rest):  # processes have to meet first
             _check_platforms()
         return importlib.import_module(COMMANDS[name]).main(rest)
     except ValueError as error:
