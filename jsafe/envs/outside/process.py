@@ -27,6 +27,11 @@ _KEPT = 100
 """Failures that are remembered in words."""
 OPTIONS = ("horizon", "python", "step_timeout", "bad_values", "cost_key", "flatten")
 """Options that are ours and not the environment's."""
+_ONCE = {
+    "negative": "Limits bound costs from above; negative ones make up for others",
+    "missing": "A step without costs counts as free",
+}
+"""What is said once of odd costs."""
 
 
 class ProcessEnv:
@@ -330,10 +335,9 @@ class ProcessEnv:
     def _listen(self, said: list[tuple[str, int, str]]) -> list[tuple[int, str]]:
         """Tells what is told once; returns what was refused, by environment."""
         for what, i, words in said:
-            if what == "negative" and what not in self._told:
+            if what in _ONCE and what not in self._told:
                 self._told.add(what)
-                _LOG.warning("%s: %s in environment %d. Limits bound costs from above; negative ones make up for "
-                             "others (said once)", self.spec.id, words, i)  # fmt: skip
+                _LOG.warning("%s: %s in environment %d. %s (said once)", self.spec.id, words, i, _ONCE[what])
         return [(i, words) for what, i, words in said if what == "refused"]
 
     def _count_refused(self, refused: list[tuple[int, str]]) -> None:

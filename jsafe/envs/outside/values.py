@@ -24,6 +24,13 @@ def short(value):
     return text if len(text) <= 80 else text[:77] + "..."
 
 
+def legible(text, width=500):
+    """A traceback whose lines have an end."""
+    return "\n".join(
+        line if len(line) <= width else f"{line[:width]}... ({len(line)} letters)" for line in text.split("\n")
+    )
+
+
 # ---- spaces ----------------------------------------------------------------------------------------------------------
 
 
@@ -198,10 +205,11 @@ class Costs:
 
     Attributes:
       form: `{"count": K, "names": [...] or None, "found": bool, "keys": keys of the first info}`, None before.
+      missing: Whether the last step had no costs, where the first one had.
     """
 
     def __init__(self, key, form=None):
-        self._key, self.form = key, form
+        self._key, self.form, self.missing = key, form, False
 
     def __call__(self, result, info):
         """Cost vector `[K]`; Refused if it is none of that form."""
@@ -217,6 +225,7 @@ class Costs:
             keys = sorted(str(key) for key in info)
             self.form = {"count": len(vector), "names": names, "found": given, "keys": keys}
         count, known = self.form["count"], self.form["names"]
+        self.missing = self.form["found"] and not given
         if not given:
             return np.zeros(count)
         if known is not None and names is not None and set(names) <= set(known):

@@ -162,7 +162,7 @@ class Server:
                 self._write(self._obs, i, outside.reset(seeds[i]))
 
     def step(self, cut, still):
-        """Steps all rows but those that stand still; returns what to say: refused values, negative costs."""
+        """Steps all rows but those that stand still; returns what to say: refused values, odd costs."""
         a, said = self.arrays, []
         for outside, i in zip(self.outsides, self.rows):
             reward, cost, terminated, truncated, success, refused = 0.0, 0.0, False, False, False, False
@@ -173,7 +173,7 @@ class Server:
             elif i not in still:
                 try:
                     final, reward, cost, terminated, truncated, success = outside.step(a["actions"][i])
-                    said += self._negative(i, cost)
+                    said += self._odd(i, cost, outside.costs.missing)
                 except values.Refused as error:
                     said.append(("refused", i, f"{error}, at step {outside.steps} of its episode"))
                     final, truncated, refused = last, True, True
@@ -186,11 +186,18 @@ class Server:
             a["terminated"][i], a["truncated"][i] = terminated, truncated
         return said
 
-    def _negative(self, i, cost):
-        if cost.min() < 0 and "negative" not in self.told:
-            self.told.add("negative")
-            return [("negative", i, f"cost is {values.short(cost.tolist())}")]
-        return []
+    def _odd(self, i, cost, missing):
+        """What is told once of costs that are taken as they are."""
+        if cost.min() >= 0 and not missing:
+            return []
+        words = {}
+        if cost.min() < 0:
+            words["negative"] = f"cost is {values.short(cost.tolist())}"
+        if missing:
+            words["missing"] = "info holds no cost, as it did in the first step,"
+        said = [(what, i, text) for what, text in words.items() if what not in self.told]
+        self.told.update(words)
+        return said
 
     def _watch(self, i):
         self.arrays["busy"][self.rows[0]] = i
@@ -275,7 +282,7 @@ def main(serve=serve):
         serve(conn)
     except BaseException:
         with contextlib.suppress(OSError):  # the parent is gone
-            conn.send(("error", traceback.format_exc()))
+            conn.send(("error", values.legible(traceback.format_exc())))
         sys.exit(1)
 
 

@@ -64,7 +64,7 @@ class Moody(Counter):
     """The action chooses what is wrong with the step."""
 
     MOODS = ("fine", "array_reward", "nan_reward", "none_reward", "two_rewards", "inf_obs", "big_obs", "short_obs",
-             "nan_cost", "long_cost", "none_cost", "negative_cost")  # fmt: skip
+             "nan_cost", "long_cost", "none_cost", "negative_cost", "no_cost")  # fmt: skip
     action_space = gymnasium.spaces.Discrete(len(MOODS), start=1)
 
     def step(self, action):
@@ -74,7 +74,7 @@ class Moody(Counter):
                   "two_rewards": np.ones(2)}.get(mood, reward)  # fmt: skip
         obs = {"inf_obs": obs + np.inf, "big_obs": obs + 1e30, "short_obs": obs[:2]}.get(mood, obs)
         cost = {"nan_cost": np.nan, "long_cost": np.ones(2), "none_cost": None, "negative_cost": -1.0}.get(mood, cost)
-        return obs, reward, False, False, {"cost": cost}
+        return obs, reward, False, False, {} if mood == "no_cost" else {"cost": cost}
 
 
 class Rich(gymnasium.Env):

@@ -15,6 +15,7 @@ import pytest
 from outside_envs import Counter, Moody, Mute, Nested, Rich, Whole
 
 import jsafe.envs
+from jsafe.envs.outside import values
 from jsafe.spaces import Box, Discrete, Tree
 
 
@@ -197,6 +198,7 @@ def test_bad_values_end_their_episode_and_nothing_else(make, caplog):
             assert env.failures[-1][1].endswith(f"at step {int(last[0, 2]) + 1} of its episode")
     assert env.failed == len(words)
     assert "cost is [-1.0] in environment 0" in caplog.text
+    assert "info holds no cost, as it did in the first step, in environment 0. A step without costs" in caplog.text
     for _ in range(3):
         env.step(np.full(2, 2))
     with pytest.raises(jsafe.envs.WorkerError, match="reward is nan, at step 1 of its episode; 4 times in a row"):
@@ -208,6 +210,10 @@ def test_bad_values_may_stop_everything(make):
     env.reset()
     with pytest.raises(jsafe.envs.WorkerError, match="environment 1 of 'python:outside_envs:Moody': reward is nan"):
         env.step(np.array([0, 2]))
+
+
+def test_a_traceback_is_legible_however_long_its_lines_are():
+    assert values.legible("one\n" + 9000 * "x" + "\ntwo", width=3) == "one\nxxx... (9000 letters)\ntwo"
 
 
 def test_lambdas_work(make):
