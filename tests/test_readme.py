@@ -51,7 +51,7 @@ def test_every_command_shown_is_understood():
     assert len(shown) >= 10
     for line in shown:
         command, *words = line.split()
-        assert command in ("train", "sweep", "evaluate", "play", "export", "plot", "dataset", "list")
+        assert command in ("train", "sweep", "reproduce", "evaluate", "play", "export", "plot", "dataset", "list")
         if command == "dataset":
             parse.parse(dataset.COMMANDS[words[0]], words[1:], "jsafe dataset")
         if command != "train" or "--help" in words:

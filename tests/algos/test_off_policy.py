@@ -434,6 +434,7 @@ def train(name, steps, changes):
     return last, env.optimum(0.25)
 
 
+@pytest.mark.optimized
 @pytest.mark.parametrize("task", TASKS)
 def test_learns_the_toy_optimum(task):
     """0.25 per step is 5 per episode of 20; there the multiplier is 1."""
@@ -445,11 +446,13 @@ def test_learns_the_toy_optimum(task):
         assert float(last.metrics["cost/0/multiplier"]) == pytest.approx(best.multiplier[0], abs=0.15)
 
 
+@pytest.mark.optimized
 def test_without_a_limit_the_toy_optimum_is_full_speed():
     last, _ = train("sac", 20_000, {**SOFT, "sequences": 64, "random_steps": 500, "updates": 8})
     assert last.episodes["episode/return"] / 20 > 0.85
 
 
+@pytest.mark.optimized
 def test_the_worst_tenth_of_outcomes_costs_more_than_the_mean():
     """With `risk` 0.1 the mean stays further below the limit, at some of the reward."""
     last, best = train("wcsac", 32_000, TRANSITIONS | SOFT | DUAL | {"critics.risk": 0.1})

@@ -149,7 +149,7 @@ def test_fitted_values_are_those_of_the_policy(tmp_path, run_folder, capsys):
             "a share of at least 0 for each of 1",
         ),
         ("dataset record nowhere -o a.npz --steps 5", 1, "nowhere is not a run folder"),
-        ("dataset record nowhere@x -o a.npz --steps 5", 1, "by a number, got 'x'"),
+        ("dataset record nowhere@x -o a.npz --steps 5", 1, "by a number or `best`, got 'x'"),
         ("dataset info nowhere.npz", 1, "nowhere.npz: No such file"),
         ("dataset filter -o a.npz", 2, "name at least one data set"),
         ("dataset filter nowhere.npz -o a.npz --costs 3", 2, "costs must be LOW:HIGH, got '3'"),
