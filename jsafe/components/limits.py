@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -54,6 +55,10 @@ class CostLimit(Options):
         """What a constraint rule steers for: the limits `[M]` less the margin."""
         return limit if self.margin == 0 else (1 - self.margin) * limit
 
+    def per_episode(self, limit: Array, horizon: int) -> Array:
+        """Limits `[M]` in the unit `per`, for an episode of `horizon` steps."""
+        return limit if self.per == "episode" else limit * horizon
+
     def told(self, names: Sequence[str], horizon: int) -> str:
         """Each cost with its limit in both units, for people: `cost: 25 per episode (0.025 per step of 1000)`.
 
@@ -78,10 +83,12 @@ class CostLimit(Options):
           limit: In the unit `per`.
           multiplier: See `components.rules.multiplier`.
         """
-        name = "limit" if self.per == "episode" else "limit_per_step"
-        columns = {"episodic": J_episodic, "per_step": per_step, name: limit, "multiplier": multiplier}
-        count = limit.shape[0]
-        return {f"cost/{i}/{column}": values[i] for i in range(count) for column, values in columns.items()}
+        return self.columns(limit, {"episodic": J_episodic, "per_step": per_step, "multiplier": multiplier})
+
+    def columns(self, limit: Array, more: Mapping[str, Array] = MappingProxyType({})) -> Metrics:
+        """`cost/{i}/...` of each cost: its limit in its unit, and more `[M]` by name."""
+        named = {"limit" if self.per == "episode" else "limit_per_step": limit, **more}
+        return {f"cost/{i}/{column}": values[i] for i in range(limit.shape[0]) for column, values in named.items()}
 
 
 def limit_of(options: Any) -> CostLimit | None:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from rich.console import Console
 
+from jsafe.components.limits import limit_of
 from jsafe.curves.vocabulary import cost_name
 from jsafe.data import coroutine as acting
 from jsafe.runs import evaluation
@@ -374,7 +375,7 @@ def tell(
     calibrations = [calibrate("reward", estimate.reward, found.reward)]
     calibrations += [calibrate(names[i], estimate.cost[:, i], found.cost[:, :, i]) for i in range(learnt)]
     verdicts = []
-    limit = getattr(run.options, "limit", None) if getattr(run.options, "constrained", True) else None
+    limit = limit_of(run.options)
     if limit is not None:
         per_step = 1.0 if limit.per == "step" else 1.0 / horizon
         for i, bound in zip(range(learnt), limit.values(len(names))):

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from rich.console import Console
 
+from jsafe.components.limits import limit_of
 from jsafe.curves.screen import Progress
 from jsafe.data import Policy, datasets
 from jsafe.runs.build import NO_ENV, build_env, on_host
@@ -133,7 +134,7 @@ def _actor(source: str) -> _Actor:
         raise RunError(f"{source}: RUN@ITERATION names a checkpoint by a number or `best`, got {word!r}")
     run = read(folder)
     learner, loaded = restore(folder, "best" if word == BEST else int(word) if word else None)
-    limit = getattr(run.options, "limit", None) if getattr(run.options, "constrained", True) else None
+    limit = limit_of(run.options)
     about = {
         "run": os.path.basename(os.path.normpath(folder)),
         "algorithm": run.algorithm,

@@ -341,14 +341,14 @@ class Session:
         row = last or step.env_steps >= self.next_row
         save = not inside and (last or number is not None or due)
         look = not inside and self.evaluations is not None and self.evaluations.due(step.env_steps)
-        bad = self._not_finite(step.state) if row or save else []
+        bad = self._not_finite(step.state) if row or save or look else []
         if self.log is not None:
             self.log.take(step.iteration, step.env_steps)
-        if look and not self._not_finite(step.state):
+        if look and not bad:
             self._evaluate(step)
         if row:
             self._write_row(step.env_steps)
-        if bad:
+        if bad and (row or save):
             return self._diverged(step, bad)
         if save:
             self._save(step.state)

@@ -32,15 +32,7 @@ TINY = {
 }
 
 
-@pytest.fixture
-def quick_compiles():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-def test_it_keeps_its_promises_through_all_phases(quick_compiles, monkeypatch):
+def test_it_keeps_its_promises_through_all_phases(monkeypatch):
     """20 quiet steps a batch: two of them, a trial that fails, two again, a trial, a certificate, guarded steps.
 
     The models expect no change, so that every policy has a certificate.

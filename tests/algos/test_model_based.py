@@ -40,14 +40,6 @@ def small(name, **more):
     return {**TINY, "sequences": 4 * nets, "particles": nets, **planner, **value, **more}
 
 
-@pytest.fixture(autouse=True)
-def quick_compiles():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_every_learner_keeps_its_promises(name):
     """Those whose programs differ by a score alone from others are only traced."""

@@ -33,16 +33,8 @@ def spec_of(name, num_costs=1):
     return jsafe.EnvSpec(5, Discrete(3) if "discrete" in name else 2, num_costs=num_costs)
 
 
-@pytest.fixture
-def quick_compiles():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_every_learner_keeps_its_promises(name, quick_compiles):
+def test_every_learner_keeps_its_promises(name):
     learner = jsafe.make(name, spec_of(name, 1 + (name in ("seditor", "cvpo"))), **TINY)
     check_learner(learner, jax.random.key(0))
 
@@ -169,7 +161,7 @@ def with_cost(batch, cost, count=1.0):
         ("gaussian", "augmented", {"cost_limit": 0.0, "critics.cost_replicas": 2}),
     ],
 )
-def test_any_rule_weighs_any_actor(actor, rule, options, quick_compiles):
+def test_any_rule_weighs_any_actor(actor, rule, options):
     """Costs above the limit raise the weight of the costs."""
     learner = jsafe.off_policy(jsafe.EnvSpec(5, 2), actor=actor, rule=rule, rule_warmup=0, **SMALL, **options)
     state = jax.jit(learner.init)(jax.random.key(0))
@@ -206,7 +198,7 @@ def test_names_combine_for_several_costs(actor, critics, rule):
     assert metrics["cost/1/multiplier"].shape == ()
 
 
-def test_actors_critics_and_rules_of_ones_own(quick_compiles):
+def test_actors_critics_and_rules_of_ones_own():
     """Parts as objects, and parts that somebody has built already."""
     spec = jsafe.EnvSpec(5, 2)
     actor = Deterministic(hidden=(4,), exploration_noise=0.0, slow=False).build(spec)
@@ -226,7 +218,7 @@ def test_actors_critics_and_rules_of_ones_own(quick_compiles):
     assert after.params["critic"]["cost"]["dense_1"]["bias"].shape == (1, 1, 20)
 
 
-def test_the_episodic_constraint(quick_compiles):
+def test_the_episodic_constraint():
     """The rule sees the mean cost of the last episodes, iterations without an end take no place, and it starts late."""
     options = {"unroll": 4, "limit.window": 4, "rule_warmup": 48}
     learner = jsafe.make("ddpg_lag", jsafe.EnvSpec(5, 2, horizon=50), **SMALL, **options)
@@ -244,7 +236,7 @@ def test_the_episodic_constraint(quick_compiles):
 
 
 @pytest.mark.parametrize("rule", ["crpo", "ipo", "augmented", "lagrange", "pid"])
-def test_a_warm_up_holds_for_every_rule(rule, quick_compiles):
+def test_a_warm_up_holds_for_every_rule(rule):
     """Until its first step a rule has the weights of its start, whatever the costs; then it reacts."""
     learner = jsafe.make("ddpg_lag", jsafe.EnvSpec(5, 2), **SMALL, rule=rule, rule_warmup=30, cost_limit=1.0)
     state = jax.jit(learner.init)(jax.random.key(0))
@@ -260,7 +252,7 @@ def test_a_warm_up_holds_for_every_rule(rule, quick_compiles):
 
 
 @pytest.mark.parametrize(("interval", "steps"), [(None, [1, 1, 1]), (8, [2, 2, 2]), (40, [0, 0, 1]), (12, [1, 1, 2])])
-def test_the_rule_keeps_its_pace_per_environment_step(interval, steps, quick_compiles):
+def test_the_rule_keeps_its_pace_per_environment_step(interval, steps):
     rate = {"rule.optimizer": "sgd", "rule.learning_rate": 0.01, "rule.init": 0.2, "rule_warmup": 0}
     learner = jsafe.make("ddpg_lag", jsafe.EnvSpec(5, 2), **SMALL, **rate, rule_interval=interval)
     state = jax.jit(learner.init)(jax.random.key(0))
@@ -272,7 +264,7 @@ def test_the_rule_keeps_its_pace_per_environment_step(interval, steps, quick_com
         assert float(state.rule.parameter[0]) == pytest.approx(before + 0.1 * count, rel=1e-6)
 
 
-def test_rates_per_environment_step(quick_compiles):
+def test_rates_per_environment_step():
     """`rates="step"` with 4 steps per update: targets as after four updates, four times the rate of the temperature."""
     spec, ends = jsafe.EnvSpec(5, 2), []
     for rates in ("update", "step"):
@@ -287,7 +279,7 @@ def test_rates_per_environment_step(quick_compiles):
     np.testing.assert_allclose(ends[1].target["reward"]["kernel_0"], old + (1 - 0.9**4) * (online - old), atol=1e-7)
 
 
-def test_a_temperature_stops_at_its_floor_and_turns_at_once(quick_compiles):
+def test_a_temperature_stops_at_its_floor_and_turns_at_once():
     """Entropy above any target: the temperature falls to its floor; below any: it rises with the first updates."""
     spec = jsafe.EnvSpec(5, 2)
     fall, rise = (
@@ -307,7 +299,7 @@ def test_a_temperature_stops_at_its_floor_and_turns_at_once(quick_compiles):
     assert float(metrics["temperature/actor"]) > 0.25
 
 
-def test_the_critics_drive_the_rule(quick_compiles):
+def test_the_critics_drive_the_rule():
     """One update by hand: J is the mean cost value of replayed actions that count, the limit d / T / (1 - gamma)."""
     spec = jsafe.EnvSpec(5, 2, horizon=20)
     options = {"cost_estimate": "critics", "gamma": 0.9, "rule_warmup": 0, "cost_limit": 5.0, "limit.margin": 0.1}
@@ -362,7 +354,7 @@ def mantissa_of_10_bits(x):
     return ((bits + (1 << 12)) & ~((1 << 13) - 1)).view(np.float32)
 
 
-def test_the_replay_on_the_device_changes_nothing(quick_compiles):
+def test_the_replay_on_the_device_changes_nothing():
     ends = []
     for on_device in (False, True):
         env = ToyEnv(num_envs=4, seed=3, horizon=20)

@@ -28,14 +28,6 @@ GAMMA = 0.99
 WEIGHTS = np.array([1.0, -0.5, -0.5]) / 2  # multipliers of 0.5, normalised by 1 + their sum
 
 
-@pytest.fixture(autouse=True)
-def quick_compiles():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def start(learner):
     """Random parameters away from zero, and targets of their own."""
     state, rng = jax.jit(learner.init)(jax.random.key(0)), np.random.default_rng(1)

@@ -30,14 +30,6 @@ TABLE = {name: {} for name in NAMES if name not in SAME} | {
 }
 
 
-@pytest.fixture(autouse=True)
-def quick_compiles():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 @pytest.mark.parametrize("name", TABLE)
 def test_every_learner_keeps_its_promises(name):
     spec = jsafe.EnvSpec(5, 2, num_costs=2, horizon=50)

@@ -51,15 +51,6 @@ TABLE = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Most of the time here goes into compiling programs that run once or twice."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def test_all_names_are_there():
     assert sorted([*TABLE, "appo"]) == NAMES
 

@@ -24,13 +24,6 @@ OFF = {"hidden": (4,), "sequences": 4, "num_envs": 4, "sequence_length": 3, "upd
 SEEING_OFF = {f"encoder.{name}": value for name, value in EYES.items()}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 ON_CASES = [
     *(("choices", {"step": step}) for step in ("ppo", "focops", "cup", "p3o", "ipo", "appo", "policy_gradient")),
     *(("choices", {"step": step, "cg_iterations": 3}) for step in ("natural_pg", "trpo", "cpo", "pcpo")),

@@ -14,14 +14,6 @@ from jsafe.types import Steps
 SPEC = jsafe.EnvSpec(3, 2)
 
 
-@pytest.fixture(autouse=True)
-def quick_compiles():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def rows(rng, nets=2, count=6, width=5):
     shape = (nets, count)
     weight = (rng.random(shape) < 0.7).astype(np.float32)

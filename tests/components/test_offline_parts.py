@@ -34,14 +34,6 @@ KEY = jax.random.key(0)
 SPEC = EnvSpec(1, 1)
 
 
-@pytest.fixture(autouse=True)
-def quick_compiles():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def rows_of(action, reward=0.0, cost=0.0, terminated=False, obs=0.0):
     action = jnp.atleast_1d(jnp.float32(action))
     count = len(action)

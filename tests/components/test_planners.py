@@ -15,14 +15,6 @@ from jsafe.components.scores.base import ranked
 SPEC = jsafe.EnvSpec(2, 2)
 
 
-@pytest.fixture(autouse=True)
-def quick_compiles():
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def judged(returns):
     """Candidates without costs."""
     free = jnp.ones(returns.shape, bool)

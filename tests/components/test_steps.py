@@ -34,15 +34,6 @@ SPEC = EnvSpec(OBS, A, num_costs=M)
 KEY = jax.random.key(0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    """Most of the time here goes into compiling programs that run once or twice."""
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 FIT = steps.CriticFit(hidden=(4,), learning_rate=0.2, l2=0.01)
 POLICY = GaussianPolicy(hidden=(4,)).build(SPEC)
 NETWORKS = steps.Networks(POLICY, FIT.networks(SPEC, 1 + M))

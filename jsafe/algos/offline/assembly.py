@@ -29,7 +29,6 @@ from jsafe.components.regression_weights import RowWeights
 from jsafe.components.transforms.remaining import RemainingParams
 from jsafe.components.valuations import Rows, Valuation
 from jsafe.ops.precision import with_precision
-from jsafe.ops.stats import pmean
 from jsafe.options import replace, traced_values
 from jsafe.types import (
     NO_MEMORY,
@@ -86,8 +85,7 @@ def assemble(config: OfflineConfig, spec: EnvSpec, axis_name: str | None = None)
       of the parts.
     Source: the papers of the algorithms; the seams are ours.
     """
-    if not (isinstance(spec.obs, spaces.Box) and spec.obs.flat):
-        raise ValueError(f"offline learners take observations that are flat vectors, got {spec.obs}")
+    fitting.check_flat(spec)
     config.limit.values(spec.num_costs)
     conditioned = config.condition == "cost"
     seen = dataclasses.replace(spec, obs=spaces.space(spec.obs_dim + conditioned * spec.num_costs))
@@ -134,19 +132,14 @@ def assemble(config: OfflineConfig, spec: EnvSpec, axis_name: str | None = None)
         )
 
     def update(state, batch, key):
-        if axis_name is not None:
-            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
         steps = batch.steps
         if config.normalize_obs:
             state = state._replace(obs_stats=normalizers.obs_stats_update(state.obs_stats, steps.obs, axis_name))
-        keys = jax.random.split(key, feed.updates)
 
         def body(state, inputs):
             return gradient_step(state, *inputs)
 
-        state, metrics = jax.lax.scan(body, state, (prepared(state, steps), keys))
-        metrics = pmean({name: x.mean(axis=0) for name, x in metrics.items()}, axis_name)
-        return state, metrics | {"train/updates": state.updates.astype(jnp.float32)}
+        return fitting.minibatches(body, state, prepared(state, steps), key, axis_name)
 
     def policy(state):
         critic = {name: state.params["critic"][name] for name in parts.critic.acting} if parts.choice.asks else {}

@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jsafe import spaces
+from jsafe.algos.offline import fitting
 from jsafe.components import memories
 from jsafe.components.limits import CostLimit
 from jsafe.components.optim import clip_norm, descend
@@ -137,8 +137,7 @@ def assemble(config: CDTConfig, spec: EnvSpec, axis_name: str | None = None) -> 
 
     Collectives: `pmean` of gradients and metrics, `pmin` and `pmax` of the best episode.
     """
-    if not (isinstance(spec.obs, spaces.Box) and spec.obs.flat):
-        raise ValueError(f"offline learners take observations that are flat vectors, got {spec.obs}")
+    fitting.check_flat(spec)
     config.limit.values(spec.num_costs)
     m, width, length = spec.num_costs, spec.act_dim, config.feed.length
     net = transformer(
@@ -183,8 +182,7 @@ def assemble(config: CDTConfig, spec: EnvSpec, axis_name: str | None = None) -> 
         return loss + mean(alpha.loss(log_alpha, -entropy)), told_apart
 
     def episodic(state) -> Array:
-        limit = config.limit.aim(state.limit)
-        return limit if config.limit.per == "episode" else limit * spec.horizon
+        return config.limit.per_episode(config.limit.aim(state.limit), spec.horizon)
 
     def wished(state, steps: Steps) -> Wish:
         """The best of the episodes drawn by now: the least beyond the limits, then the largest return."""
@@ -227,15 +225,9 @@ def assemble(config: CDTConfig, spec: EnvSpec, axis_name: str | None = None) -> 
         )
 
     def update(state, batch, key):
-        if axis_name is not None:
-            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        keys = jax.random.split(key, feed.updates)
-        state, metrics = jax.lax.scan(gradient_step, state, (batch.steps, keys))
-        metrics = pmean({name: x.mean() for name, x in metrics.items()}, axis_name)
-        name = "limit" if config.limit.per == "episode" else "limit_per_step"
-        limits = {f"cost/{i}/{name}": state.limit[i] for i in range(m)}
+        state, metrics = fitting.minibatches(gradient_step, state, batch.steps, key, axis_name)
         told = {"policy/temperature": temperature(state.log_alpha), "policy/target_return": target(state)}
-        return state, metrics | limits | told | {"train/updates": state.updates.astype(jnp.float32)}
+        return state, metrics | config.limit.columns(state.limit) | told
 
     def target(state) -> Array:
         """R*; 0 before the first update."""

@@ -3,13 +3,50 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
+from jsafe import spaces
 from jsafe.algos.offline.config import OfflineConfig
 from jsafe.algos.offline.gradient import Parts
 from jsafe.components import compat
 from jsafe.components.rules import NoRule
-from jsafe.types import EnvSpec
+from jsafe.ops.stats import pmean
+from jsafe.types import EnvSpec, Key, Metrics
+
+
+def check_flat(spec: EnvSpec) -> None:
+    """Raises ValueError if observations are not flat vectors."""
+    if not (isinstance(spec.obs, spaces.Box) and spec.obs.flat):
+        raise ValueError(f"offline learners take observations that are flat vectors, got {spec.obs}")
+
+
+def minibatches(
+    step: Callable[..., Any], state: Any, rows: Any, key: Key, axis_name: str | None
+) -> tuple[Any, Metrics]:
+    """K gradient steps on K minibatches.
+
+    Args:
+      step: `(state, (minibatch, key)) -> (state, metrics)`; the state counts its steps in `updates`.
+      state: The learner's.
+      rows: The minibatches, leaves `[K, ...]`.
+      key: One for all; folded with the device's index here.
+      axis_name: Mapped axis to reduce over.
+
+    Returns:
+      The state, and means of the metrics.
+
+    Collectives: `pmean` of metrics.
+    """
+    if axis_name is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
+    keys = jax.random.split(key, len(jax.tree.leaves(rows)[0]))
+    state, metrics = jax.lax.scan(step, state, (rows, keys))
+    metrics = pmean({name: x.mean(axis=0) for name, x in metrics.items()}, axis_name)
+    return state, metrics | {"train/updates": state.updates.astype(jnp.float32)}
 
 
 def built(config: OfflineConfig, spec: EnvSpec, axis_name: str | None) -> Parts:

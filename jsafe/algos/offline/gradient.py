@@ -154,8 +154,7 @@ class GradientStep:
 
     def episodic_limit(self, state: Any) -> Array:
         """`[M]`: what the rule steers for, per episode."""
-        limit = self.config.limit.aim(state.limit)
-        return limit if self.config.limit.per == "episode" else limit * self.spec.horizon
+        return self.config.limit.per_episode(self.config.limit.aim(state.limit), self.spec.horizon)
 
     def limit(self, state: Any) -> Array:
         """`[M]`: the same in the critics' unit."""
@@ -167,11 +166,10 @@ class GradientStep:
 
     def told(self, state: Any, context: Context, known: bool) -> Metrics:
         """Limits, multipliers and estimated costs, per episode and in the critics' unit."""
-        name = "limit" if self.config.limit.per == "episode" else "limit_per_step"
-        columns = {name: state.limit}
+        columns = {}
         if self.ruled:
             columns["multiplier"] = rules.multiplier(context.weights)
         if known:
             one = self.converted(state, jnp.ones_like(state.cost))
             columns |= {"estimated": state.cost / one, "critic": state.cost, "critic_limit": context.limit}
-        return {f"cost/{i}/{key}": x[i] for i in range(self.spec.num_costs) for key, x in columns.items()}
+        return self.config.limit.columns(state.limit, columns)

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 from optax import scale_by_adam
 
+from jsafe.algos.offline import fitting
 from jsafe.components.limits import CostLimit
 from jsafe.components.optim import descend
 from jsafe.feeds import Dataset
@@ -136,8 +137,7 @@ def assemble(config: TraCConfig, spec: EnvSpec, axis_name: str | None = None) ->
 
     def labels_of(state, steps: Steps) -> preference.Labels:
         """Of the segments of a minibatch, by their sums."""
-        limit = config.limit.aim(state.limit)
-        episodic = limit if config.limit.per == "episode" else limit * spec.horizon
+        episodic = config.limit.per_episode(config.limit.aim(state.limit), spec.horizon)
         weight = cast(Array, steps.weight)  # rows of a data set have one
         cost = (weight[..., None] * steps.cost).sum(axis=0)
         return preference.label_segments(
@@ -172,14 +172,8 @@ def assemble(config: TraCConfig, spec: EnvSpec, axis_name: str | None = None) ->
         )
 
     def update(state, batch, key):
-        if axis_name is not None:
-            key = jax.random.fold_in(key, jax.lax.axis_index(axis_name))
-        keys = jax.random.split(key, feed.updates)
-        state, metrics = jax.lax.scan(gradient_step, state, (batch.steps, keys))
-        metrics = pmean({name: x.mean() for name, x in metrics.items()}, axis_name)
-        name = "limit" if config.limit.per == "episode" else "limit_per_step"
-        limits = {f"cost/{i}/{name}": state.limit[i] for i in range(spec.num_costs)}
-        return state, metrics | limits | {"train/updates": state.updates.astype(jnp.float32)}
+        state, metrics = fitting.minibatches(gradient_step, state, batch.steps, key, axis_name)
+        return state, metrics | config.limit.columns(state.limit)
 
     def act(policy_state, memory, obs, key, deterministic=False):
         action = policy(policy_state.params, obs, None)

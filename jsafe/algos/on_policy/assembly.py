@@ -101,9 +101,6 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
     window_batches = 1 + math.ceil(limits.window * spec.horizon / config.steps_per_epoch)
     limits.values(m)
 
-    def episodic(limit):
-        return limit if limits.per == "episode" else limit * spec.horizon
-
     def init(key):
         actor_key, critic_key = jax.random.split(key)
         params = ActorCritic(policy.init(actor_key), critics.init(critic_key))
@@ -111,7 +108,7 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
             params=params,
             step=step.init(params),
             rule=rule.init(),
-            transform=transform.init(episodic(limits.array(m))),
+            transform=transform.init(limits.per_episode(limits.array(m), spec.horizon)),
             estimator=estimator.init(),
             obs_stats=jax.tree.map(jnp.copy, fresh_stats),
             signal_stats=stats.running_init(1 + m),
@@ -170,7 +167,9 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
         rule_state, view = constraints(state, costs, signal_stats)
         epoch, value = prepare(state, batch, view.weights, signal_stats)
         params, step_state, metrics = step.step(networks, state.params, state.step, epoch, view, key)
-        transform_state = transform.update(state.transform, costs.J_episodic, episodic(view.limit))
+        transform_state = transform.update(
+            state.transform, costs.J_episodic, limits.per_episode(view.limit, spec.horizon)
+        )
         obs_stats = state.obs_stats
         if scales:  # only now: the batch was acted on, and is trained on, with the old statistics
             obs_stats = normalize.obs_stats_update(obs_stats, steps.obs, axis_name)
@@ -208,7 +207,7 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
         return ActOutput(action, log_prob, {}, memory)
 
     def policy_state(state):
-        budget = transform.params(state.transform, episodic(limits.aim(state.limit)))
+        budget = transform.params(state.transform, limits.per_episode(limits.aim(state.limit), spec.horizon))
         return PolicyState(state.params.actor, state.obs_stats, budget)
 
     def estimate(state, memory, obs, action):
