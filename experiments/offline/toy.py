@@ -41,7 +41,9 @@ ROWS = {
     "caps": ("caps", {"reward_scale": 1.0, "critic.expectile": 0.9, "learning_rate": 1e-3}, 5000),
     "fisor": ("fisor", {"learning_rate": 1e-3}, 5000),
     "fisor, its mean": ("fisor", {"learning_rate": 1e-3, "choice": "policy"}, 5000),
-    "fisor, diffusion": ("fisor", {"learning_rate": 1e-3, "policy": "diffusion"}, 2500),
+    "fisor, h = 1": ("fisor", {"learning_rate": 1e-3, "critic.unsafe": 1.0}, 5000),
+    "fisor, h = 1, its mean": ("fisor", {"learning_rate": 1e-3, "critic.unsafe": 1.0, "choice": "policy"}, 5000),
+    "fisor, h = 1, diffusion": ("fisor", {"learning_rate": 1e-3, "critic.unsafe": 1.0, "policy": "diffusion"}, 2500),
     "lspc": ("lspc", {"reward_scale": 1.0, "learning_rate": 1e-3}, 5000),
     "trac": (
         "trac",
@@ -111,7 +113,7 @@ def main() -> None:
         print(table[-1], flush=True)
         if given.csv:
             with open(given.csv, "w", newline="") as file:
-                writer = csv.DictWriter(file, table[-1])
+                writer = csv.DictWriter(file, table[-1], lineterminator="\n")
                 writer.writeheader()
                 writer.writerows(sorted(table, key=lambda row: list(ROWS).index(row["row"])))
 

@@ -27,6 +27,8 @@ from jsafe.components.regression_weights import Binary, Exp, Feasible, PerHead
 from jsafe.components.transforms.remaining import RemainingParams, remaining_budget
 from jsafe.components.valuations import Bootstrapped, Context, Dice, Expectile, Judgement, Penalised, Rows, Valuation
 from jsafe.nets.denoiser import Denoiser
+from jsafe.ops import reachability
+from jsafe.ops.expectile import expectile_loss
 from jsafe.ops.fdivergence import DIVERGENCES
 from jsafe.types import EnvSpec, Weights
 
@@ -202,6 +204,24 @@ def test_weights_where_a_violation_can_and_cannot_be_avoided():
     weights = Feasible().build(SPEC)
     expected = [np.exp(-5), np.exp(2.5), np.exp(0.3), 0.0, np.exp(0.3), 150.0]
     np.testing.assert_allclose(weights.apply(judged, None, weights.start(), None)[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("unsafe", "expectile"), [(25.0, 0.9), (1.0, 0.9), (25.0, 0.99)])
+def test_how_far_the_safest_action_is_heard(unsafe, expectile):
+    """The fixed point of both equations where a quarter of the actions violates, against its closed form."""
+    share, gamma, value = 0.25, 0.9, jnp.float32(0.0)
+    weights = jnp.array([share, 1 - share])
+    h = reachability.violation(jnp.array([[1.0], [0.0]]), unsafe)
+
+    def loss(estimate, q):
+        return (weights * expectile_loss(-(q - estimate), expectile)).sum()
+
+    for _ in range(400):
+        q = reachability.reach_target(h, value, gamma, jnp.zeros(2, bool))
+        for _ in range(3):  # Newton's steps: the loss is a parabola on either side of a sample
+            value -= jax.grad(loss)(value, q) / jax.grad(jax.grad(loss))(value, q)
+    heard, unheard = expectile * (1 - share) * (1 - gamma), (1 - expectile) * share
+    np.testing.assert_allclose(value, (unheard * unsafe - heard) / (unheard + heard), rtol=1e-4)
 
 
 def act(choice, generator, reward, cost, more=(), weights=(1.0, 0.0), key=KEY, certain=True):
