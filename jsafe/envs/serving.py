@@ -35,7 +35,8 @@ def serve(conn: Any) -> None:
         answer: Any = None
         if command == "memory":
             handle = multiprocessing.reduction.recv_handle(conn)
-            arrays = worker.views(mmap.mmap(handle, worker.size(args[0])), args[0])
+            places, length = worker.slots(args[0])
+            arrays = worker.views(mmap.mmap(handle, length), places)
             os.close(handle)
             ours = {name: array[start:stop] for name, array in arrays.items()}
         elif command == "step":

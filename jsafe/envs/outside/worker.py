@@ -55,22 +55,18 @@ def layout(n, obs, action, num_costs):
     }
 
 
-def size(arrays):
-    """Bytes that a layout takes (every array starts at a multiple of 64)."""
-    return sum(_room(dtype, shape) for dtype, shape in arrays.values())
-
-
-def views(buffer, arrays):
-    """Arrays over a buffer."""
-    out, at = {}, 0
+def slots(arrays):
+    """[(name, dtype, shape, offset)] of a layout (every array starts at a multiple of 64), and its bytes."""
+    out, at = [], 0
     for name, (dtype, shape) in arrays.items():
-        out[name] = np.frombuffer(buffer, dtype, math.prod(shape), at).reshape(shape)
-        at += _room(dtype, shape)
-    return out
+        out.append((name, np.dtype(dtype), tuple(shape), at))
+        at += -(-math.prod(shape) * np.dtype(dtype).itemsize // 64) * 64
+    return out, at
 
 
-def _room(dtype, shape):
-    return -(-math.prod(shape) * np.dtype(dtype).itemsize // 64) * 64
+def views(buffer, places):
+    """Arrays over a buffer, from the places that `slots` gives."""
+    return {name: np.ndarray(shape, dtype, buffer, at) for name, dtype, shape, at in places}
 
 
 def _environment(setup):
@@ -146,7 +142,8 @@ class Server:
 
     def share(self, handle, arrays):
         """Takes the shared memory."""
-        self.arrays = views(mmap.mmap(handle, size(arrays)), arrays)
+        places, length = slots(arrays)
+        self.arrays = views(mmap.mmap(handle, length), places)
         os.close(handle)
 
         def named(prefix):

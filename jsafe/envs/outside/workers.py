@@ -164,7 +164,7 @@ class Shared:
 
     def __init__(self, layout: dict[str, Any]):
         self.layout = layout
-        length = worker.size(self.layout)
+        self._places, length = worker.slots(layout)
         if hasattr(os, "memfd_create"):
             self.handle = os.memfd_create("jsafe")
         else:
@@ -173,12 +173,12 @@ class Shared:
         weakref.finalize(self, os.close, self.handle)
         os.ftruncate(self.handle, length)
         memory = mmap.mmap(self.handle, length)
-        self.arrays: dict[str, np.ndarray] = worker.views(memory, self.layout)
+        self.arrays: dict[str, np.ndarray] = worker.views(memory, self._places)
         self._bytes = np.frombuffer(memory, np.uint8)
 
     def copy(self) -> dict[str, np.ndarray]:
         """Copies of all arrays, which share one piece of memory: that is faster than one by one."""
-        return worker.views(self._bytes.copy(), self.layout)
+        return worker.views(self._bytes.copy(), self._places)
 
 
 def summary(error: str) -> str:
