@@ -7,7 +7,7 @@ import pytest
 
 import jsafe
 from jsafe import options, registry, testing
-from jsafe.algos.model_based import crabs
+from jsafe.algos.model_based.certified import state as crabs
 
 SPEC = jsafe.EnvSpec(4, 1, start=(0.0,) * 4, safe=((0, -0.9, 0.9), (1, -0.2, 0.2)))
 TINY = {
