@@ -51,6 +51,7 @@ JSAFE: dict[str, Any] = {
     "planner.iterations": 3,
     "planner.init_var": 1.0,
     "planner.last": "repeat",
+    "planner.sampling": "clipped",
     "particles": 5,
     "noise": "common",
     "known.margin": 0.05,
@@ -59,7 +60,9 @@ JSAFE: dict[str, Any] = {
     "updates": 100,
 }
 """What takes a small part of the work: one particle per net and a margin around hazards in the place of four, half the
-candidates and three refinements from the plan of the last step, common noise, one minibatch per two decisions."""
+candidates and three refinements from the plan of the last step, common noise, one minibatch per two decisions.
+Truncated candidates hardly leave a plan that is near the bounds: with the true model on SafetyPointGoal0 they earn 7 to
+12, clipped ones 26 (`experiments/headroom`)."""
 
 JSAFE_CEM: dict[str, Any] = JSAFE | {"samples": 256, "elites": 32}
 JSAFE_ARC: dict[str, Any] = JSAFE | {"samples": 100, "planner.kappa": 10.0, "value.updates": 100}

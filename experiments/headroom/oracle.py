@@ -1,0 +1,167 @@
+"""What can be had: a planner that knows the task perfectly, at several prices of a cost.
+
+    python experiments/headroom/oracle.py --ids SafetyPointGoal1-v0 --csv experiments/headroom/oracle.csv
+    python experiments/headroom/oracle.py --table experiments/headroom/oracle.csv
+
+The task inside the program (`jsafe.device.make`) is its own model. The cross-entropy method of the library plans H
+actions, each held for some steps, and acts on the first; a plan is worth its return less `price` times its cost, so
+that a price of 0 ignores costs and a large one avoids them. It sees all but what will be drawn: goals that come after
+the present one are drawn anew in every plan, and nothing is hoped of them. Each price gives a point of return against
+cost; between two points lies what a mixture of both reaches, so that the return at a cost of 25 or 0 is read off the
+hull of the points (`--table`).
+
+This is a lower bound of what is possible: a better planner, a longer view or more candidates may find more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jsafe import device
+from jsafe.components.planners import CEM
+from jsafe.components.scores.base import Judged
+
+COLUMNS = ("task", "price", "episodes", "return", "return_error", "cost", "cost_error", "success", "cpu_s")
+
+
+FADE = 0.99
+"""Discount within a plan, per step: a goal is worth more the earlier it is reached."""
+
+
+def player(env: device.DeviceEnv, cem: CEM, held: int):
+    """`(price, key) -> (return, cost, goals)` of one episode of an oracle."""
+    planner = cem.build(env.spec)
+    fade = FADE ** jnp.arange(cem.horizon * held)
+
+    def hold(state, action, key):
+        """Some steps of the same action: the state, and `[held]` reward, cost and goals."""
+
+        def step(state, key):
+            state, out = env.step(state, action, key)
+            return state, (out.reward, out.cost.sum(), out.info["success"].astype(jnp.float32))
+
+        return jax.lax.scan(step, state, jax.random.split(key, held))
+
+    def evaluate(state, price):
+        def of_candidates(actions, key):
+            keys = jax.random.split(key, cem.horizon)  # the same of all candidates
+
+            def one(actions):
+                found = jax.lax.scan(lambda state, inputs: hold(state, *inputs), state, (actions, keys))[1]
+                reward, cost, goal = (x.reshape(-1) for x in found)
+                # What is drawn after a goal is not known: a plan must not wait for a lucky draw.
+                reward = jnp.where(jnp.cumsum(goal) - goal > 0, 0.0, reward)
+                return (fade * reward).sum(), (fade * cost).sum()
+
+            reward, cost = jax.vmap(one, in_axes=1)(actions)
+            score = reward - price * cost
+            all_of_them = jnp.ones(score.shape, bool)
+            return Judged(score, reward, cost[:, None], all_of_them, jnp.bool_(True))
+
+        return of_candidates
+
+    def play(price, key):
+        reset_key, key = jax.random.split(key)
+        state, _ = env.reset(reset_key)
+
+        def decide(carry, key):
+            state, mean = carry
+            plan_key, real_key = jax.random.split(key)
+            planned = planner.plan(mean, evaluate(state, price), None, plan_key, False)
+            state, sums = hold(state, planned.action, real_key)
+            return (state, planned.mean), sums
+
+        start = (state, jnp.zeros((cem.horizon, env.spec.act_dim)))
+        sums = jax.lax.scan(decide, start, jax.random.split(key, env.spec.horizon // held))[1]
+        return jax.tree.map(jnp.sum, sums)
+
+    return play
+
+
+def hull(points: np.ndarray, cost: float) -> float:
+    """The largest return at a mean cost of at most so much, of mixtures of the points `[P, 2]` (cost, return)."""
+    best = -math.inf
+    for c, r in points:
+        if c <= cost:
+            best = max(best, r)
+        for c2, r2 in points:
+            if c <= cost < c2:
+                best = max(best, r + (r2 - r) * (cost - c) / (c2 - c))
+    return best
+
+
+def table(path: Path, costs=(0.0, 5.0, 25.0)) -> None:
+    """Prints, for each task, the return at some costs; where no point costs as little, the cheapest one's."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    print("| task | " + " | ".join(f"at cost {c:g}" for c in costs) + " | without a limit |")
+    print("| --- |" + " --- |" * (len(costs) + 1))
+    for task in dict.fromkeys(row["task"] for row in rows):
+        points = np.array([[float(row["cost"]), float(row["return"])] for row in rows if row["task"] == task])
+        cells = []
+        for cost in costs:
+            found = hull(points, cost)
+            c, r = points[points[:, 0].argmin()]
+            cells.append(f"{found:.1f}" if math.isfinite(found) else f"{r:.1f} at {c:.2f}")
+        free = points[points[:, 1].argmax()]
+        print(f"| {task} | {' | '.join(cells)} | {free[1]:.1f} at {free[0]:.0f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ids", nargs="+", default=["SafetyPointGoal1-v0"])
+    parser.add_argument("--prices", nargs="+", type=float, default=[0.0, 0.03, 0.1, 1.0])
+    parser.add_argument("--episodes", type=int, default=16)
+    parser.add_argument("--plan", type=int, default=10, help="actions of a plan")
+    parser.add_argument("--held", type=int, default=4, help="steps for which an action is held")
+    parser.add_argument("--samples", type=int, default=64)
+    parser.add_argument("--elites", type=int, default=8)
+    parser.add_argument("--iterations", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--csv", type=Path)
+    parser.add_argument("--table", type=Path, help="print the table of a csv, and run nothing")
+    given = parser.parse_args()
+    if given.table is not None:
+        table(given.table)
+        return
+    rows = []
+    if given.csv is not None and given.csv.exists():
+        with open(given.csv, newline="") as file:
+            rows = list(csv.DictReader(file))
+    cem = CEM(
+        horizon=given.plan,
+        samples=given.samples,
+        elites=given.elites,
+        iterations=given.iterations,
+        init_var=1.0,
+        sampling="clipped",
+    )
+    for id in given.ids:
+        play = jax.jit(jax.vmap(player(device.make(id), cem, given.held), in_axes=(None, 0)))
+        keys = jax.random.split(jax.random.key(given.seed), given.episodes)
+        for price in given.prices:
+            start = time.process_time()
+            found = [np.asarray(x, float) for x in play(price, keys)]
+            (back, back_error), (cost, cost_error) = ((x.mean(), x.std(ddof=1) / math.sqrt(len(x))) for x in found[:2])
+            row = (id, price, given.episodes, back, back_error, cost, cost_error, found[2].mean())
+            told = [x if isinstance(x, str | int) else f"{x:.3f}" for x in row]
+            rows = [r for r in rows if (r["task"], float(r["price"])) != (id, price)]
+            rows.append(dict(zip(COLUMNS, (*told, f"{time.process_time() - start:.0f}"))))
+            print(rows[-1], flush=True)
+            if given.csv is not None:
+                with open(given.csv, "w", newline="") as file:
+                    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+                    writer.writeheader()
+                    writer.writerows(rows)
+
+
+if __name__ == "__main__":
+    main()
