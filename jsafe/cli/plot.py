@@ -27,7 +27,8 @@ class Plot(Options):
     metric: tuple[str, ...] = ()
     """Columns of progress.csv to draw instead of return and costs: --metric cost/0/multiplier 'loss/*'."""
     published: Path | None = None
-    """A csv file of published results, drawn as bands: env, algorithm, return_mean, return_std, cost_mean, cost_std."""
+    """A csv file of published results, drawn as bands: env, algorithm, return_mean, return_std, cost_mean, cost_std.
+    Rows of the algorithm `oracle` are a line for all: what is possible."""
 
 
 def main(arguments: list[str]) -> int:

@@ -185,6 +185,10 @@ def choose(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
     return [cell for cell in cells if any(fnmatch.fnmatchcase(cell.cell, pattern) for pattern in patterns)]
 
 
+ORACLE = "oracle"
+"""The algorithm in `published/` that is none: what a planner reaches that knows the task perfectly."""
+
+
 def read_published(folder: str | os.PathLike) -> dict[tuple[str, str], Published]:
     """Published results by task and algorithm, from all csv files of a folder.
 
@@ -325,8 +329,9 @@ def table(
     Returns:
       Rows with the same keys: the cell; `runs`; interquartile mean of `return`, `cost` and `success` over the runs with
       the bounds of the bootstrap interval (`return_low` ...; NaN for a single run); `kept`, whether the cost is within
-      the limit ("" without one); the published numbers; ours less the published one (`return_gap` and its Welch bounds)
-      and the `verdict` on it, the same for costs.
+      the limit ("" without one); `oracle`, what is possible within a limit (NaN where nobody has looked); the
+      published numbers; ours less the published one (`return_gap` and its Welch bounds) and the `verdict` on it, the
+      same for costs.
     """
     by_cell: dict[str, list[Score]] = {}
     for score in scores:
@@ -346,6 +351,7 @@ def table(
             found = statistics.bootstrap(statistics.interquartile_mean, numbers)
             row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         row["kept"] = "" if cell.limit is None else "yes" if row["cost"] <= cell.limit else "no"
+        row["oracle"] = published[cell.task, ORACLE].return_mean if (cell.task, ORACLE) in published else math.nan
         other = published.get((cell.task, cell.algorithm))
         for name in ("return", "cost"):
             mean = getattr(other, f"{name}_mean", math.nan)
@@ -368,7 +374,7 @@ def table(
 
 def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
     """The rows of `table` for people; `task` says whether there is a column for it."""
-    heads = ["method", "runs", "steps", "return", "success", "cost", "limit", "kept"]
+    heads = ["method", "runs", "steps", "return", "success", "cost", "limit", "kept", "possible"]
     heads += ["published", "return, ours less theirs", "cost, ours less theirs"]
     heads = ["task", *heads] if task else heads
     lines = [heads, ["---"] * len(heads)]
@@ -377,6 +383,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
         limit = "-" if row["limit"] == "" else f"{row['limit']:g}"
         line = [f"`{cell.method}`", str(row["runs"]), f"{row['steps'] / 1e6:g} M"]
         line += [_interval(row, "return"), f"{row['success']:.2f}", _interval(row, "cost"), limit, row["kept"] or "-"]
+        line.append(f"{row['oracle']:.1f}" if math.isfinite(row["oracle"]) else "-")
         if math.isfinite(row["published_return"]):
             theirs = [f"{row[f'published_{n}']:.4g} ± {row[f'published_{n}_std']:.2g}" for n in ("return", "cost")]
             line.append(" at ".join(theirs))
@@ -439,7 +446,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
     interval.
 
     Dashed: limits. Grey steps: the front, the cells that no other one beats in return and cost at once. Hollow: what
-    others published.
+    others published. Star: what a planner reaches that knows the task perfectly.
 
     Raises:
       ValueError: If there is nothing to draw.
@@ -478,6 +485,10 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
             other = published.get((task, line[0]["algorithm"]))
             if other is not None and math.isfinite(other.return_mean + other.cost_mean):
                 axis.plot(other.cost_mean, other.return_mean, marks[method], color=colors[method], mfc="none")
+        if (task, ORACLE) in published:
+            possible = published[task, ORACLE]
+            (star,) = axis.plot(possible.cost_mean, possible.return_mean, "k*", ms=10, ls="none", label=ORACLE)
+            handles[ORACLE] = star
         best = statistics.pareto_front([row["return"] for row in here], [row["cost"] for row in here])
         axis.step([here[i]["cost"] for i in best], [here[i]["return"] for i in best], "0.7", where="post", zorder=0)
         for limit in sorted({row["limit"] for row in here if row["limit"] != ""}):

@@ -54,7 +54,8 @@ class View(NamedTuple):
       x: `steps` of the environment, or `wall` time in hours.
       smooth: Environment steps over which values are averaged, looking back; 0: as they are.
       metrics: Columns to draw in the place of return and costs (`loss/*`, `cost/0/multiplier` ...).
-      published: A csv file of published results (`read_published`), drawn as bands.
+      published: A csv file of published results (`read_published`), drawn as bands; rows of the algorithm `oracle` as
+        a line, what is possible.
     """
 
     x: Literal["steps", "wall"] = "steps"
@@ -69,6 +70,8 @@ class View(NamedTuple):
 
 
 AS_IS = View()
+TOLD = ("limit", "published", "possible")
+"""How the labels of lines begin that are no run's."""
 
 Published = dict[tuple[str, str], tuple[float, float, float, float]]
 """By task and algorithm: return, its standard deviation, cost per episode, its standard deviation."""
@@ -338,12 +341,7 @@ def figure(folders: Sequence[str | os.PathLike], view: View = AS_IS) -> Figure:
             axis.set_title(env)
         for axis in row[len(shown[env]) :]:
             axis.remove()
-    named = {
-        line.get_label(): line
-        for row in axes
-        for line in row[0].lines
-        if not line.get_label().startswith(("limit", "published"))
-    }
+    named = {line.get_label(): line for row in axes for line in row[0].lines if not line.get_label().startswith(TOLD)}
     if named:
         columns = max(1, min(len(named), 4, 40 * across // max(map(len, named))))
         fig.legend(handles=list(named.values()), loc="outside lower center", ncols=columns, fontsize="small")
@@ -373,6 +371,9 @@ def _draw(
         axis.plot(drawn.steps, drawn.mean, color=color, label=name)
         if drawn.seeds > 1:
             axis.fill_between(drawn.steps, drawn.mean - drawn.std, drawn.mean + drawn.std, color=color, alpha=0.2, lw=0)
+    if "oracle" in published and panel.column == "episode/return":
+        possible = published["oracle"][0]
+        axis.axhline(possible, color="black", ls="-.", lw=1, label=f"possible {possible:g}")
     for limit, colors in sorted(limits.items()):
         color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"
         axis.axhline(limit, color=color, ls="--", lw=1, label=f"limit {limit:g}")
@@ -387,7 +388,7 @@ def _draw(
     elif panel.cost is not None:
         top = axis.get_ylim()[1]
         axis.set_ylim(-0.03 * top, 1.05 * top)
-    named = [line for line in axis.lines if str(line.get_label()).startswith(("limit", "published"))]
+    named = [line for line in axis.lines if str(line.get_label()).startswith(TOLD)]
     if named:
         axis.legend(handles=named, fontsize="small")
 
