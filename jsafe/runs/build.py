@@ -201,6 +201,7 @@ def build_collector(
     stack: contextlib.ExitStack,
     first: int = 0,
     num_threads: int | None = None,
+    mesh: Any = None,
 ) -> Collector:
     """Environments and collector of a run, seeded as the run says.
 
@@ -210,6 +211,7 @@ def build_collector(
       stack: Closes both.
       first: Number of the first environment among those of all processes.
       num_threads: In place of the config's.
+      mesh: Devices that share the environments inside the program (`DeviceCollector`).
 
     Raises:
       BadValueError: If the first observations cannot be used.
@@ -220,7 +222,7 @@ def build_collector(
             raise ValueError(f"backend must be 'host' where a data set is learnt from, got {run.config.backend!r}")
         return _from_data(run.config, learner, stack, seed, num_threads)
     if run.config.backend == "device":
-        inside = DeviceCollector(device_env(run.config), learner, seed)
+        inside = DeviceCollector(device_env(run.config), learner, seed, mesh=mesh)
         stack.callback(inside.close)
         return inside
     env = build_env(run.config, learner.feed.num_envs, seed, num_threads)

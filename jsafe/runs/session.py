@@ -112,7 +112,7 @@ def train(
     if config.depth and team.count > 1:
         raise RunError("depth must be 0 in a distributed run, got 1")
     if config.backend == "device" and team.count > 1:
-        raise RunError("backend must be 'host' in a distributed run, got 'device'")
+        raise RunError("backend must be 'host' in a run of several processes, got 'device'")
     if config.episodes_csv and team.count > 1:
         raise RunError("episodes_csv is for a run of one process")
     with contextlib.ExitStack() as stack:
@@ -128,7 +128,8 @@ def train(
         if isinstance(learner.feed, Dataset) and team.count > 1:
             raise RunError("a run on a data set is of one process; several devices share its minibatches")
         mine = local_learner(learner, team)
-        collector: Any = build_collector(described, mine, stack, team.index * mine.feed.num_envs, num_threads)
+        first = team.index * mine.feed.num_envs
+        collector: Any = build_collector(described, mine, stack, first, num_threads, team.mesh)
         if config.depth:
             collector = PrefetchCollector(collector, config.depth)
             stack.callback(collector.close)
@@ -178,7 +179,8 @@ class Session:
         self.team, self.writes = team, team.index == 0
         self.folder, self.described, self.config, self.console = folder, described, described.config, console
         self.feeding = collector
-        collector = team.collector(collector)  # which counts for all
+        # It counts for all; inside the program one process has all there is, on all devices.
+        collector = (Team.alone() if described.config.backend == "device" else team).collector(collector)
         self.learner, self.collector = learner, collector
         self.total_steps = self.config.total_steps if total_steps is None else total_steps
         config = self.config

@@ -21,6 +21,7 @@ from jsafe.runs.build import build_collector, build_learner
 from jsafe.runs.config import RunConfig
 from jsafe.runs.many import train_many
 from jsafe.scale.devices import assert_replicated, make_mesh
+from jsafe.scale.processes import Team
 
 ENV = "Toy-SpeedLimit-v0"
 QUIET = Console(file=io.StringIO(), width=300)
@@ -147,6 +148,16 @@ def test_a_run_that_was_cut_continues_exactly(tmp_path):
     outside = checkpoint.Checkpoints(cut, config={"backend": "host"})
     with pytest.raises(checkpoint.CheckpointError, match="backend"):
         outside.load(None, None)
+
+
+def test_all_devices_of_a_process(tmp_path):
+    """`--distributed --num-processes 1`: exact where it was cut."""
+    options = {"num_envs": 4, "steps_per_epoch": 200, "hidden": (4,), "passes": 1, "step.optimizer": "sgd"}
+    whole, cut = (start(tmp_path / name, "ppo_lag", 400, options) for name in ("whole", "cut"))
+    for folder, steps in ((whole, None), (cut, 200), (cut, None)):
+        assert train.train(folder, total_steps=steps, console=QUIET, team=Team()).status == "finished"
+    assert final(whole) == final(cut)
+    assert len(curve(whole)) == 2
 
 
 def test_side_by_side(tmp_path):
