@@ -39,8 +39,17 @@ FADE = 0.99
 """Discount within a plan, per step: a goal is worth more the earlier it is reached."""
 
 
-def player(env: device.DeviceEnv, cem: CEM, held: int):
-    """`(price, key) -> (return, cost, goals)` of one episode of an oracle."""
+def player(env: device.DeviceEnv, cem: CEM, held: int, student=None, rows: bool = False):
+    """`(price, key) -> (return, cost, goals)` of one episode of an oracle.
+
+    Args:
+      env: The task.
+      cem: The planner.
+      held: Steps for which an action is held.
+      student: A learner and its policy's state: it acts, on what it sees, and the oracle only says what it would do.
+      rows: Return what was seen at each step, what the oracle would do, reward and cost, `[T, ...]` each, and the last
+        observation in place of the sums.
+    """
     planner = cem.build(env.spec)
     fade = FADE ** jnp.arange(cem.horizon * held)
 
@@ -73,18 +82,35 @@ def player(env: device.DeviceEnv, cem: CEM, held: int):
 
     def play(price, key):
         reset_key, key = jax.random.split(key)
-        state, _ = env.reset(reset_key)
+        state, obs = env.reset(reset_key)
 
         def decide(carry, key):
-            state, mean = carry
+            state, obs, mean = carry
             plan_key, real_key = jax.random.split(key)
             planned = planner.plan(mean, evaluate(state, price), None, plan_key, False)
-            state, sums = hold(state, planned.action, real_key)
-            return (state, planned.mean), sums
 
-        start = (state, jnp.zeros((cem.horizon, env.spec.act_dim)))
-        sums = jax.lax.scan(decide, start, jax.random.split(key, env.spec.horizon // held))[1]
-        return jax.tree.map(jnp.sum, sums)
+            def step(carry, key):
+                state, obs = carry
+                action = planned.action
+                if student is not None:
+                    learner, policy = student
+                    action = learner.act(policy, learner.memory.init(1), obs[None], key, True).action[0]
+                state, out = env.step(state, action, key)
+                told = (
+                    (obs, planned.action, out.reward, out.cost)
+                    if rows
+                    else (out.reward, out.cost.sum(), out.info["success"])
+                )
+                return (state, out.obs), told
+
+            (state, obs), told = jax.lax.scan(step, (state, obs), jax.random.split(real_key, held))
+            return (state, obs, planned.mean), told
+
+        start = (state, obs, jnp.zeros((cem.horizon, env.spec.act_dim)))
+        (_, last, _), told = jax.lax.scan(decide, start, jax.random.split(key, env.spec.horizon // held))
+        if rows:
+            return *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), told), last
+        return jax.tree.map(lambda x: x.astype(jnp.float32).sum(), told)
 
     return play
 
