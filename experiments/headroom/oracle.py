@@ -26,9 +26,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe import device
+from jsafe import device, envs
 from jsafe.components.planners import CEM
 from jsafe.components.scores.base import Judged
+from jsafe.envs.device.point import PointEnv
 
 COLUMNS = ("task", "price", "episodes", "return", "return_error", "cost", "cost_error", "success", "cpu_s")
 NUMBERS = ("return_mean", "return_std", "cost_mean", "cost_std")
@@ -37,6 +38,40 @@ PUBLISHED = ("env", "algorithm", *NUMBERS, "limit", "steps", "runs", "data", "so
 
 FADE = 0.99
 """Discount within a plan, per step: a goal is worth more the earlier it is reached."""
+
+
+def oracle(env: device.DeviceEnv, cem: CEM, held: int):
+    """`(state, mean [H, A], price, key) -> Planned`: what to do in a state of the task."""
+    planner = cem.build(env.spec)
+    fade = FADE ** jnp.arange(cem.horizon * held)
+
+    def hold(state, inputs):
+        """Some steps of the same action: the state, and `[held]` reward, cost and goals."""
+        action, key = inputs
+
+        def step(state, key):
+            state, out = env.step(state, action, key)
+            return state, (out.reward, out.cost.sum(), out.info["success"].astype(jnp.float32))
+
+        return jax.lax.scan(step, state, jax.random.split(key, held))
+
+    def plan(state, mean, price, key):
+        def evaluate(actions, key):
+            keys = jax.random.split(key, cem.horizon)  # the same of all candidates
+
+            def one(actions):
+                reward, cost, goal = (x.reshape(-1) for x in jax.lax.scan(hold, state, (actions, keys))[1])
+                # What is drawn after a goal is not known: a plan must not wait for a lucky draw.
+                reward = jnp.where(jnp.cumsum(goal) - goal > 0, 0.0, reward)
+                return (fade * reward).sum(), (fade * cost).sum()
+
+            reward, cost = jax.vmap(one, in_axes=1)(actions)
+            score = reward - price * cost
+            return Judged(score, reward, cost[:, None], jnp.ones(score.shape, bool), jnp.bool_(True))
+
+        return planner.plan(mean, evaluate, None, key, False)
+
+    return plan
 
 
 def player(env: device.DeviceEnv, cem: CEM, held: int, student=None, rows: bool = False):
@@ -50,35 +85,7 @@ def player(env: device.DeviceEnv, cem: CEM, held: int, student=None, rows: bool 
       rows: Return what was seen at each step, what the oracle would do, reward and cost, `[T, ...]` each, and the last
         observation in place of the sums.
     """
-    planner = cem.build(env.spec)
-    fade = FADE ** jnp.arange(cem.horizon * held)
-
-    def hold(state, action, key):
-        """Some steps of the same action: the state, and `[held]` reward, cost and goals."""
-
-        def step(state, key):
-            state, out = env.step(state, action, key)
-            return state, (out.reward, out.cost.sum(), out.info["success"].astype(jnp.float32))
-
-        return jax.lax.scan(step, state, jax.random.split(key, held))
-
-    def evaluate(state, price):
-        def of_candidates(actions, key):
-            keys = jax.random.split(key, cem.horizon)  # the same of all candidates
-
-            def one(actions):
-                found = jax.lax.scan(lambda state, inputs: hold(state, *inputs), state, (actions, keys))[1]
-                reward, cost, goal = (x.reshape(-1) for x in found)
-                # What is drawn after a goal is not known: a plan must not wait for a lucky draw.
-                reward = jnp.where(jnp.cumsum(goal) - goal > 0, 0.0, reward)
-                return (fade * reward).sum(), (fade * cost).sum()
-
-            reward, cost = jax.vmap(one, in_axes=1)(actions)
-            score = reward - price * cost
-            all_of_them = jnp.ones(score.shape, bool)
-            return Judged(score, reward, cost[:, None], all_of_them, jnp.bool_(True))
-
-        return of_candidates
+    plan = oracle(env, cem, held)
 
     def play(price, key):
         reset_key, key = jax.random.split(key)
@@ -87,7 +94,7 @@ def player(env: device.DeviceEnv, cem: CEM, held: int, student=None, rows: bool 
         def decide(carry, key):
             state, obs, mean = carry
             plan_key, real_key = jax.random.split(key)
-            planned = planner.plan(mean, evaluate(state, price), None, plan_key, False)
+            planned = plan(state, mean, price, plan_key)
 
             def step(carry, key):
                 state, obs = carry
@@ -113,6 +120,27 @@ def player(env: device.DeviceEnv, cem: CEM, held: int, student=None, rows: bool 
         return jax.tree.map(lambda x: x.astype(jnp.float32).sum(), told)
 
     return play
+
+
+def on_engine(id: str, cem: CEM, held: int, price: float, episodes: int, seed: int) -> list[np.ndarray]:
+    """Return, cost and goals `[E]` of whole episodes in the exact engine; the plans are made inside the program."""
+    host = envs.make(id, episodes, seed, num_threads=1)
+    host.reset()
+    task = host.task
+    inside = PointEnv(id, host.simulation.robot, task)
+    plan = jax.jit(jax.vmap(oracle(inside.env, cem, held), in_axes=(0, 0, None, 0)))
+    enter = jax.jit(lambda saved: jax.tree.map(lambda *x: jnp.stack(x), *saved))
+    mean, key = jnp.zeros((episodes, cem.horizon, host.spec.act_dim)), jax.random.key(seed)
+    sums = np.zeros((3, episodes))
+    for t in range(host.spec.horizon // held):
+        state = enter([inside.enter(host.get_state(i))[0] for i in range(episodes)])
+        planned = plan(state, mean, price, jax.random.split(jax.random.fold_in(key, t), episodes))
+        mean, action = planned.mean, np.asarray(planned.action, float)
+        for _ in range(held):
+            out = host.step(action)
+            sums += out.reward, out.cost.sum(axis=1), out.info["success"]
+    host.close()
+    return list(sums)
 
 
 def hull(points: np.ndarray, cost: float) -> float:
@@ -178,6 +206,7 @@ def main() -> None:
     parser.add_argument("--elites", type=int, default=8)
     parser.add_argument("--iterations", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", action="store_true", help="act in the exact engine")
     parser.add_argument("--csv", type=Path)
     parser.add_argument("--table", type=Path, help="print the table of a csv, and run nothing")
     parser.add_argument("--publish", type=Path, help="make the benchmark's published/oracle.csv from a csv")
@@ -198,11 +227,14 @@ def main() -> None:
         sampling="clipped",
     )
     for id in given.ids:
-        play = jax.jit(jax.vmap(player(device.make(id), cem, given.held), in_axes=(None, 0)))
+        play = None if given.engine else jax.jit(jax.vmap(player(device.make(id), cem, given.held), in_axes=(None, 0)))
         keys = jax.random.split(jax.random.key(given.seed), given.episodes)
         for price in given.prices:
             start = time.process_time()
-            found = [np.asarray(x, float) for x in play(price, keys)]
+            if play is None:
+                found = on_engine(id, cem, given.held, price, given.episodes, given.seed)
+            else:
+                found = [np.asarray(x, float) for x in play(price, keys)]
             (back, back_error), (cost, cost_error) = ((x.mean(), x.std(ddof=1) / math.sqrt(len(x))) for x in found[:2])
             row = (id, price, given.episodes, back, back_error, cost, cost_error, found[2].mean())
             told = [x if isinstance(x, str | int) else f"{x:.3f}" for x in row]
