@@ -17,8 +17,9 @@ from jsafe.envs.safety_gym.tasks import Task
 from jsafe.envs.safety_gym.tasks.base import cost_columns
 from jsafe.spaces import Box
 
-OBSERVATIONS = ("sensors", "coordinates")
-"""What is observed: sensors and lidars, or sensors and coordinates (`coordinates.py`)."""
+OBSERVATIONS = ("sensors", "coordinates", "vision")
+"""What is observed: sensors and lidars, or sensors and coordinates (`coordinates.py`). To an engine `vision` is the
+same as `sensors`: the pictures are those of a `VisionEnv` around it (`vision.py`)."""
 PARTS = ("all", "base")
 """Of the robot, beside coordinates: all, or those that every robot has."""
 
@@ -170,6 +171,8 @@ class SafetyGymEnv:
         done = terminated | truncated
         if done.any():
             ended = np.flatnonzero(done)
+            if sim.on_end is not None:
+                sim.on_end(ended[~info["diverged"][ended]])
             sim.begin(ended)
             obs[ended] = sim.observe_rows(ended)
         sim.last_obs = obs.copy()
@@ -214,8 +217,8 @@ class SafetyGymEnv:
 
         Args:
           i: Which environment.
-          camera: `track` (follows the robot from above), `vision` (on the robot), `fixednear`, `fixedfar`, `free`, or
-            another camera of the robot.
+          camera: `track` (follows the robot from above), `vision` (on the robot), `vision_back`, `fixednear`,
+            `fixedfar`, `free`, or another camera of the robot.
           width, height: Pixels.
           overlays: Draw what the lidars see as rings above the robot, and a red sphere in steps that cost something.
           caption: Names and values in the upper left corner.
@@ -225,7 +228,7 @@ class SafetyGymEnv:
 
         Raises:
           ValueError: If the index, the camera or a size is not allowed.
-          jsafe.envs.safety_gym.drawing.gl.RenderError: If no GL library is there, or another thread drew before.
+          jsafe.envs.api.RenderError: If no GL library is there, or another thread drew before.
         """
         self._usable()
         from jsafe.envs.safety_gym.drawing import overlays as drawn
@@ -238,7 +241,8 @@ class SafetyGymEnv:
         return self._painter.paint(
             self.physics.data[i],
             drawn.passive(sim, i),
-            drawn.halo(sim, i) + drawn.alarm(sim, i) if overlays else [],
+            (lambda view: drawn.halo(sim, i, view) + drawn.alarm(sim, i)) if overlays else (),
+            opacity=drawn.opacity(sim, i),
             camera=camera,
             target=sim.scene.agent_pos[i],
             width=width,
