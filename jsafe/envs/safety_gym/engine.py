@@ -11,6 +11,7 @@ import numpy as np
 from jsafe.envs import checks
 from jsafe.envs.api import DIVERGED_REWARD, Spec, Step
 from jsafe.envs.safety_gym import state as states
+from jsafe.envs.safety_gym.drawing.overhead import OVERHEAD, overhead
 from jsafe.envs.safety_gym.robots import Robot
 from jsafe.envs.safety_gym.simulation import Simulation
 from jsafe.envs.safety_gym.tasks import Task
@@ -218,7 +219,8 @@ class SafetyGymEnv:
         Args:
           i: Which environment.
           camera: `track` (follows the robot from above), `vision` (on the robot), `vision_back`, `fixednear`,
-            `fixedfar`, `free`, or another camera of the robot.
+            `fixedfar`, `free`, or another camera of the robot; `overhead` is a map from above that needs no GL
+            library, and has neither overlays nor caption.
           width, height: Pixels.
           overlays: Draw what the lidars see as rings above the robot, and a red sphere in steps that cost something.
           caption: Names and values in the upper left corner.
@@ -231,11 +233,12 @@ class SafetyGymEnv:
           jsafe.envs.api.RenderError: If no GL library is there, or another thread drew before.
         """
         self._usable()
+        i, sim = checks.index(i, self.num_envs), self.simulation
+        if camera == OVERHEAD:
+            return overhead(sim, i, checks.integer("width", width), checks.integer("height", height))
         from jsafe.envs.safety_gym.drawing import overlays as drawn
         from jsafe.envs.safety_gym.drawing.painter import Painter, model_of
 
-        i = checks.index(i, self.num_envs)
-        sim = self.simulation
         if self._painter is None:
             self._painter = Painter(model_of(sim.world.xml))
         return self._painter.paint(
