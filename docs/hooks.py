@@ -26,6 +26,7 @@ from mkdocs.structure.pages import Page
 sys.path.insert(0, str(Path(__file__).parent))
 
 import rooms
+import tasks
 
 import jsafe
 from jsafe import registry
@@ -38,7 +39,7 @@ from jsafe.sweeps.grid import text_of
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = {"on_policy": "On-policy", "off_policy": "Off-policy", "model_based": "Model-based", "offline": "Offline"}
-HOME = {"tasks.png": "contact_sheet.png", "curves.png": "on_policy/curves.png"}
+HOME = {"tasks.png": "contact_sheet.png", "curves.png": "on_policy/curves.png", "vision.png": "vision_sheet.png"}
 THEORY = {
     "rule": ("theory/multipliers.md", "multipliers and other constraint rules"),
     "step": ("theory/steps.md", "policy steps"),
@@ -376,6 +377,11 @@ def house() -> dict[str, bytes]:
     return {"concepts/rooms.svg": buffer.getvalue(), **home}
 
 
+def task_page() -> dict[str, str]:
+    """Every id, by path."""
+    return {"tasks.md": tasks.page()}
+
+
 # ---- MkDocs ----------------------------------------------------------------------------------------------------------
 
 
@@ -394,7 +400,16 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def pages_and_pictures() -> dict[str, str | bytes]:
     """All that is generated, by path."""
     made: dict[str, str | bytes] = {}
-    for each in (algorithm_pages, curves, zoo_page, benchmark_pictures, notebook_pages, reference_pages, house):
+    for each in (
+        algorithm_pages,
+        curves,
+        zoo_page,
+        benchmark_pictures,
+        notebook_pages,
+        reference_pages,
+        house,
+        task_page,
+    ):
         made |= each()
     return made
 

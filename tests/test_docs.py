@@ -53,6 +53,25 @@ def test_every_room_is_in_the_reference_and_on_the_page_of_the_house():
     assert not [room for room in rooms.rank() if f"`{room}`" not in house]
 
 
+def test_every_task_is_on_its_page():
+    def expanded(text):
+        found = re.search(r"\{([^}]*)\}", text)
+        if found is None:
+            return [text]
+        ends = text[: found.start()], text[found.end() :]
+        return [each for one in found[1].split(",") for each in expanded(one.join(ends))]
+
+    page = hooks.task_page()["tasks.md"]
+    named = [id for text in re.findall(r"`([^`]*-v\S+)`", page) for id in expanded(text)]
+    stock = [
+        id for id in jsafe.envs.list_ids() if id not in jsafe.envs.registry._IDS or id in jsafe.envs.registry._STOCK
+    ]
+    assert sorted(set(named)) == stock
+    assert "| Goal2 | goal, 10 hazards, 10 vases | 3 | hazards, vases | 1000 |" in page
+    assert "| Point | 12 numbers | 2 numbers |" in page
+    assert "| `SafetyHopperVelocity-v{0,1}` | 11 numbers | 3 numbers | 0.37315 and 0.7402 | 1000 |" in page
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.stem)
 def test_public_pages_point_at_nothing_private(page):
     assert not re.findall(r"\bjsafe(?:\.\w+)*\._(?!_)\w+", page.read_text())

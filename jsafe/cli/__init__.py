@@ -89,6 +89,7 @@ def _run(arguments: list[str]) -> int:
     with contextlib.suppress(OSError):  # it may have been removed under the shell
         if (folder := os.getcwd()) not in sys.path:
             sys.path.append(folder)  # last: a file of the user's never stands in for a package
+    from jsafe.envs.api import RenderError
     from jsafe.envs.outside.workers import WorkerError
     from jsafe.runs.checkpoint import CheckpointError
     from jsafe.runs.folder import RunError
@@ -99,7 +100,7 @@ def _run(arguments: list[str]) -> int:
         return importlib.import_module(COMMANDS[name]).main(rest)
     except ValueError as error:
         return _fail(str(error))
-    except (RunError, CheckpointError, WorkerError) as error:
+    except (RunError, CheckpointError, WorkerError, RenderError) as error:
         return _fail(str(error), 1)
     except MemoryError as error:
         return _fail(f"not enough memory: {error or 'no more is said'}", 1)

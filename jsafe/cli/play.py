@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
@@ -13,11 +13,13 @@ from jsafe.cli import parse
 from jsafe.curves import screen
 from jsafe.options import Options, number
 from jsafe.runs.compiled import keep_programs
+from jsafe.runs.folder import RunError
 
 
 @dataclasses.dataclass(frozen=True)
 class Play(Options):
-    """Writes a video of a task in real time, with what the robot's lidars see and its costs drawn in.
+    """Writes a video of a task in real time, with what the robot's lidars see and its costs drawn in; or lets you drive
+    (`--keys`).
 
     `--env.KEY VALUE` gives the environment's constructor an option, `--import MODULE` imports a module first.
     """
@@ -31,6 +33,8 @@ class Play(Options):
     iteration. By default the newest checkpoint of the run folder."""
     video: Path | None = None
     """File to write (default: ID.mp4)."""
+    keys: bool = False
+    """Drive by the arrow keys, in a window or in the terminal; q quits. Nothing is written."""
     episodes: int = number(1, low=1, high=10**4)
     """Number of episodes."""
     steps: int | None = number(None, low=1)
@@ -40,7 +44,7 @@ class Play(Options):
     seed: int | None = number(None, low=0, high=2**32 - 1)
     """Seed of the environment; by default one that the training never used (random: 0)."""
     camera: str | None = None
-    """track (follows the robot), vision (on the robot), fixednear, fixedfar or free."""
+    """track (follows the robot), vision (on the robot), fixednear, fixedfar, free or overhead (a map)."""
     width: int = number(640, low=16, high=4096)
     """Pixels."""
     height: int = number(480, low=16, high=4096)
@@ -54,6 +58,8 @@ def main(arguments: list[str]) -> int:
     _, words = parse.take_imports(arguments)
     env_options, words = parse.take_env_options(words)
     given = parse.parse(Play, words, "jsafe play", ["--import"])
+    if given.keys:
+        return _drive(given, env_options)
     output = given.video or Path(f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', given.env)[-150:]}.mp4")
     video.check_output(output)
     file = given.policy == "random" or parse.policy(given.policy)
@@ -74,8 +80,35 @@ def main(arguments: list[str]) -> int:
         checkpoint=checkpoint,
         console=screen.console(),
     )
-    for count, episode in enumerate(made.episodes, 1):
+    _tell(made.episodes)
+    print(f"video: {made.path} ({made.frames} frames)")
+    return 0
+
+
+def _tell(episodes: list[dict[str, Any]]) -> None:
+    for count, episode in enumerate(episodes, 1):
         costs = ", ".join(f"{name} {value:.4g}" for name, value in episode["costs"].items())
         print(f"episode {count}: return {episode['return']:.4g}, {costs}, {episode['length']} steps")
-    print(f"video: {made.path} ({made.frames} frames)")
+
+
+def _drive(given: Play, env_options: dict[str, Any]) -> int:
+    from jsafe.report import driving, screens
+
+    for name in ("policy", "video", "checkpoint", "stochastic"):
+        default = Play.__dataclass_fields__[name].default
+        if getattr(given, name) != default:
+            raise ValueError(f"{name} must be left out with --keys: you are the policy, and nothing is written")
+    try:
+        episodes = driving.drive(
+            given.env,
+            lambda: screens.open_screen(given.env, given.width, given.height),
+            episodes=given.episodes,
+            steps=given.steps,
+            seed=given.seed or 0,
+            camera=given.camera,
+            env_options=env_options,
+        )
+    except screens.ScreenError as error:
+        raise RunError(str(error)) from error
+    _tell(episodes)
     return 0

@@ -84,6 +84,10 @@ class Spec:
         return tuple(np.broadcast_to(spaces.bounds(box)[which], (box.width,)).tolist())
 
 
+class RenderError(RuntimeError):
+    """Pictures cannot be drawn on this machine; the message says what is missing."""
+
+
 class Step(NamedTuple):
     """Result of one batched step; all arrays are new and belong to the caller.
 

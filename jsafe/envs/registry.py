@@ -46,8 +46,22 @@ _ABOUT = {
         ("no walls", "crossing the two walls at its sides costs", "crossing the four walls around it costs"),
     ),
     "Run": ("get down a lane fast", ("crossing its walls costs",)),
+    "FadingEasy": (
+        "drive to a place that fades from sight, then to the next",
+        ("nothing in the way", "hazards cost, a vase does not", "vases and fading hazards cost"),
+    ),
+    "FadingHard": (
+        "drive to a place that soon fades from sight, then to the next",
+        ("nothing in the way", "hazards cost, a vase does not", "fading vases and hazards cost"),
+    ),
 }
 """What the stock tasks are about, and their levels."""
+
+_SEEN = {
+    "coordinates": " Coordinates for lidars, every action five times.",
+    "vision": " The robot's camera beside its sensors.",
+}
+"""What the ids that observe something else show."""
 
 _IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
 
@@ -108,7 +122,7 @@ def summary(id: str) -> str:
         for name, (stock, _) in family.items():
             if stock is factory:
                 about, levels = _ABOUT[name]
-                seen = " Coordinates for lidars, every action five times." if "action_repeat" in options else source
+                seen = _SEEN.get(options.get("observation", ""), source)
                 return f"{robot.name}: {about}; {levels[options['level']]}.{seen}"
     return _first_line(factory)
 
@@ -148,8 +162,10 @@ def make(
         with its part of the threads: for machines with many cores. Results are those of one, bit for bit. The device
         has none.
       **options: Passed to the task, but for these.
-        Navigation tasks: `observation` is `sensors` (and lidars) or `coordinates` (of what pays or costs, in the
-        robot's frame: `jsafe.envs.safety_gym.coordinates`), there with `parts` `all` or `base` of the robot.
+        Navigation tasks: `observation` is `sensors` (and lidars), or `coordinates` (of what pays or costs, in the
+        robot's frame: `jsafe.envs.safety_gym.coordinates`), there with `parts` `all` or `base` of the robot, or
+        `vision` (a dictionary with the robot's picture), there with `size`, `cameras`, `detail` and `lidars`
+        (`jsafe.envs.safety_gym.vision`). The ids `Safety*Vision-v0` stand for vision.
         All tasks but racing: `action_repeat=k` holds each action for up to k steps, which become one
         (`jsafe.envs.repeat`).
         The ids `Safety*Goal*-v0-modelbased` stand for coordinates, the base parts and k = 5.
@@ -159,6 +175,7 @@ def make(
 
     Raises:
       ValueError: If the id or an option is unknown, or a value is not allowed.
+      jsafe.envs.api.RenderError: For vision where nothing can be drawn; it says what to install.
     """
     if not isinstance(sleep, bool):
         raise ValueError(f"sleep must be True or False, got {sleep!r}")
@@ -189,8 +206,10 @@ def make(
         return hosted(make_racing(id, **options), num_envs, seed)
     options = (_IDS[id][2] if id in _IDS else {}) | options
     repeat = checks.integer("action_repeat", options.pop("action_repeat", 1))
+    vision = id in _IDS and options.get("observation") == "vision"
+    seen = {name: options.pop(name) for name in ("size", "cameras", "detail", "lidars") if vision and name in options}
     if num_processes is not None and checks.integer("num_processes", num_processes) > 1:
-        if id not in _IDS and id not in VELOCITY_IDS:
+        if vision or (id not in _IDS and id not in VELOCITY_IDS):
             raise ValueError(f"num_processes must be None on {id}, which steps in one process, got {num_processes}")
         from jsafe.envs.team import Team, pickled
 
@@ -200,7 +219,16 @@ def make(
         env: Any = Team(id, probe, own, num_envs, seed, num_threads, num_processes, given)
     else:
         env = plain(id, num_envs, seed, num_threads, costs, sleep, options)
-    return env if repeat == 1 else RepeatedEnv(env, repeat)
+    env = env if repeat == 1 else RepeatedEnv(env, repeat)
+    if not vision:
+        return env
+    from jsafe.envs.safety_gym.vision import VisionEnv
+
+    try:
+        return VisionEnv(env, num_threads=num_threads, **seen)
+    except BaseException:
+        env.close()
+        raise
 
 
 def plain(
@@ -294,6 +322,9 @@ for _family, _tasks, _robots in (("Safety", TASKS, ROBOTS), ("Safexp-", SAFEXP, 
         for _name, (_task, _levels) in _tasks.items():
             for _level in _levels:
                 register(f"{_family}{_robot}{_name}{_level}-v0", _task, _robot, level=_level)
+                if _family == "Safety":
+                    _id = f"{_family}{_robot}{_name}{_level}Vision-v0"
+                    register(_id, _task, _robot, level=_level, observation="vision")
 for _robot in ("Point", "Car", "Ant"):
     for _level in (0, 1):
         register(

@@ -95,14 +95,23 @@ class Filmed:
         self._cost = self._cost + result.cost[0]
         self._goals += success
         if result.terminated[0] or result.truncated[0]:
-            totals = {"return": self._return, "costs": self._costs(), "length": self._length}
-            self.episodes.append(totals | {"success": float(success)})
+            self.episodes.append(self.running() | {"success": float(success)})
             self._fresh()
         self._frame()
         self._taken += 1
         if self._on_step is not None:
             self._on_step(self._taken)
         return result
+
+    def running(self) -> dict[str, Any]:
+        """`return`, `costs` (by name) and `length` of the episode under way; it is no success yet."""
+        return {"return": self._return, "costs": self._costs(), "length": self._length, "success": 0.0}
+
+    def caption(self) -> dict[str, object]:
+        """What is told of the episode under way: step, return, costs, and goals of all episodes."""
+        rows = {"step": self._length, "return": f"{self._return:.2f}"}
+        rows |= {name: f"{value:.0f}" for name, value in self._costs().items()}
+        return rows | ({"goals": self._goals} if self._goals else {})
 
     def _fresh(self) -> None:
         self._length, self._return = 0, 0.0
@@ -113,12 +122,7 @@ class Filmed:
         return dict(zip(names, map(float, self._cost)))
 
     def _frame(self) -> None:
-        caption = {}
-        if self._captions:
-            rows = {"step": self._length, "return": f"{self._return:.2f}"}
-            rows |= {name: f"{value:.0f}" for name, value in self._costs().items()}
-            caption["caption"] = rows | ({"goals": self._goals} if self._goals else {})
-        self._write(self._draw(caption))
+        self._write(self._draw({"caption": self.caption()} if self._captions else {}))
         self.frames += 1
 
     def _draw(self, caption: dict[str, Any]) -> np.ndarray:

@@ -11,14 +11,16 @@ import numpy as np
 from jsafe.envs import checks
 from jsafe.envs.api import DIVERGED_REWARD, Spec, Step
 from jsafe.envs.safety_gym import state as states
+from jsafe.envs.safety_gym.drawing.overhead import OVERHEAD, overhead
 from jsafe.envs.safety_gym.robots import Robot
 from jsafe.envs.safety_gym.simulation import Simulation
 from jsafe.envs.safety_gym.tasks import Task
 from jsafe.envs.safety_gym.tasks.base import cost_columns
 from jsafe.spaces import Box
 
-OBSERVATIONS = ("sensors", "coordinates")
-"""What is observed: sensors and lidars, or sensors and coordinates (`coordinates.py`)."""
+OBSERVATIONS = ("sensors", "coordinates", "vision")
+"""What is observed: sensors and lidars, or sensors and coordinates (`coordinates.py`). To an engine `vision` is the
+same as `sensors`: the pictures are those of a `VisionEnv` around it (`vision.py`)."""
 PARTS = ("all", "base")
 """Of the robot, beside coordinates: all, or those that every robot has."""
 
@@ -170,6 +172,8 @@ class SafetyGymEnv:
         done = terminated | truncated
         if done.any():
             ended = np.flatnonzero(done)
+            if sim.on_end is not None:
+                sim.on_end(ended[~info["diverged"][ended]])
             sim.begin(ended)
             obs[ended] = sim.observe_rows(ended)
         sim.last_obs = obs.copy()
@@ -214,8 +218,9 @@ class SafetyGymEnv:
 
         Args:
           i: Which environment.
-          camera: `track` (follows the robot from above), `vision` (on the robot), `fixednear`, `fixedfar`, `free`, or
-            another camera of the robot.
+          camera: `track` (follows the robot from above), `vision` (on the robot), `vision_back`, `fixednear`,
+            `fixedfar`, `free`, or another camera of the robot; `overhead` is a map from above that needs no GL
+            library, and has neither overlays nor caption.
           width, height: Pixels.
           overlays: Draw what the lidars see as rings above the robot, and a red sphere in steps that cost something.
           caption: Names and values in the upper left corner.
@@ -225,20 +230,22 @@ class SafetyGymEnv:
 
         Raises:
           ValueError: If the index, the camera or a size is not allowed.
-          jsafe.envs.safety_gym.drawing.gl.RenderError: If no GL library is there, or another thread drew before.
+          jsafe.envs.api.RenderError: If no GL library is there, or another thread drew before.
         """
         self._usable()
+        i, sim = checks.index(i, self.num_envs), self.simulation
+        if camera == OVERHEAD:
+            return overhead(sim, i, checks.integer("width", width), checks.integer("height", height))
         from jsafe.envs.safety_gym.drawing import overlays as drawn
         from jsafe.envs.safety_gym.drawing.painter import Painter, model_of
 
-        i = checks.index(i, self.num_envs)
-        sim = self.simulation
         if self._painter is None:
             self._painter = Painter(model_of(sim.world.xml))
         return self._painter.paint(
             self.physics.data[i],
             drawn.passive(sim, i),
-            drawn.halo(sim, i) + drawn.alarm(sim, i) if overlays else [],
+            (lambda view: drawn.halo(sim, i, view) + drawn.alarm(sim, i)) if overlays else (),
+            opacity=drawn.opacity(sim, i),
             camera=camera,
             target=sim.scene.agent_pos[i],
             width=width,

@@ -5,7 +5,7 @@ The engine (`engine.py`) steps it, `state.py` reads and writes it, `drawing/` dr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Simulation:
       ticks: Steps of the whole batch.
       last_obs: The newest observations `[N, O]`.
       last_cost: Cost of the newest step, summed over its columns `[N]`.
+      on_end: Called with the rows whose episodes have ended, while their last states still stand; or None.
       free, driven, static: Where the free and driven objects begin, where the driven ones are, indices of the static.
       fixed: As in the plan.
     """
@@ -55,7 +56,7 @@ class Simulation:
         self.world = build(robot, task, sleep)
         self.observer: Observer | Coordinates = (
             Observer(self.world.groups, self.world.sensors, robot.parts, task)
-            if observation == "sensors"
+            if observation != "coordinates"
             else Coordinates(self.world, robot.parts, task, parts)
         )
         self._scene_arrays(num_threads)
@@ -64,6 +65,7 @@ class Simulation:
         self.ticks, self._drawn = 0, np.zeros(num_envs, int)  # steps; those that each stream has accounted for
         self.last_obs = np.zeros((num_envs, self.observer.dim))
         self.last_cost = np.zeros(num_envs)
+        self.on_end: Callable[[np.ndarray], None] | None = None
 
     def _scene_arrays(self, num_threads: int | None) -> None:
         world, n = self.world, self.num_envs

@@ -9,6 +9,7 @@ import os
 import sys
 from typing import Any
 
+from jsafe.envs.api import RenderError
 from jsafe.envs.loading import fits_here, mujoco
 
 _MODULES = {"egl": "mujoco.egl", "osmesa": "mujoco.osmesa", "glfw": "mujoco.glfw", "glx": "mujoco.glfw",
@@ -19,10 +20,6 @@ _HELP = (
     "MuJoCo draws with a GL library: EGL with a GPU driver, or OSMesa without one (Debian and Ubuntu: "
     "apt-get install libosmesa6). MUJOCO_GL=egl, osmesa or glfw chooses one by hand"
 )
-
-
-class RenderError(RuntimeError):
-    """Pictures cannot be drawn on this machine; the message says what is missing."""
 
 
 def platform() -> str:

@@ -9,18 +9,23 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import math
 import threading
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
 from jsafe.envs import checks
 from jsafe.envs.loading import mujoco
+from jsafe.envs.safety_gym.drawing.frustum import Frustum
 from jsafe.envs.safety_gym.drawing.gl import RenderError, open_context
 
 CAMERAS = ("track", "vision", "fixednear", "fixedfar", "free")
 """Official cameras; `vision` sits on the robot. Other cameras of the robot's model can be named too."""
+
+BACK = "vision_back"
+"""What `vision` would be if the robot stood the other way round: half a turn about its vertical axis."""
 
 MAX_SIZE = 4096
 """Largest width and height of a picture, pixels."""
@@ -52,6 +57,11 @@ class Shape:
     rgba: Sequence[float] | np.ndarray
     rot: np.ndarray = dataclasses.field(default_factory=lambda: np.eye(3))
 
+    @property
+    def reach(self) -> float:
+        """Radius of a ball around it, metres."""
+        return self.size[0] if self.kind == "sphere" else math.hypot(*self.size)
+
 
 _PAINTERS: weakref.WeakSet[Painter] = weakref.WeakSet()
 
@@ -82,6 +92,7 @@ class Painter:
         self._model = model
         self._model.opt.enableflags &= ~int(mujoco.mjtEnableBit.mjENBL_SLEEP)  # kinematics of everything, always
         self._data = mujoco.MjData(model)
+        self._alphas = model.geom_rgba[:, 3].copy()
         self._size = (model.vis.global_.offwidth, model.vis.global_.offheight)
         mujoco.mjr_setBuffer(int(mujoco.mjtFramebuffer.mjFB_OFFSCREEN), self._context)
         self._scene = mujoco.MjvScene(model, maxgeom=2000 + 2 * model.ngeom)
@@ -94,8 +105,9 @@ class Painter:
         self,
         state: mujoco.MjData,
         shapes: Iterable[Shape] = (),
-        overlays: Iterable[Shape] = (),
+        overlays: Iterable[Shape] | Callable[[Frustum], Iterable[Shape]] = (),
         *,
+        opacity: Mapping[str, float] = {},
         camera: str = "track",
         target: Sequence[float] = (0.0, 0.0, 0.0),
         width: int = 256,
@@ -107,7 +119,8 @@ class Painter:
         Args:
           state: Where positions are read from; it is left as it is.
           shapes: Objects that the model does not hold.
-          overlays: What to draw besides; the free camera pays no heed to it.
+          overlays: What to draw besides, or what returns it, given the view; the free camera pays no heed to it.
+          opacity: Geoms by name that have lost some of their colour, and the share that is left.
           camera: One of `CAMERAS`, or a camera of the model.
           target: What the tracking camera follows `[3]`, metres (unless the model has a camera `track`).
           width, height: Pixels.
@@ -128,6 +141,9 @@ class Painter:
         shapes = list(shapes)
         data, model = self._data, self._model
         data.qpos[:], data.mocap_pos[:], data.mocap_quat[:] = state.qpos, state.mocap_pos, state.mocap_quat
+        model.geom_rgba[:, 3] = self._alphas
+        for name, share in opacity.items():
+            model.geom(name).rgba[3] *= share
         mujoco.mj_kinematics(model, data)
         mujoco.mj_comPos(model, data)
         mujoco.mj_camlight(model, data)
@@ -138,8 +154,11 @@ class Painter:
             mujoco.mjr_resizeOffscreen(*self._size, self._context)
         every = int(mujoco.mjtCatBit.mjCAT_ALL)
         mujoco.mjv_updateScene(model, data, self._option, None, view, every, self._scene)
-        for shape in (*shapes, *overlays):
-            self._add(shape)
+        seen = Frustum(self._scene.camera, width / height)
+        shapes += overlays(seen) if callable(overlays) else overlays
+        for shape in shapes:
+            if seen.sees(shape.pos, shape.reach):
+                self._add(shape)
         rect = mujoco.MjrRect(0, 0, width, height)
         mujoco.mjr_render(rect, self._scene, self._context)
         if caption:
@@ -162,15 +181,23 @@ class Painter:
         geom.category = int(mujoco.mjtCatBit.mjCAT_DECOR)
         scene.ngeom += 1
 
+    def check(self, cameras: Iterable[str]) -> None:
+        """ValueError for a camera that there is not."""
+        own = self._cameras()
+        for camera in cameras:
+            if camera not in own and camera not in ("track", "free"):
+                known = [name for name in dict.fromkeys((*CAMERAS, *own)) if name in ("track", "free") or name in own]
+                checks.one_of("camera", camera, known)
+
+    def _cameras(self) -> list[str]:
+        return [self._model.camera(i).name for i in range(self._model.ncam)]
+
     def _view(self, camera: str, target: Sequence[float], shapes: list[Shape]) -> mujoco.MjvCamera:
-        model, view = self._model, mujoco.MjvCamera()
-        own = [model.camera(i).name for i in range(model.ncam)]
+        self.check([camera])
+        model, view, own = self._model, mujoco.MjvCamera(), self._cameras()
         if camera in own:
             view.type, view.fixedcamid = int(mujoco.mjtCamera.mjCAMERA_FIXED), own.index(camera)
             return view
-        if camera not in ("track", "free"):
-            known = [name for name in dict.fromkeys((*CAMERAS, *own)) if name in ("track", "free") or name in own]
-            checks.one_of("camera", camera, known)
         view.type, view.elevation = int(mujoco.mjtCamera.mjCAMERA_FREE), -45
         if camera == "track":
             view.lookat[:], view.azimuth, view.distance = target, -90, _TRACK * np.sqrt(2)
@@ -197,8 +224,15 @@ class Painter:
         self.close()
 
 
-def model_of(xml: str) -> mujoco.MjModel:
-    """A model to draw from: the same, under a starry sky, with a near clipping plane 4 cm away."""
+def model_of(xml: str, detail: str = "fine", size: int | None = None) -> mujoco.MjModel:
+    """A model to draw from: the same, under a starry sky, with a near clipping plane 4 cm away.
+
+    Args:
+      xml: The MJCF text.
+      detail: `fine`: round things are very round (the circle is 3 m wide). `full`: MuJoCo's own roundness, as
+        officially. `low`: less round, without reflections, one sample for each pixel instead of four.
+      size: Width and height of the largest picture, pixels: all of the buffer is worked on for every picture.
+    """
     spec = mujoco.MjSpec.from_string(xml)
     sky = spec.texture("sky")
     if sky is not None:
@@ -206,6 +240,20 @@ def model_of(xml: str) -> mujoco.MjModel:
         sky.mark, sky.random, sky.markrgb = mujoco.mjtMark.mjMARK_RANDOM, 0.002, [0.9, 0.9, 1.0]
         sky.rgb1, sky.rgb2 = [0.10, 0.12, 0.20], [0.0, 0.0, 0.02]
     model = spec.compile()
+    front = spec.camera("vision")
+    if front is not None:
+        pos, quat = model.camera("vision").pos, model.camera("vision").quat
+        turned = [-quat[3], -quat[2], quat[1], quat[0]]  # times (0, 0, 0, 1) from the left
+        front.parent.add_camera(
+            name=BACK, pos=[-pos[0], -pos[1], pos[2]], quat=turned, fovy=model.camera("vision").fovy[0]
+        )
+        model = spec.compile()
     model.stat.extent = 4.0
-    model.vis.quality.numslices = 64  # the circle is 3 m wide
+    if detail == "fine":
+        model.vis.quality.numslices = 64
+    if detail == "low":
+        model.vis.quality.numstacks, model.vis.quality.offsamples = 8, 0
+        model.mat_reflectance[:] = 0
+    if size is not None:
+        model.vis.global_.offwidth = model.vis.global_.offheight = size
     return model

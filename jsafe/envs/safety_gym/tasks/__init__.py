@@ -3,6 +3,7 @@
 from jsafe.envs.safety_gym.tasks.base import Episode, Lidar, Scene, Task, hazard_cost, planar
 from jsafe.envs.safety_gym.tasks.button import Button
 from jsafe.envs.safety_gym.tasks.circle import Circle
+from jsafe.envs.safety_gym.tasks.fading import Fading, FadingHard
 from jsafe.envs.safety_gym.tasks.goal import Goal
 from jsafe.envs.safety_gym.tasks.push import Push
 from jsafe.envs.safety_gym.tasks.run import Run
@@ -14,6 +15,8 @@ TASKS: dict[str, tuple[type[Task], tuple[int, ...]]] = {
     "Button": (Button, (0, 1, 2)),
     "Circle": (Circle, (0, 1, 2)),
     "Run": (Run, (0,)),
+    "FadingEasy": (Fading, (0, 1, 2)),
+    "FadingHard": (FadingHard, (0, 1, 2)),
 }
 """Official navigation tasks and their levels."""
 

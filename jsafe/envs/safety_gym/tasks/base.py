@@ -126,6 +126,7 @@ class Task:
       alphabetical: Sort the parts of the observation by name.
       floor: Half width of the drawn floor, metres.
       aims: Groups that the reward may be about; where coordinates are observed they come first.
+      fading: Groups that lose their colour in pictures (`opacity`).
     """
 
     objects: tuple[Objects, ...] = ()
@@ -148,6 +149,7 @@ class Task:
     alphabetical: bool = False
     floor: float = 3.5
     aims: tuple[str, ...] = ("goal", "push_box", "circle")
+    fading: tuple[str, ...] = ()
 
     def __init__(self, robot: Robot):
         self.robot = robot
@@ -190,6 +192,10 @@ class Task:
     def sense(self, scene: Scene, group: str, values: np.ndarray) -> np.ndarray:
         """What the robot gets of a group's lidar values `[n, bins]`."""
         return values
+
+    def opacity(self, scene: Scene, group: str) -> np.ndarray:
+        """How much of its colour one of the `fading` groups shows in pictures, 0 to 1 `[n]`."""
+        return scene.xp.ones(len(scene.agent_pos))
 
 
 def planar(a: np.ndarray, b: np.ndarray) -> np.ndarray:

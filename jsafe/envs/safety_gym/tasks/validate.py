@@ -31,6 +31,7 @@ def validate(task: Task) -> None:
     for field, allowed in (
         ("touching", [group for group, kind in groups.items() if kind.collides]),
         ("moving", ["agent", *(group for group, kind in groups.items() if kind.motion in (FREE, DRIVEN))]),
+        ("fading", list(groups)),
     ):
         for group in _names(name, field, getattr(task, field)):
             if group not in allowed:
