@@ -107,6 +107,7 @@ def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> Dev
         num_costs=1,
         horizon=task.horizon,
         cost_names=(name,),
+        action_names=("steer", "gas", "brake"),
         obs_slices=slices,
         dt=DT,
     )
