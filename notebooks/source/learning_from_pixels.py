@@ -87,7 +87,7 @@ options = {"num_envs": 16, "unroll": 4, "sequences": 64, "updates": 8, "initial_
 options |= {"hidden": (64, 64), "learning_rate": 1e-3, "gamma": 0.5, "cost_limit_per_step": LIMIT, "rule_warmup": 320}
 options |= {"temperature.init": 0.05, "rule.learning_rate": 0.01}
 tasks = {"seen": ("Toy-Image-v0", {})} | ({} if TEST else {"told": ("Toy-SpeedLimit-v0", {"act_dim": 2})})
-total, curves, trained = 960 if TEST else 12_800, {}, {}
+total, curves, trained = 960 if TEST else 7_680, {}, {}
 for name, (id, more) in tasks.items():
     env = jsafe.envs.make(id, num_envs=16, seed=0, horizon=20, **more)
     learner = jsafe.make("sac_lag", jsafe.env_spec(env), **options)
