@@ -1,4 +1,4 @@
-"""What a policy does, as bars under a picture: the action, and where the policy has one, the proposal it was made of."""
+"""What a policy does, as bars under a picture: the action, and where there is one, the proposal it was made of."""
 
 from __future__ import annotations
 

@@ -202,7 +202,7 @@ def record(
       steps: End the video after so many steps at the latest.
       captions: Write step, return and cost into the frames.
       on_step: Called after every step with the number of steps so far.
-      with_bars: Draw the components of the action as bars below the picture, and where the policy has one, the proposal.
+      with_bars: Draw the components of the action as bars below the picture, and the proposal if there is one.
       **view: Arguments of `env.render`: `camera`, `width`, `height`, `overlays`.
 
     Returns:

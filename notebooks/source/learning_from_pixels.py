@@ -14,8 +14,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import jsafe
-from jsafe.envs import Spec, Step
-from jsafe.spaces import Box
 
 TEST = os.environ.get("JSAFE_NOTEBOOK_SCALE") == "test"  # the tests run this notebook on a tiny scale
 plt.rcParams["figure.dpi"] = 80

@@ -78,7 +78,8 @@ def test_bars_reach_from_nothing_to_the_proposal_and_on_to_the_action():
     left, right = bars._MARGIN + 2 * bars._LETTER, 220 - bars._MARGIN
     at = lambda value: left + (right - left) * (value + 1) / 2  # noqa: E731
     drawn = bars.under(picture, ("x",), np.array([0.75]), np.array([-0.5]))
-    assert drawn.shape == (10 + bars.height(1), 220, 3) and not drawn[:10].any()
+    assert drawn.shape == (10 + bars.height(1), 220, 3)
+    assert not drawn[:10].any()
     assert columns(drawn, bars.PROPOSAL) == pytest.approx((at(-0.5), at(0)), abs=1.5)
     assert columns(drawn, bars.ACTION) == pytest.approx((at(-0.5), at(0.75)), abs=1.5)
     alone = bars.under(picture, ("x",), np.array([0.75]))
@@ -98,7 +99,8 @@ def test_the_film_is_told_the_proposal_of_the_action_that_follows():
         told.append(extras)
         filmed.tell(extras)
 
-    for _, played in zip(range(3), data.play(filmed, data.Policy(learner, policy, False), jax.random.key(1), tell=tell)):
+    acting = data.Policy(learner, policy, deterministic=False)
+    for _, played in zip(range(3), data.play(filmed, acting, jax.random.key(1), tell=tell)):
         extras = told[-1]
         assert extras["proposal"].shape == (1, 2)
         np.testing.assert_allclose(played.action, edit_action(extras["proposal"], extras["delta"], "add"), atol=1e-6)
