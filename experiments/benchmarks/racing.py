@@ -12,6 +12,7 @@ every number is the best of the repetitions.
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -48,7 +49,7 @@ def measure(id: str, num_envs: int, steps: int, repeats: int) -> None:
     env, task = racing.make(id), racing.IDS[id]
     batch = vectorise(env)
     roads = jax.tree.map(jnp.asarray, pool(task.tracks, task.track_seed))
-    see = observe.pixels if task.observation == "pixels" else observe.flat
+    see = functools.partial(observe.pixels, size=task.size) if task.observation == "pixels" else observe.flat
     keys = jax.random.split(jax.random.key(0), (steps, num_envs))
     actions = jax.random.uniform(jax.random.key(1), (steps, num_envs, 3), minval=-1, maxval=1)
     state, _ = jax.jit(batch.reset)(keys[0])

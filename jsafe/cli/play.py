@@ -32,7 +32,7 @@ class Play(Options):
     """`best` (the highest return of the evaluations that kept the limit: `jsafe train --eval-interval`), or an
     iteration. By default the newest checkpoint of the run folder."""
     video: Path | None = None
-    """File to write (default: ID.mp4)."""
+    """File to write: .mp4, .webm, .gif ... (default: ID.mp4)."""
     keys: bool = False
     """Drive by the arrow keys, in a window or in the terminal; q quits. Nothing is written."""
     episodes: int = number(1, low=1, high=10**4)
@@ -49,6 +49,8 @@ class Play(Options):
     """Pixels."""
     height: int = number(480, low=16, high=4096)
     """Pixels."""
+    bars: bool = False
+    """Draw the action as bars below the picture, and where a run of SEditor acts, its proposal (blue) and edit."""
 
 
 def main(arguments: list[str]) -> int:
@@ -76,6 +78,7 @@ def main(arguments: list[str]) -> int:
         camera=given.camera,
         width=given.width,
         height=given.height,
+        bars=given.bars,
         env_options=env_options,
         checkpoint=checkpoint,
         console=screen.console(),

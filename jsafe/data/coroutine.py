@@ -54,6 +54,23 @@ def act(
     return out.action, out.log_prob, after(out.action, out.memory)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1, 8))
+def act_and_tell(
+    function: ActFn,
+    reset: Callable[[Any, Any], Any],
+    policy_state: Any,
+    memory: Any,
+    started: np.ndarray,
+    obs: Obs,
+    key: Key,
+    step: int,
+    deterministic: bool,
+) -> tuple[jax.Array, dict[str, jax.Array], Any]:
+    """`act` with the policy's extras in the place of the log-probabilities, for those who want to see them."""
+    out = function(policy_state, reset(memory, started), obs, jax.random.fold_in(key, step), deterministic)
+    return out.action, out.extras, out.memory
+
+
 def after(action: jax.Array, memory: Any) -> Any:
     """The memory as it is, but computed after the action.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from jsafe.data import coroutine
@@ -34,7 +35,14 @@ class Played(NamedTuple):
     step: Any
 
 
-def play(env: Any, policy: Policy | None, key: Key, *, seed: int | None = None) -> Iterator[Played]:
+def play(
+    env: Any,
+    policy: Policy | None,
+    key: Key,
+    *,
+    seed: int | None = None,
+    tell: Callable[[dict[str, np.ndarray]], Any] | None = None,
+) -> Iterator[Played]:
     """Steps an environment with a policy for as long as it is asked to.
 
     Continuous actions are clipped to `[-1, 1]`. With `learner.feed.transform` the policy sees the transformed problem,
@@ -45,6 +53,7 @@ def play(env: Any, policy: Policy | None, key: Key, *, seed: int | None = None) 
       policy: The policy; None for uniformly random actions.
       key: Key of the actions (without effect on a deterministic policy).
       seed: Seed of the reset; without one the environment's own random streams continue.
+      tell: Called before each step with the `extras` of the policy's `ActOutput`, arrays with a leading axis N.
 
     Raises:
       ValueError: If the environment does not fit the learner.
@@ -56,7 +65,7 @@ def play(env: Any, policy: Policy | None, key: Key, *, seed: int | None = None) 
     actions, door = coroutine.Actions(env), Door(env.spec, n)
     first = env.reset() if seed is None else env.reset(seed=seed)
     door.look_at_first(first)
-    chosen = _random(actions, key) if policy is None else _chosen(policy, n, key)
+    chosen = _random(actions, key) if policy is None else _chosen(policy, n, key, tell)
     next(chosen)
     seen, lengths, last = coroutine.received(first), np.zeros(n, np.int64), None
     while True:
@@ -75,7 +84,7 @@ def _random(actions: coroutine.Actions, key: Key) -> Any:
         action = actions.random(rng)
 
 
-def _chosen(policy: Policy, n: int, key: Key) -> Any:
+def _chosen(policy: Policy, n: int, key: Key, tell: Callable | None) -> Any:
     """Takes (observations, the step that led to them or None), gives actions."""
     learner, state = policy.learner, policy.state
     transform = getattr(learner.feed, "transform", None) or coroutine.IDENTITY
@@ -88,7 +97,8 @@ def _chosen(policy: Policy, n: int, key: Key) -> Any:
             started = out.terminated | out.truncated
             z = transform.step(params, z, out.reward, out.cost, out.terminated, out.truncated).z
         obs = coroutine.received(transform.augment(seen, z))
-        action, _, memory = coroutine.act(
+        call = coroutine.act if tell is None else coroutine.act_and_tell
+        action, extras, memory = call(
             learner.act,
             learner.memory.reset,
             state,
@@ -99,4 +109,6 @@ def _chosen(policy: Policy, n: int, key: Key) -> Any:
             np.int32(count),
             policy.deterministic,
         )
+        if tell is not None:
+            tell(jax.device_get(extras))
         count += 1

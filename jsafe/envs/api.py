@@ -38,6 +38,7 @@ class Spec:
       start: The first observation of every episode, where it is always the same; else empty.
       safe: `(component, lowest, highest)` of the components of a flat observation that decide whether a state is safe,
         where they do; else empty.
+      action_names: Name of each component of a continuous action, where they have names; else empty.
     """
 
     id: str
@@ -51,6 +52,7 @@ class Spec:
     action_repeat: int = 1
     start: tuple[float, ...] = ()
     safe: tuple[tuple[int, float, float], ...] = ()
+    action_names: tuple[str, ...] = ()
 
     @property
     def obs_dim(self) -> int:

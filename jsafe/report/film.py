@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import jax
 from rich.console import Console
 
 from jsafe import data
@@ -41,11 +42,12 @@ def play(
     camera: str | None = None,
     width: int = 640,
     height: int = 480,
+    bars: bool = False,
     env_options: Mapping[str, Any] | None = None,
     checkpoint: Which = None,
     console: Console | None = None,
 ) -> video.Recording:
-    """Writes a video of a task, in real time (one frame per environment step).
+    """Writes a video of a task, in real time (one frame per environment step; of a .gif 25 a second at most).
 
     Args:
       env: The task's id.
@@ -58,6 +60,8 @@ def play(
       camera: Camera of the task; its default one where None.
       width: Pixels.
       height: Pixels.
+      bars: Draw the components of the action as bars below the picture; where a learner acts that has a proposal
+        (SEditor), that, too, and the edit.
       env_options: For the constructor of the environment; on the run's own task they are added to the run's.
       checkpoint: Of a run folder, `best` or an iteration in place of the newest.
       console: Where to show progress; nowhere by default.
@@ -66,7 +70,8 @@ def play(
       RunError: If there is no run, the task cannot be drawn or does not fit the policy, no GL library is there, or the
         file cannot be written.
       CheckpointError: If there is no readable checkpoint.
-      ValueError: For an unknown task or kind of file, or a number of episodes or steps below one.
+      ValueError: For an unknown task or kind of file, a number of episodes or steps below one, or bars of actions that
+        are no vector in a box.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
@@ -85,7 +90,7 @@ def play(
         on_step = evaluation.show_progress(stack, console, total)
         try:
             rollout = functools.partial(player.run, episodes=episodes, seed=seed)
-            return video.record(made, output, rollout, steps=steps, on_step=on_step, **view)
+            return video.record(made, output, rollout, steps=steps, on_step=on_step, with_bars=bars, **view)
         except video.VideoError as error:
             raise RunError(str(error)) from error
 
@@ -110,7 +115,10 @@ def _player(policy: str | os.PathLike, env: str, deterministic: bool, checkpoint
     learner, loaded = evaluation.restore(policy, checkpoint)
 
     def run_learner(filmed, episodes, seed):
-        evaluation.rollout(filmed, learner, loaded.state, episodes, seed, deterministic)
+        acting = data.Policy(learner, learner.policy(loaded.state), deterministic)
+        for _ in data.play(filmed, acting, jax.random.key(seed), seed=seed, tell=filmed.tell):
+            if len(filmed.episodes) == episodes:
+                break
 
     return _Player(read(policy).config, lambda made: evaluation.check_fit(made, learner.spec), run_learner)
 

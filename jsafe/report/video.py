@@ -14,10 +14,13 @@ import numpy as np
 
 from jsafe import spaces
 from jsafe.curves.vocabulary import cost_name
+from jsafe.report import bars
 from jsafe.types import env_spec
 
-FORMATS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
-"""File name endings that ffmpeg gets a codec for."""
+FORMATS = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".gif")
+"""File name endings that there is a codec for."""
+
+_GIF_RATE = 25  # frames per second; viewers slow down what is faster than 50
 
 
 class VideoError(RuntimeError):
@@ -54,9 +57,14 @@ class Filmed:
       captions: Write step, return and cost into the frames, where the environment's `render` can.
       steps: Stop after so many steps.
       on_step: Called after every step with the number of steps so far.
+      with_bars: Draw the last action below the picture, and the proposal, if `tell` has been told one.
+
+    Raises:
+      ValueError: For a batch of more than one, or bars of what is not a vector in a box.
     """
 
     _cost: np.ndarray
+    _action: np.ndarray | None
 
     def __init__(
         self,
@@ -66,6 +74,7 @@ class Filmed:
         captions: bool = True,
         steps: int | None = None,
         on_step: Callable[[int], Any] | None = None,
+        with_bars: bool = False,
     ):
         if env.num_envs != 1:
             raise ValueError(f"num_envs must be 1 for a video, got {env.num_envs}")
@@ -75,20 +84,28 @@ class Filmed:
         self.frames, self._goals = 0, 0
         self.episodes: list[dict[str, Any]] = []
         self._on_step, self._taken = on_step, 0
+        self._bars = _Bars(env) if with_bars else None
+        self._proposal: np.ndarray | None = None
         self._fresh()
 
     def reset(self, seed: int | None = None) -> np.ndarray:
         """Resets the environment; returns its observations `[1, O]`."""
         obs = self._env.reset() if seed is None else self._env.reset(seed=seed)
         self._fresh()
+        self._action = None
         self._frame()
         return obs
+
+    def tell(self, extras: dict[str, np.ndarray]) -> None:
+        """What the policy says of the next action (`ActOutput.extras`)."""
+        self._proposal = extras["proposal"][0] if "proposal" in extras else None
 
     def step(self, actions: np.ndarray) -> Any:
         """Steps the environment; returns its result."""
         if self._steps is not None and self.frames > self._steps:
             raise _Enough
         result = self._env.step(actions)
+        self._action = actions[0]
         success = bool(np.any(result.info.get("success", False)))
         self._length += 1
         self._return += float(result.reward[0])
@@ -122,7 +139,11 @@ class Filmed:
         return dict(zip(names, map(float, self._cost)))
 
     def _frame(self) -> None:
-        self._write(self._draw({"caption": self.caption()} if self._captions else {}))
+        rows = self.caption()
+        picture = self._draw({"caption": rows} if self._captions else {})
+        if self._bars is not None:
+            picture = self._bars.under(picture, self._action, self._proposal, {} if self._captions else rows)
+        self._write(picture)
         self.frames += 1
 
     def _draw(self, caption: dict[str, Any]) -> np.ndarray:
@@ -137,6 +158,23 @@ class Filmed:
                 f"cannot draw here ({type(error).__name__}: {error}). MuJoCo needs a GL library: with a GPU driver "
                 "MUJOCO_GL=egl, without one MUJOCO_GL=osmesa and Debian's libosmesa6"
             ) from error
+
+
+class _Bars:
+    """Rows for the actions of an environment."""
+
+    def __init__(self, env: Any):
+        box = env_spec(env).action
+        low, high = spaces.bounds(box) if isinstance(box, spaces.Box) else (np.inf, np.inf)
+        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+            raise ValueError(f"bars need actions in a box with bounds, those of {env.spec.id} are {box}")
+        self._low, self._high = low, high
+        named = getattr(env.spec, "action_names", ())
+        self._names = named or tuple(f"action {k}" for k in range(len(low)))
+
+    def under(self, picture: np.ndarray, action: np.ndarray | None, proposal: np.ndarray | None, line: dict[str, Any]):
+        scaled = None if action is None else 2 * (action - self._low) / (self._high - self._low) - 1
+        return bars.under(picture, self._names, scaled, proposal, line)
 
 
 def check_output(output: str | os.PathLike) -> Path:
@@ -159,9 +197,10 @@ def record(
     steps: int | None = None,
     captions: bool = True,
     on_step: Callable[[int], Any] | None = None,
+    with_bars: bool = False,
     **view: Any,
 ) -> Recording:
-    """Films an environment in real time, one frame for each step.
+    """Films an environment in real time, one frame for each step (of a .gif 25 a second at most).
 
     Args:
       env: A batch of one environment, with `render`.
@@ -170,13 +209,15 @@ def record(
       steps: End the video after so many steps at the latest.
       captions: Write step, return and cost into the frames.
       on_step: Called after every step with the number of steps so far.
+      with_bars: Draw the components of the action as bars below the picture, and the proposal if there is one.
       **view: Arguments of `env.render`: `camera`, `width`, `height`, `overlays`.
 
     Returns:
       A `Recording`.
 
     Raises:
-      ValueError: For a batch of more than one, fewer than one step, an unknown kind of file, or what `render` rejects.
+      ValueError: For a batch of more than one, fewer than one step, an unknown kind of file, what `render` rejects, or
+        bars of actions that are no vector in a box.
       VideoError: If the environment cannot be drawn, or the file cannot be written.
 
     Example:
@@ -191,19 +232,23 @@ def record(
         raise ValueError(f"steps must be at least 1, got {steps}")
     if not hasattr(env, "render"):
         raise VideoError(f"{env.spec.id} cannot be drawn: its environments have no render()")
-    writer = None
+    writer, seen = None, 0
+    every, options = _pace(env.spec.dt, output)
 
     def write(frame: np.ndarray) -> None:
-        nonlocal writer
+        nonlocal writer, seen
+        seen += 1
+        if (seen - 1) % every:
+            return
         if writer is None:  # the first picture shows whether there is anything to write
             output.parent.mkdir(parents=True, exist_ok=True)
-            writer = imageio.get_writer(output, fps=_frames_per_second(env.spec.dt), macro_block_size=2)
+            writer = imageio.get_writer(output, **options)
         with warnings.catch_warnings():
             # The first frame starts ffmpeg, and JAX warns of forks; this one runs another program at once.
             warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
             writer.append_data(frame)
 
-    filmed = Filmed(env, write, view, captions, steps, on_step)
+    filmed = Filmed(env, write, view, captions, steps, on_step, with_bars)
     try:
         rollout(filmed)
     except _Enough:
@@ -214,6 +259,15 @@ def record(
         if writer is not None:
             writer.close()
     return Recording(output, filmed.frames, filmed.episodes)
+
+
+def _pace(dt: float, output: Path) -> tuple[int, dict[str, Any]]:
+    """Every which frame is written, and the writer's options."""
+    rate = _frames_per_second(dt)
+    if output.suffix.lower() != ".gif":
+        return 1, {"fps": rate, "macro_block_size": 2}
+    every = -(-rate // _GIF_RATE)
+    return every, {"duration": 1000 * every / rate, "loop": 0, "subrectangles": True}
 
 
 def _frames_per_second(dt: float) -> int:

@@ -10,6 +10,8 @@ HORIZON = 1000
 TOYS = ("Toy-SpeedLimit-v0",)
 """Toys that have a device environment beside the host's."""
 OBSERVATIONS = ("pixels", "state")
+SIZE = 96
+"""Rows and columns of the authors' picture of SafeRacing."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Task:
     Attributes:
       obstacle_ratio: Obstacles per tile. Without any, leaving the road costs; with some, hitting them does.
       observation: `"pixels"` (a grey picture and the car's vector) or `"state"` (a flat vector).
+      size: Rows and columns of the picture; a smaller one shows the same view in fewer points.
       tracks: Number of roads that episodes draw from.
       track_seed: Seed of the roads.
       horizon: Steps after which an episode is truncated.
@@ -26,12 +29,15 @@ class Task:
 
     obstacle_ratio: float = 0.0
     observation: str = "pixels"
+    size: int = SIZE
     tracks: int = 512
     track_seed: int = 0
     horizon: int = HORIZON
 
     def __post_init__(self):
         checks.integer("tracks", self.tracks)
+        if checks.integer("size", self.size, 8) != SIZE and self.observation != "pixels":
+            raise ValueError(f"size={self.size} is for observation='pixels', not for {self.observation!r}")
         checks.integer("track_seed", self.track_seed, 0)
         checks.integer("horizon", self.horizon)
         checks.one_of("observation", self.observation, OBSERVATIONS)

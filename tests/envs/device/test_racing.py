@@ -286,6 +286,25 @@ def test_ids_and_options():
             racing.make("SafeRacing-v0", **{name: value})
     with pytest.raises(ValueError, match="unknown observation 'rgb'"):
         racing.make("SafeRacing-v0", observation="rgb")
+    with pytest.raises(ValueError, match="size=32 is for observation='pixels', not for 'state'"):
+        racing.make("SafeRacing-state-v0", size=32)
+
+
+def test_a_smaller_picture_shows_the_same_view():
+    """A third of the size is every third point of every third row: 3 is odd, so that the centres are the same."""
+    env = racing.make("SafeRacing-v0", size=32, **SMALL)
+    assert env.spec.obs == Tree({"picture": Box((32, 32, 1), 0, 255, "uint8"), "car": Box(11)})
+    grey = jnp.asarray(picture.palette(grey=True))
+
+    @jax.vmap
+    def both(key):
+        state, obs = env.reset(key)
+        roads = jax.tree.map(jnp.asarray, pool(SMALL["tracks"], 0))
+        return obs["picture"], grey[observe.surfaces(roads, state, 96, 96)]
+
+    small, whole = jax.jit(both)(keys(4))
+    assert small.shape == (4, 32, 32, 1)
+    assert (small[..., 0] == whole[:, 1::3, 1::3]).mean() > 0.999
 
 
 def test_states_keep_their_types(small):

@@ -67,7 +67,7 @@ def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> Dev
     with jax.ensure_compile_time_eval():  # also where a program that is being traced makes the environment
         roads = jax.tree.map(jnp.asarray, host)
     name = "obstacle" if task.obstacle_ratio else "road"
-    see = observe.pixels if task.observation == "pixels" else observe.flat
+    see = functools.partial(observe.pixels, size=task.size) if task.observation == "pixels" else observe.flat
 
     def reset(key: jax.Array):
         state = world.begin(roads, obstacles, key)
@@ -99,7 +99,7 @@ def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> Dev
     slices = observe.flat_slices(bool(task.obstacle_ratio)) if task.observation == "state" else {}
     shape = jax.eval_shape(reset, jax.random.key(0))[1]
     flat = Box(shape.shape) if task.observation == "state" else None
-    pictures = Tree({"picture": Box((observe.SIZE, observe.SIZE, 1), 0, 255, "uint8"), "car": Box(11)})
+    pictures = Tree({"picture": Box((task.size, task.size, 1), 0, 255, "uint8"), "car": Box(11)})
     spec = Spec(
         id=id,
         obs=flat or pictures,
@@ -107,6 +107,7 @@ def racing(task: Task, id: str = "SafeRacing", roads: Pool | None = None) -> Dev
         num_costs=1,
         horizon=task.horizon,
         cost_names=(name,),
+        action_names=("steer", "gas", "brake"),
         obs_slices=slices,
         dt=DT,
     )

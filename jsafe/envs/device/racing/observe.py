@@ -11,8 +11,6 @@ from jsafe.envs.device.racing.car import Car, origin
 from jsafe.envs.device.racing.pool import Pool
 from jsafe.envs.device.racing.world import World, visited
 
-SIZE = 96
-"""Rows and columns of the picture."""
 CAR = 11
 """Width of the car's vector."""
 AHEAD = np.array([-2, -1, 0, 1, 2, 3, 4, 5, 7, 9, 11, 13, 15, 17, 20, 23], np.int32)
@@ -31,9 +29,9 @@ def car_vector(car: Car, left: jax.Array) -> jax.Array:
     return jnp.concatenate([car.omega, car.joint, jnp.stack([speed, car.spin, left])])
 
 
-def pixels(roads: Pool, world: World) -> dict[str, jax.Array]:
-    """`picture`: uint8 `[96, 96, 1]`, grey; `car`: float32 `[11]`, see `car_vector`."""
-    grey = jnp.asarray(picture.palette(grey=True))[surfaces(roads, world, SIZE, SIZE)]
+def pixels(roads: Pool, world: World, size: int) -> dict[str, jax.Array]:
+    """`picture`: uint8 `[size, size, 1]`, grey; `car`: float32 `[11]`, see `car_vector`."""
+    grey = jnp.asarray(picture.palette(grey=True))[surfaces(roads, world, size, size)]
     return {"picture": grey[..., None], "car": car_vector(world.car, _left(roads, world))}
 
 
