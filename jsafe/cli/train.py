@@ -73,6 +73,7 @@ def _resume(arguments: list[str]) -> int:
 
 
 def _one(algorithm: registry.Algorithm, given: words_of.Given) -> int:
+    import jsafe.runs.session  # noqa: F401  # now: once the folder is made, Ctrl-C is noted at once
     from jsafe.runs.folder import RunError, start, undo
 
     folder = given.place.run_dir or default_folder(algorithm.name, given.run)
