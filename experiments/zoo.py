@@ -1,5 +1,4 @@
-"""Puts the policy of a run into the zoo, with what it does in 100 episodes: those of `jsafe evaluate RUN` where they are
-there, or new ones.
+"""Puts the policy of a run into the zoo, with what it does in 100 episodes: those of `jsafe evaluate RUN`, or new ones.
 
 python experiments/zoo.py RUN NAME            # its newest checkpoint
 python experiments/zoo.py RUN NAME best       # the best one that kept the limit, of `jsafe train --eval-interval`
