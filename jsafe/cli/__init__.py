@@ -58,6 +58,12 @@ def _leave(number: int, _frame: Any) -> None:
     os._exit(128 + number)
 
 
+def interruptible() -> None:
+    """From here on Ctrl-C is an exception, so that what is shown or half written is cleaned up."""
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _with_streams(arguments: list[str]) -> int:
     import warnings
 
@@ -111,8 +117,8 @@ def _run(arguments: list[str]) -> int:
         if name in _COMPUTING and not {"-h", "--help", "--distributed"} & set(rest):  # processes have to meet first
             _check_platforms()
         command = importlib.import_module(COMMANDS[name]).main
-        if name != "train" and signal.getsignal(signal.SIGINT) is _leave:  # a training notes signals when it begins
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if name != "train":  # which notes signals when it begins
+            interruptible()
         return command(rest)
     except ValueError as error:
         return _fail(str(error))
