@@ -253,8 +253,8 @@ def zoo_page() -> dict[str, str]:
         "standard error of the mean.",
         "",
         "```bash",
-        f"jsafe play {zoo.about('trpo_lag')['env']} --policy zoo:trpo_lag",
-        "jsafe evaluate zoo:trpo_lag --episodes 100",
+        f"jsafe play {zoo.about('cup')['env']} --policy zoo:cup",
+        "jsafe evaluate zoo:cup --episodes 100",
         "```",
         "",
         "| policy | algorithm | task | trained for | limit | return | cost | episodes above | success |",
@@ -431,12 +431,14 @@ def on_page_markdown(markdown: str, page: Page, **_) -> str:
     Guides come before the reference in the search.
     """
     if page.file.src_uri.startswith("reference/"):
-        page.meta.setdefault("search", {"boost": 0.2})
+        page.meta.setdefault("search", {"boost": 0.001})  # a word in a title counts a thousand times
     markdown = re.sub(r"^<!-- benchmark -->$", lambda _: benchmark_tables(), markdown, flags=re.M)
 
     def keep(display: str):
         def replace(match: re.Match) -> str:
-            _FORMULAS.append(convert(match[1].strip(), display=display))
+            formula = convert(match[1].strip(), display=display)
+            wide = f'<span style="display: block; overflow-x: auto">{formula}</span>'  # a phone is narrower
+            _FORMULAS.append(wide if display == "block" else formula)
             return f"formulanumber{len(_FORMULAS) - 1}end"
 
         return replace

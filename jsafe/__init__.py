@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # as type checkers know it, without the time that `typing` takes
 if TYPE_CHECKING:  # at run time on first use, so that `import jsafe.envs` needs no JAX, `import jsafe` no MuJoCo
+    from typing import Any
+
     from jsafe.algos.model_based.assembly import model_based
     from jsafe.algos.model_based.imagination import imagining
     from jsafe.algos.off_policy.assembly import off_policy

@@ -1,14 +1,17 @@
 """Their code, on the official engine and on ours: environment steps per second of CPU time.
 
-    python experiments/benchmarks/drop_in.py steps omnisafe sb3 --csv experiments/benchmarks/results/drop_in.csv
-    python experiments/benchmarks/drop_in.py --engine official steps omnisafe
+    python experiments/benchmarks/drop_in.py steps omnisafe fsrl sb3 --csv experiments/benchmarks/results/drop_in.csv
+    python experiments/benchmarks/drop_in.py --engine official steps omnisafe fsrl sb3
 
 `steps`: random actions through `safety_gymnasium.make` and `safety_gymnasium.vector.make`, as these libraries do.
-`omnisafe`: its own `PPOLag`, an epoch. `sb3`: Stable-Baselines3's own `PPO` on `gymnasium.make("jsafe/...")`, on ours
-alone. What is not installed is told and left out. The official engine needs Python 3.10 and packages of its time:
+`omnisafe`: its own `PPOLag`, an epoch. `fsrl`: its own `PPOLagAgent`, an epoch. `sb3`: Stable-Baselines3's own `PPO` on
+`gymnasium.make("SafetyPointGoal1Gymnasium-v0")`. What is not installed is told and left out. The official engine needs
+Python 3.10 and packages of its time:
 
     python3.10 -m venv official && . official/bin/activate
     pip install 'numpy<2' 'setuptools<70' safety-gymnasium==1.0.0
+
+[Their algorithm, our engine](../../docs/pages/drop_in.md) says with which versions the trainings were measured.
 
 Seconds are CPU seconds of this process and of those that it started: another load of the machine slows the clock on the
 wall and these little, by the caches that are shared.
@@ -23,6 +26,7 @@ import platform
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,15 +82,35 @@ def omnisafe(count: int) -> list[tuple[str, float]]:
     return [("OmniSafe's PPOLag, collection and update", count / (seconds() - began))]
 
 
+def fsrl(count: int) -> list[tuple[str, float]]:
+    """Its `PPOLagAgent` with its own options: an epoch of four environments."""
+    from fsrl.agent import PPOLagAgent
+    from fsrl.utils import BaseLogger
+    from tianshou.env import DummyVectorEnv
+
+    agent = PPOLagAgent(five_results(), BaseLogger(), thread=1)
+    envs = DummyVectorEnv([five_results] * 4)
+    began = seconds()
+    agent.learn(envs, epoch=1, episode_per_collect=4, step_per_epoch=count, save_ckpt=False, show_progress=False)
+    return [("FSRL's PPOLagAgent, collection and update", count / (seconds() - began))]
+
+
+def five_results() -> Any:
+    """An environment as Gymnasium has them, its cost in the info, from whichever engine is there."""
+    import gymnasium
+    import safety_gymnasium  # noqa: F401  # registers it
+
+    return gymnasium.make(ENV.replace("-", "Gymnasium-"))
+
+
 def sb3(count: int) -> list[tuple[str, float]]:
     """Its `PPO` with its own options, four environments."""
-    import gymnasium
     import stable_baselines3
     import torch
     from stable_baselines3.common.vec_env import DummyVecEnv
 
     torch.set_num_threads(1)
-    envs = DummyVecEnv([lambda: gymnasium.make(f"jsafe/{ENV}") for _ in range(4)])
+    envs = DummyVecEnv([five_results] * 4)
     agent = stable_baselines3.PPO("MlpPolicy", envs, n_steps=500, seed=0, device="cpu")
     began = seconds()
     agent.learn(count)
@@ -96,7 +120,7 @@ def sb3(count: int) -> list[tuple[str, float]]:
 def main() -> None:
     """Runs what is asked for, and prints or writes a row each."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("what", nargs="+", choices=["steps", "omnisafe", "sb3"])
+    parser.add_argument("what", nargs="+", choices=["steps", "omnisafe", "fsrl", "sb3"])
     parser.add_argument("--engine", choices=["jsafe", "official"], default="jsafe")
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--csv", type=Path)
@@ -105,9 +129,6 @@ def main() -> None:
         import jsafe.envs.export.drop_in  # noqa: F401
     rows = []
     for name in given.what:
-        if name == "sb3" and given.engine == "official":
-            print("sb3: only on jsafe's engine; the official one has another Gymnasium")
-            continue
         try:
             found = globals()[name](given.steps)
         except ImportError as error:

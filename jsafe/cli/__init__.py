@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import os
 import signal
 import sys
-import warnings
-from collections.abc import Sequence
-from typing import Any
 
-from jsafe import errors
+TYPE_CHECKING = False
+if TYPE_CHECKING:  # until `main` waits for Ctrl-C, nothing is imported that takes time
+    from collections.abc import Sequence
+    from typing import Any
 
 USAGE = """usage: jsafe COMMAND ...
 
@@ -43,14 +42,31 @@ _COMPUTING = ("train", "evaluate", "play", "export", "truth")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line; returns the exit status."""
+    """Runs the command line (by default this process's own); returns the exit status."""
+    if arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
     try:
         return _with_streams(list(sys.argv[1:] if arguments is None else arguments))
-    except KeyboardInterrupt:  # also while large libraries are imported
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
+def _leave(number: int, _frame: Any) -> None:
+    """Ends the process where nothing has begun: an exception can get lost while large libraries are imported."""
+    os.write(2, b"interrupted\n")
+    os._exit(128 + number)
+
+
+def interruptible() -> None:
+    """From here on Ctrl-C is an exception, so that what is shown or half written is cleaned up."""
+    if signal.getsignal(signal.SIGINT) is _leave:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def _with_streams(arguments: list[str]) -> int:
+    import warnings
+
     from jsafe.curves import screen
 
     _fill_standard_descriptors()
@@ -74,6 +90,10 @@ def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help"):
         print(USAGE)
         return 0 if arguments else 2
+    import contextlib
+
+    from jsafe import errors
+
     name, *rest = arguments
     if name == "--version" and not rest:
         import jsafe
@@ -97,7 +117,10 @@ def _run(arguments: list[str]) -> int:
     try:
         if name in _COMPUTING and not {"-h", "--help", "--distributed"} & set(rest):  # processes have to meet first
             _check_platforms()
-        return importlib.import_module(COMMANDS[name]).main(rest)
+        command = importlib.import_module(COMMANDS[name]).main
+        if name != "train":  # which notes signals when it begins
+            interruptible()
+        return command(rest)
     except ValueError as error:
         return _fail(str(error))
     except (RunError, CheckpointError, WorkerError, RenderError) as error:

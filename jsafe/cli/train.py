@@ -73,6 +73,7 @@ def _resume(arguments: list[str]) -> int:
 
 
 def _one(algorithm: registry.Algorithm, given: words_of.Given) -> int:
+    import jsafe.runs.session  # noqa: F401  # now: once the folder is made, Ctrl-C is noted at once
     from jsafe.runs.folder import RunError, start, undo
 
     folder = given.place.run_dir or default_folder(algorithm.name, given.run)
@@ -111,6 +112,7 @@ def _run(folder: Path, team: Team, options: dict[str, Any] | None = None) -> int
 
 def _show_final(folder: Path, episodes: int = 20) -> None:
     """Evaluates what a data set has taught, where there is a task to try it on: the last state, and no better one."""
+    from jsafe.cli import interruptible
     from jsafe.cli.evaluate import rows
     from jsafe.runs.build import NO_ENV
     from jsafe.runs.evaluation import evaluate
@@ -118,6 +120,7 @@ def _show_final(folder: Path, episodes: int = 20) -> None:
 
     if read(folder).config.env == NO_ENV:
         return
+    interruptible()
     report = evaluate(folder, episodes=episodes, console=screen.console())
     title = f"{report['algorithm']} on {report['env']} at the end, most likely actions (± standard error of the mean)"
     file = [("file", str(folder / "evaluation.json"))]

@@ -32,6 +32,7 @@ def number(
     above: float | None = None,
     below: float | None = None,
     traced: bool = False,
+    told: bool = False,
 ) -> Any:
     """A field with a range; numbers are finite without saying so.
 
@@ -40,15 +41,21 @@ def number(
       low, high: Smallest and largest value allowed.
       above, below: Bounds that are not allowed themselves.
       traced: The number is an array in the learner's state (`traced_values`): people sweep or anneal it.
+      told: It changes what is told of a run and kept of it, and nothing that is learned.
     """
     limits = {"low": low, "high": high, "above": above, "below": below}
     given = {name: value for name, value in limits.items() if value is not None}
-    return dataclasses.field(default=default, metadata={"range": given, "traced": traced})
+    return dataclasses.field(default=default, metadata={"range": given, "traced": traced, "told": told})
 
 
 def traced(default: Any, **limits: float) -> Any:
     """A `number` that lands in the state."""
     return number(default, traced=True, **limits)
+
+
+def told(default: Any, **limits: float) -> Any:
+    """A `number`, word or choice that changes what is told of a run and kept of it, and nothing that is learned."""
+    return number(default, told=True, **limits)
 
 
 def word(default: str, or_a: type) -> Any:

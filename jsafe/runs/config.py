@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from jsafe.options import Options, number
+from jsafe.options import Options, number, to_json, told
 
 Value = bool | int | float | str
 
@@ -16,8 +16,7 @@ Value = bool | int | float | str
 class RunConfig(Options):
     """Settings of a run that every algorithm shares.
 
-    None of `eval_interval`, `eval_episodes`, `num_threads`, `log_interval`, `checkpoint_seconds`, `keep_checkpoints`,
-    `episodes_csv`, `tensorboard` and `wandb...` changes what is learned.
+    Fields that are declared as `told` change nothing that is learned.
 
     Raises:
       ValueError: For a number outside of its range.
@@ -33,11 +32,11 @@ class RunConfig(Options):
     """Data set to learn from, a file of `jsafe dataset` or of others; for offline algorithms."""
     data_sha256: str | None = None
     """Of the data set when the run was made; another one is refused."""
-    eval_interval: int | None = number(None, low=0, high=10**15)
+    eval_interval: int | None = told(None, low=0, high=10**15)
     """Steps (updates on a data set) between two evaluations, which are reported, not learnt from; 0: none. By default
     none, or 5000 updates on a data set. Most likely actions, fresh seeds; in an environment the best policy that keeps
     the limit is kept (`--checkpoint best`)."""
-    eval_episodes: int = number(10, low=1, high=10**6)
+    eval_episodes: int = told(10, low=1, high=10**6)
     """Episodes of each of these evaluations."""
     costs: Literal["sum", "separate"] = "sum"
     """One cost signal, or one for each kind of cost of the task."""
@@ -46,35 +45,35 @@ class RunConfig(Options):
     set: gradient updates."""
     seed: int = number(0, low=0, high=2**32 - 1)
     """Seed of everything: parameters, exploration, replay and environments."""
-    preset: str | None = None
+    preset: str | None = told(None)
     """Named set of options of the algorithm, applied before the ones given here."""
     on_bad: Literal["stop", "end"] = "stop"
     """What to do with a reward, cost or observation that no learner can use (not finite, or absurdly large): `stop` the
     run, whose last checkpoint is from before it, or `end` that episode, leave the step out and count it."""
-    num_threads: int | None = number(None, low=1, high=4096)
+    num_threads: int | None = told(None, low=1, high=4096)
     """Threads that step the environments (default: one per core). Results do not depend on it."""
     backend: Literal["host", "device"] = "host"
     """`host`: the exact engine feeds the program; `device`: environments and update are one compiled program, for tasks
     that have one (`jsafe.device.make`)."""
     depth: Literal[0, 1] = 0
     """1 collects the next batch during the update: data is one update old (`jsafe.data.PrefetchCollector`)."""
-    log_interval: int = number(10_000, low=1, high=10**15)
+    log_interval: int = told(10_000, low=1, high=10**15)
     """Environment steps between two rows of progress.csv."""
-    checkpoint_seconds: float = number(300.0, low=0, high=1e9)
+    checkpoint_seconds: float = told(300.0, low=0, high=1e9)
     """Wall-clock seconds between two checkpoints."""
-    keep_checkpoints: int = number(2, low=1, high=10**6)
+    keep_checkpoints: int = told(2, low=1, high=10**6)
     """Newest checkpoints to keep."""
-    episodes_csv: bool = False
+    episodes_csv: bool = told(False)
     """Write a row for each episode of the training to episodes.csv."""
-    tensorboard: bool = True
+    tensorboard: bool = told(True)
     """Write TensorBoard event files beside progress.csv."""
-    wandb: bool = False
+    wandb: bool = told(False)
     """Mirror the rows of progress.csv to Weights & Biases (needs the extra `wandb`)."""
-    wandb_project: str = "jsafe"
+    wandb_project: str = told("jsafe")
     """Project there."""
-    wandb_group: str | None = None
+    wandb_group: str | None = told(None)
     """Group there, by which it averages runs."""
-    wandb_tags: tuple[str, ...] = ()
+    wandb_tags: tuple[str, ...] = told(())
     """Tags there."""
 
     def __post_init__(self):
@@ -97,6 +96,11 @@ class RunConfig(Options):
             raise ValueError("depth must be 0 with episodes_csv: the next batch would bring its episodes too early")
         if self.episodes_csv and self.data is not None:
             raise ValueError("episodes_csv is for runs that step an environment, not for a data set")
+
+    def meaning(self) -> dict[str, Any]:
+        """What decides what is learned, as a JSON tree. (What a preset made is in the algorithm's options.)"""
+        telling = {field.name for field in dataclasses.fields(self) if field.metadata.get("told")}
+        return {name: value for name, value in to_json(self).items() if name not in telling}
 
     @property
     def evaluated_every(self) -> int:

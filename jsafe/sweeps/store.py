@@ -82,10 +82,5 @@ class Store:
             raise RunError(f"cannot write {self._path}: {error}") from error
 
 
-_REPORTS = ("num_threads", "log_interval", "checkpoint_seconds", "keep_checkpoints", "tensorboard", "wandb", "preset")
-"""What changes nothing that is learned; a preset is in the options that it made."""
-
-
 def _meaning(run: Run) -> dict[str, Any]:
-    config = {name: value for name, value in to_json(run.config).items() if name not in _REPORTS}
-    return {"algorithm": run.algorithm, "options": to_json(run.options), "run": config}
+    return {"algorithm": run.algorithm, "options": to_json(run.options), "run": run.config.meaning()}

@@ -158,6 +158,28 @@ def test_files_that_cannot_grow_are_reported_and_nothing_breaks(tmp_path, enviro
     assert len(Checkpoints(folder).list()) == 1
 
 
+def test_ctrl_c_is_answered_before_anything_has_begun(tmp_path, environment):
+    """Wherever it comes in the imports; an exception would be lost there in callbacks of large libraries."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import builtins, os, signal\n"
+        "real = builtins.__import__\n"
+        "def counted(name, *rest, **named):\n"
+        "    if name == os.environ['AT']:\n"
+        "        try:\n"
+        "            signal.raise_signal(signal.SIGINT)\n"
+        "        except KeyboardInterrupt:\n"
+        "            pass  # swallowed, as a callback does\n"
+        "    return real(name, *rest, **named)\n"
+        "builtins.__import__ = counted\n"
+    )
+    for at in ("jsafe.curves", "jsafe.runs.session"):
+        more = {"AT": at, "PYTHONPATH": f"{tmp_path}{os.pathsep}{environment.get('PYTHONPATH', '')}"}
+        process = start(environment | more, "train", "seditor", *TINY, "--run-dir", tmp_path / "run")
+        output, error = process.communicate(timeout=120)
+        assert (process.returncode, output, error) == (130, "", "interrupted\n")
+    assert not (tmp_path / "run").exists()
+
+
 def test_importing_the_command_line_is_quick_and_needs_no_engine(environment):
     code = "import sys, jsafe.cli; print('mujoco' in sys.modules, 'matplotlib' in sys.modules)"
     output = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -301,10 +301,11 @@ def test_the_service_of_the_documentation_answers(run, tmp_path):
 
 @pytest.mark.parametrize("name", zoo.names())
 def test_the_policies_of_the_zoo_act(name):
-    """The file says what it did; here it is enough that it acts on its own task."""
+    """The file says what it did, within its limit; here it is enough that it acts on its own task."""
     about = zoo.about(name)
     assert {"algorithm", "env", "env_steps", "limit", "results"} <= set(about)
     assert about["results"]["episodes"] == 100
+    assert all(cost["kept"] for cost in about["results"]["costs"] if about["limit"])
     policy, spec = jsafe.load(f"zoo:{name}"), spec_from_json(about["spec"])
     actions = acted(policy, spec)
     low, high = (np.broadcast_to(end, spec.action.shape) for end in spaces.bounds(spec.action))

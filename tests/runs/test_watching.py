@@ -1,5 +1,6 @@
 """Evaluations while a run trains, the best checkpoint that keeps the limit, and the episodes of a training."""
 
+import dataclasses
 import io
 
 import fake_learner
@@ -93,6 +94,22 @@ def test_the_best_one_keeps_the_limit(whole, tmp_path, monkeypatch):
     go(begin(tmp_path / "never"))
     with pytest.raises(checkpoint.CheckpointError, match="no evaluation has kept the limit yet"):
         evaluation.restore(tmp_path / "never", "best")
+
+
+def test_how_a_run_reports_changes_nothing_that_it_learns(whole, tmp_path):
+    """A new field of a run is in this list, which decides what is learned, or declared as `told`."""
+    decides = "env env_options imports data data_sha256 costs total_steps seed on_bad backend depth"
+    telling = {field.name for field in dataclasses.fields(RunConfig)} - set(decides.split())
+    other = {"eval_interval": 0, "eval_episodes": 1, "preset": "any", "num_threads": 1, "log_interval": 7}
+    other |= {"checkpoint_seconds": 0.0, "keep_checkpoints": 3, "episodes_csv": False, "tensorboard": True}
+    other |= {"wandb_project": "a", "wandb_group": "b", "wandb_tags": ("c",)}
+    assert other.keys() == telling - {"wandb"}  # which needs its package
+    again = begin(tmp_path / "again", **other)
+    one, two = (folder.read(path).config for path in (whole[0], again))
+    assert one.meaning() == two.meaning() != dataclasses.replace(two, seed=1).meaning()
+    go(again)
+    weights = [evaluation.restore(path)[1].state.weights for path in (whole[0], again)]
+    jax.tree.map(np.testing.assert_array_equal, *weights)
 
 
 def test_continuing_is_exact_wherever_it_was_cut(whole, tmp_path):

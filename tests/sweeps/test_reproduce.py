@@ -48,7 +48,7 @@ def made(seed, **changes):
 
 
 def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, monkeypatch, capsys):
-    run = made(0)
+    run = made(0, eval_interval=200, eval_episodes=1)
     train(start(run.config, run.algorithm, run.options, "reproduced/runs/tiny-s0"))
     curve = (tmp_path / "reproduced/runs/tiny-s0/progress.csv").read_bytes()
     started = []

@@ -1,4 +1,4 @@
-"""Trained policies that come with the library: `jsafe.load("zoo:trpo_lag")`."""
+"""Trained policies that come with the library: `jsafe.load("zoo:cup")`."""
 
 from __future__ import annotations
 
