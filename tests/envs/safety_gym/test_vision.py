@@ -115,9 +115,12 @@ def test_observations_are_official_dictionaries(made):
         np.testing.assert_array_equal(obs[name].reshape(2, -1), plain[:, start:stop])
     assert obs["vision"].shape == (2, 24, 24, 3)
     assert (obs["vision"][0] != obs["vision"][1]).any()
+    other = envs.as_gymnasium("SafetyCarGoal1Vision-v0", size=16)
+    assert other.observation_space.contains(other.reset(seed=1)[0])
+    other.close()
     blind = made(GOAL1, size=24, lidars=False)
     assert set(blind.reset()) == {"accelerometer", "velocimeter", "gyro", "magnetometer", "vision"}
-    assert envs.make(GOAL1).spec.obs["vision"].shape == (256, 256, 3)
+    assert made(GOAL1).spec.obs["vision"].shape == (256, 256, 3)
     assert env.spec.horizon == 1000
 
 
