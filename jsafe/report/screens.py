@@ -174,6 +174,7 @@ class Window:
 
     def close(self) -> None:
         """See `Screen`."""
+        self._image = None  # a picture must not outlive its window
         self._root.destroy()
 
     def _press(self, event: Any) -> None:

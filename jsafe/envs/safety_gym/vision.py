@@ -71,7 +71,11 @@ class VisionEnv:
         shapes = {name: (3, 3) if name in turned else (stop - start,) for name, (start, stop) in slices.items()}
         self._parts = {name: (slice(*slices[name]), shape) for name, shape in shapes.items()}
         self._shape = (size, size * len(names), 3)
-        tree = {name: Box(shape, *((0.0, 1.0) if name in keys else ())) for name, shape in shapes.items()}
+        low = 0.0 if sim.task.lidar.kind == "pseudo" else -1.0  # Safexp's hidden buttons are negative
+        tree = {
+            name: Box(shape, low, 1.0) if name in keys else Box(shape, dtype="float64" if name in turned else "float32")
+            for name, shape in shapes.items()
+        }
         self.spec = dataclasses.replace(
             env.spec, obs=Tree(tree | {VISION: Box(self._shape, 0, 255, "uint8")}), obs_slices={}
         )

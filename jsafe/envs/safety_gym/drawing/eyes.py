@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -80,7 +81,7 @@ class Eyes:
                 out[:, k * size : (k + 1) * size] = painter.paint(
                     sim.physics.data[i],
                     shapes,
-                    lambda view, i=i: overlays.halo(sim, i, view),
+                    functools.partial(overlays.halo, sim, i),
                     opacity=opacity,
                     camera=camera,
                     target=sim.scene.agent_pos[i],

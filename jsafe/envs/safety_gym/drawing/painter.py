@@ -230,13 +230,13 @@ def model_of(xml: str, detail: str = "fine", size: int | None = None) -> mujoco.
     Args:
       xml: The MJCF text.
       detail: `fine`: round things are very round (the circle is 3 m wide). `full`: MuJoCo's own roundness, as
-        officially. `low`: less round, without reflections, one sample for each pixel instead of four.
+        officially. `low`: less round, a coarser sky, no reflections, one sample for each pixel instead of four.
       size: Width and height of the largest picture, pixels: all of the buffer is worked on for every picture.
     """
     spec = mujoco.MjSpec.from_string(xml)
     sky = spec.texture("sky")
     if sky is not None:
-        sky.width = sky.height = 512
+        sky.width = sky.height = 128 if detail == "low" else 512
         sky.mark, sky.random, sky.markrgb = mujoco.mjtMark.mjMARK_RANDOM, 0.002, [0.9, 0.9, 1.0]
         sky.rgb1, sky.rgb2 = [0.10, 0.12, 0.20], [0.0, 0.0, 0.02]
     model = spec.compile()

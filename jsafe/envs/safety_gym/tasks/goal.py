@@ -10,7 +10,7 @@ VASE_SPEED = 1e-4
 class Goal(Task):
     """Level 0: nothing in the way. 1: hazards, and a vase that is free of cost. 2: more of both, vases cost too."""
 
-    memory = ("last_dist_goal",)
+    memory: tuple[str, ...] = ("last_dist_goal",)
     extents = (1.0, 1.5, 2.0)
     hazards = (0, 8, 10)
     vases = (0, 1, 10)
