@@ -86,6 +86,7 @@ def test_bars_reach_from_nothing_to_the_proposal_and_on_to_the_action():
     assert columns(alone, bars.PROPOSAL) is None
     assert columns(alone, bars.ACTION) == pytest.approx((at(0), at(0.75)), abs=1.5)
     assert columns(bars.under(picture, ("x",), None), bars.ACTION) is None
+    assert video._Bars(jsafe.envs.make("Toy-SpeedLimit-v0"))._names == ("action 0",)
 
 
 def test_the_film_is_told_the_proposal_of_the_action_that_follows():
