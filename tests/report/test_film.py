@@ -93,7 +93,7 @@ def test_the_film_is_told_the_proposal_of_the_action_that_follows():
     env = Sled()
     options = {"hidden": (8,), "num_envs": 2, "sequences": 2, "frame_stack": 2}
     learner = jsafe.make("seditor", jsafe.env_spec(env), **options)
-    policy, told, frames = learner.policy(learner.init(jax.random.key(0))), [], []
+    policy, told, frames = jax.jit(lambda key: learner.policy(learner.init(key)))(jax.random.key(0)), [], []
     filmed = video.Filmed(env, frames.append, {"width": 200}, with_bars=True)
 
     def tell(extras):
