@@ -165,12 +165,11 @@ class _Bars:
 
     def __init__(self, env: Any):
         box = env_spec(env).action
-        low, high = spaces.bounds(box) if isinstance(box, spaces.Box) else (np.inf, np.inf)
-        if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        if not isinstance(box, spaces.Box) or not all(np.isfinite(bound).all() for bound in spaces.bounds(box)):
             raise ValueError(f"bars need actions in a box with bounds, those of {env.spec.id} are {box}")
-        self._low, self._high = low, high
+        self._low, self._high = spaces.bounds(box)
         named = getattr(env.spec, "action_names", ())
-        self._names = named or tuple(f"action {k}" for k in range(len(low)))
+        self._names = named or tuple(f"action {k}" for k in range(box.width))
 
     def under(self, picture: np.ndarray, action: np.ndarray | None, proposal: np.ndarray | None, line: dict[str, Any]):
         scaled = None if action is None else 2 * (action - self._low) / (self._high - self._low) - 1

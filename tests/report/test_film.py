@@ -86,13 +86,14 @@ def test_bars_reach_from_nothing_to_the_proposal_and_on_to_the_action():
     assert columns(alone, bars.PROPOSAL) is None
     assert columns(alone, bars.ACTION) == pytest.approx((at(0), at(0.75)), abs=1.5)
     assert columns(bars.under(picture, ("x",), None), bars.ACTION) is None
+    assert video._Bars(jsafe.envs.make("Toy-SpeedLimit-v0"))._names == ("action 0",)
 
 
 def test_the_film_is_told_the_proposal_of_the_action_that_follows():
     env = Sled()
     options = {"hidden": (8,), "num_envs": 2, "sequences": 2, "frame_stack": 2}
     learner = jsafe.make("seditor", jsafe.env_spec(env), **options)
-    policy, told, frames = learner.policy(learner.init(jax.random.key(0))), [], []
+    policy, told, frames = jax.jit(lambda key: learner.policy(learner.init(key)))(jax.random.key(0)), [], []
     filmed = video.Filmed(env, frames.append, {"width": 200}, with_bars=True)
 
     def tell(extras):
