@@ -41,6 +41,9 @@ def test_the_page_trains_evaluates_and_exports(tmp_path, monkeypatch, capsys):
             tiny = ["--episodes", "4"] if words[0] == "evaluate" and "--episodes" not in words else []
             assert cli.main([word.replace("100", "4") for word in words] + tiny) == 0, line
     said = capsys.readouterr().out
+    (tmp_path / "lake.toml").write_text(*re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL))
+    assert cli.main(["sweep", "lake.toml", "--dry-run"]) == 0
+    assert len(capsys.readouterr().out.split()) == 9
     for text in ("limit 5: ", "limit 2: ", "95th percentile, worst", "episodes above the limit of island"):
         assert text in said
     with open(tmp_path / "episodes.csv") as file:

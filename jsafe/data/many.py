@@ -52,7 +52,8 @@ class ManyCollector:
         self._env.load_state_dict(partition.merge_envs(started, n))
         if any(not _equal(state, view.state_dict()) for state, view in zip(started, views)):
             raise ValueError(
-                f"{self._env.spec.id} cannot be put into the state of another engine, as many runs need it"
+                f"{self._env.spec.id} cannot be put into the state of another engine, as runs in one program need it: "
+                "train them one by one, or in a sweep"
             )
 
     @property

@@ -48,12 +48,12 @@ def number(
     return dataclasses.field(default=default, metadata={"range": given, "traced": traced, "told": told})
 
 
-def traced(default: Any, **limits: float) -> Any:
+def traced(default: Any, **limits: Any) -> Any:
     """A `number` that lands in the state."""
     return number(default, traced=True, **limits)
 
 
-def told(default: Any, **limits: float) -> Any:
+def told(default: Any, **limits: Any) -> Any:
     """A `number`, word or choice that changes what is told of a run and kept of it, and nothing that is learned."""
     return number(default, told=True, **limits)
 

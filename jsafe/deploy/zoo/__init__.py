@@ -1,4 +1,4 @@
-"""Trained policies that come with the library: `jsafe.load("zoo:cup")`."""
+"""Trained policies that come with the library: `jsafe.load("zoo:ppo_lag")`."""
 
 from __future__ import annotations
 
