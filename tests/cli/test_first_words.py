@@ -44,7 +44,7 @@ def test_the_shell_completes_what_there_is(capsys, tmp_path):
         "train trpo_l": "trpo_lag",
         "train trpo_lag --cost-limit-p": "--cost-limit-per-step",
         "train ppo_lag --env Toy-Sp": "Toy-SpeedLimit-v0",
-        "play SafetyAntR": "SafetyAntRun0-v0",
+        "play SafetyAntRun0-": "SafetyAntRun0-v0",
         "train --resu": "--resume",
         "evaluate --video-": "--video-episodes",
         f"plot {script.parent}/jsafe": str(script),
