@@ -96,7 +96,7 @@ class Score(NamedTuple):
     Attributes:
       cell: Name of its cell.
       seed: Of the run.
-      backend: Where it was trained and evaluated.
+      backend: Where it was evaluated: `host`, the exact engine (`device` in results from before that was so).
       env_steps: That it was trained for.
       episode_return, episode_cost: Per episode; costs are summed over all kinds.
       cost_rate: Cost per step.

@@ -139,7 +139,9 @@ def reproduce(
 
 
 def score(cell: str, folder: Path, episodes: int = 100, console: Console | None = None) -> Score:
-    """What a finished run of a cell scored; its evaluation is made if there is none of its last checkpoint.
+    """What a finished run of a cell scored on the exact engine, wherever it was trained.
+
+    The evaluation of its last checkpoint is made if there is none.
 
     Raises:
       RunError, CheckpointError: If it cannot be evaluated.
@@ -176,12 +178,12 @@ def _evaluated(folder: Path, episodes: int, console: Console | None) -> dict[str
     if path.exists():
         try:
             old = json.loads(path.read_text())
-            fits = "trained_on" not in old and old["deterministic"] and old["episodes"] == episodes
+            fits = old["backend"] == "host" and old["deterministic"] and old["episodes"] == episodes
             if fits and [old["iteration"]] == newest:
                 return old
         except (OSError, ValueError, KeyError, TypeError):
             pass  # made anew
-    return evaluation.evaluate(folder, episodes=episodes, console=console)
+    return evaluation.evaluate(folder, episodes=episodes, backend="host", console=console)
 
 
 def commit() -> str:
