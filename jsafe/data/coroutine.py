@@ -22,7 +22,7 @@ IDENTITY = CMDPTransform(
 """The transform that changes nothing."""
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 8))
+@functools.partial(jax.jit, static_argnums=(0, 1, 8, 9))
 def act(
     function: ActFn,
     reset: Callable[[Any, Any], Any],
@@ -33,7 +33,8 @@ def act(
     key: Key,
     step: int,
     deterministic: bool,
-) -> tuple[jax.Array, jax.Array, Any]:
+    tell: bool = False,
+) -> tuple[jax.Array, Any, Any]:
     """Actions, log-probabilities `[N]` and the next memory in one compiled call, compiled once per policy function.
 
     The memory is reset and the key of a step made inside, and what else the policy returns is never computed, because
@@ -49,26 +50,10 @@ def act(
       key: Key of the whole iteration.
       step: Number of the step in the iteration (a numpy integer, so that it is traced).
       deterministic: Take the most likely action.
+      tell: Return the policy's extras in the place of the log-probabilities, for those who want to see them.
     """
     out = function(policy_state, reset(memory, started), obs, jax.random.fold_in(key, step), deterministic)
-    return out.action, out.log_prob, after(out.action, out.memory)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 8))
-def act_and_tell(
-    function: ActFn,
-    reset: Callable[[Any, Any], Any],
-    policy_state: Any,
-    memory: Any,
-    started: np.ndarray,
-    obs: Obs,
-    key: Key,
-    step: int,
-    deterministic: bool,
-) -> tuple[jax.Array, dict[str, jax.Array], Any]:
-    """`act` with the policy's extras in the place of the log-probabilities, for those who want to see them."""
-    out = function(policy_state, reset(memory, started), obs, jax.random.fold_in(key, step), deterministic)
-    return out.action, out.extras, out.memory
+    return out.action, out.extras if tell else out.log_prob, after(out.action, out.memory)
 
 
 def after(action: jax.Array, memory: Any) -> Any:

@@ -97,8 +97,7 @@ def _chosen(policy: Policy, n: int, key: Key, tell: Callable | None) -> Any:
             started = out.terminated | out.truncated
             z = transform.step(params, z, out.reward, out.cost, out.terminated, out.truncated).z
         obs = coroutine.received(transform.augment(seen, z))
-        call = coroutine.act if tell is None else coroutine.act_and_tell
-        action, extras, memory = call(
+        action, extras, memory = coroutine.act(
             learner.act,
             learner.memory.reset,
             state,
@@ -108,6 +107,7 @@ def _chosen(policy: Policy, n: int, key: Key, tell: Callable | None) -> Any:
             key,
             np.int32(count),
             policy.deterministic,
+            tell is not None,
         )
         if tell is not None:
             tell(jax.device_get(extras))
