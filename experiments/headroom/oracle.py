@@ -155,10 +155,15 @@ def hull(points: np.ndarray, cost: float) -> float:
     return best
 
 
+def rows_of(path: Path) -> list[dict[str, str]]:
+    """The rows of a csv."""
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def table(path: Path, costs=(0.0, 5.0, 25.0)) -> None:
     """Prints, for each task, the return at some costs; where no point costs as little, the cheapest one's."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(path)
     print("| task | " + " | ".join(f"at cost {c:g}" for c in costs) + " | without a limit |")
     print("| --- |" + " --- |" * (len(costs) + 1))
     for task in dict.fromkeys(row["task"] for row in rows):
@@ -175,8 +180,7 @@ def table(path: Path, costs=(0.0, 5.0, 25.0)) -> None:
 def publish(path: Path, limit: float = 25.0) -> None:
     """Writes what is possible within a limit as the benchmark's published results have it; the spread is that of the
     episodes of the point with the largest return within the limit, or of the cheapest one."""
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    rows = rows_of(path)
     into = Path(__file__).parents[1] / "benchmark" / "published" / "oracle.csv"
     with open(into, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -216,8 +220,7 @@ def main() -> None:
         return
     rows = []
     if given.csv is not None and given.csv.exists():
-        with open(given.csv, newline="") as file:
-            rows = list(csv.DictReader(file))
+        rows = rows_of(given.csv)
     cem = CEM(
         horizon=given.plan,
         samples=given.samples,
