@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from jsafe.curves.csv_table import read_csv
 from jsafe.errors import unknown
 from jsafe.report import statistics
+from jsafe.report.plot import ORACLE
 from jsafe.report.statistics import Interval
 
 
@@ -183,10 +184,6 @@ def choose(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
         if not any(fnmatch.fnmatchcase(cell.cell, pattern) for cell in cells):
             raise ValueError(unknown("cell", pattern, [cell.cell for cell in cells]))
     return [cell for cell in cells if any(fnmatch.fnmatchcase(cell.cell, pattern) for pattern in patterns)]
-
-
-ORACLE = "oracle"
-"""The algorithm in `published/` that is none: what a planner reaches that knows the task perfectly."""
 
 
 def read_published(folder: str | os.PathLike) -> dict[tuple[str, str], Published]:

@@ -36,6 +36,7 @@ class Run(NamedTuple):
     columns: dict[str, np.ndarray]
     cost_names: tuple[str, ...] = ()
     offline: bool = False
+    backend: str = "host"
 
 
 class Curve(NamedTuple):
@@ -70,6 +71,8 @@ class View(NamedTuple):
 
 
 AS_IS = View()
+ORACLE = "oracle"
+"""The algorithm of published results that is none: what a planner reaches that knows the task perfectly."""
 TOLD = ("limit", "published", "possible")
 """How the labels of lines begin that are no run's."""
 
@@ -148,7 +151,8 @@ def load(folder: str | os.PathLike) -> Run:
         names = tuple(map(str, data.get("cost_names", ())))
         options = merge(_defaults(name, data), data["config"])  # an option that is younger than the run
         offline = about.get("data") is not None
-        return Run(folder, name, about["env"], about["seed"], about.get("preset"), options, columns, names, offline)
+        preset, backend = about.get("preset"), about.get("backend", "host")
+        return Run(folder, name, about["env"], about["seed"], preset, options, columns, names, offline, backend)
     except (OSError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder} is not a run folder with a learning curve: {error}") from error
     except json.JSONDecodeError as error:
@@ -178,8 +182,8 @@ def _defaults(name: str, data: dict[str, Any]) -> dict[str, Any]:
 def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:
     """Runs by task and by label; runs that differ in their seed only share one.
 
-    The label is the algorithm's name, with the preset where its runs have several, and the options in which runs of one
-    preset differ.
+    The label is the algorithm's name, with the preset and the backend where its runs have several, and the options in
+    which runs of one preset differ.
     """
     grouped: dict[str, dict[str, list[Run]]] = {}
     for run in runs:
@@ -192,6 +196,7 @@ def _label(run: Run, forms: Sequence[Run]) -> str:
     alike = [other for other in forms if other.preset == run.preset and _layout(other) == _layout(run)]
     differing = {line.split(":")[0] for other in alike for line in difference(alike[0].options, other.options)}
     shown = [run.preset] if run.preset and len({other.preset for other in forms}) > 1 else []
+    shown += [run.backend] if len({other.backend for other in forms}) > 1 else []
     words = [name.rpartition(".")[2] for name in differing]
     for name, word in sorted(zip(differing, words)):
         shown.append(f"{word if words.count(word) == 1 else name}={_option(run.options, name)}")
@@ -371,8 +376,8 @@ def _draw(
         axis.plot(drawn.steps, drawn.mean, color=color, label=name)
         if drawn.seeds > 1:
             axis.fill_between(drawn.steps, drawn.mean - drawn.std, drawn.mean + drawn.std, color=color, alpha=0.2, lw=0)
-    if "oracle" in published and panel.column == "episode/return":
-        possible = published["oracle"][0]
+    if ORACLE in published and panel.column == "episode/return":
+        possible = published[ORACLE][0]
         axis.axhline(possible, color="black", ls="-.", lw=1, label=f"possible {possible:g}")
     for limit, colors in sorted(limits.items()):
         color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"

@@ -260,7 +260,7 @@ def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, pub
         for file in sorted((results / "runs").glob("*/config.json")):
             run = read(file.parent)
             alike.setdefault((run.config.env, run.config.total_steps / 1e6), []).append(file.parent)
-        oracle = published / f"{benchmark.ORACLE}.csv"
+        oracle = published / f"{plot.ORACLE}.csv"
         view = plot.View(published=oracle if oracle.exists() else None)
         for (task, millions), folders in alike.items():
             picture = results / f"curves-{grid.text_of(task)}-{millions:g}M.png"

@@ -91,6 +91,8 @@ def test_labels_name_the_preset_and_what_differs_within_it(tmp_path):
     labels = set(lines(plot.figure(folders).axes[0]))
     assert labels == {"of_mine", "of_mine (fast, kp=0.1)", "of_mine (fast, kp=0.3)", "of_mine (fast)"}
     assert set(lines(plot.figure(folders[1:2]).axes[0])) == {"of_mine"}
+    inside = write_run(tmp_path / "e", columns=base, backend="device")
+    assert set(lines(plot.figure([folders[0], inside]).axes[0])) >= {"of_mine (host)", "of_mine (device)"}
 
 
 def test_every_cost_has_a_panel_with_its_own_limit(tmp_path):
