@@ -83,6 +83,9 @@ def algorithm_page(algorithm: registry.Algorithm) -> str:
     parts.append(options(algorithm))
     parts.append(commands(algorithm))
     parts.append(results(algorithm.name))
+    if table := critics_table(algorithm.name):
+        about = "At states that its policy visits, [beside what happens](../concepts/truth.md):"
+        parts.append(f"## What its critics know\n\n{about}\n\n{table}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -294,7 +297,7 @@ BENCHMARK = ROOT / "experiments" / "benchmark"
 def benchmark_tables() -> str:
     """What the runs of the benchmark scored: for each task its learning curves and a table, with published results."""
     cells = benchmark.read_cells(BENCHMARK / "cells.csv")
-    scores = benchmark.read_scores(BENCHMARK / "results" / "scores.csv")
+    scores = benchmark.read_rows(BENCHMARK / "results" / "scores.csv", benchmark.Score)
     rows = benchmark.table(cells, scores, benchmark.read_published(BENCHMARK / "published"))
     text = []
     for task in dict.fromkeys(row["task"] for row in rows):
@@ -302,6 +305,13 @@ def benchmark_tables() -> str:
         text += [f"### {task}", *(f"![Learning curves on {task}]({path})" for path in drawn)]
         text.append(benchmark.markdown([row for row in rows if row["task"] == task], task=False))
     return "\n\n".join(text)
+
+
+def critics_table(algorithm: str | None = None) -> str:
+    """What critics say beside what happens, of all runs of the benchmark that were asked, or of one algorithm's."""
+    cells = benchmark.read_cells(BENCHMARK / "cells.csv")
+    rows = benchmark.read_rows(BENCHMARK / "results" / "critics.csv", benchmark.Critic)
+    return benchmark.critics_markdown([cell for cell in cells if algorithm in (None, cell.algorithm)], rows)
 
 
 def benchmark_pictures() -> dict[str, bytes]:
@@ -433,6 +443,7 @@ def on_page_markdown(markdown: str, page: Page, **_) -> str:
     if page.file.src_uri.startswith("reference/"):
         page.meta.setdefault("search", {"boost": 0.001})  # a word in a title counts a thousand times
     markdown = re.sub(r"^<!-- benchmark -->$", lambda _: benchmark_tables(), markdown, flags=re.M)
+    markdown = re.sub(r"^<!-- critics -->$", lambda _: critics_table(), markdown, flags=re.M)
 
     def keep(display: str):
         def replace(match: re.Match) -> str:

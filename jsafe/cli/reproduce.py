@@ -35,6 +35,8 @@ class Reproduce(Options):
     """Episodes of the evaluation of each run, with most likely actions."""
     retry: bool = False
     """Also continue runs that have failed."""
+    truth: int = number(0, low=0, high=10**5)
+    """Ask the critics of each run in that many states, at least 2, beside what happens (`jsafe truth`); 0: do not."""
     record: bool = False
     """Add what comes out to BENCHMARK/results, and make its tables and pictures anew."""
     dry_run: bool = False
@@ -49,7 +51,7 @@ def main(arguments: list[str]) -> int:
     from jsafe.report import benchmark
 
     known = benchmark.read_cells(given.benchmark / "cells.csv")
-    old = benchmark.read_scores(given.benchmark / "results" / "scores.csv")
+    old = benchmark.read_rows(given.benchmark / "results" / "scores.csv", benchmark.Score)
     if not given.cells:
         for cell in known:
             done = [str(score.seed) for score in old if score.cell == cell.cell]
@@ -59,6 +61,8 @@ def main(arguments: list[str]) -> int:
     cells = benchmark.choose(known, given.cells)
     if not given.seeds or len(set(given.seeds)) != len(given.seeds) or min(given.seeds) < 0:
         raise ValueError(f"--seeds must be different whole numbers of at least 0, got {given.seeds}")
+    if given.truth == 1:
+        raise ValueError("--truth must be 0 or at least 2, got 1")
     jax.config.update("jax_platforms", "cpu")  # an accelerator is for the workers
     from jsafe.runs.compiled import keep_programs
     from jsafe.sweeps import reproduce
@@ -74,6 +78,7 @@ def main(arguments: list[str]) -> int:
         workers=given.workers,
         episodes=given.episodes,
         retry=given.retry,
+        states=given.truth,
         console=screen.console(),
     )
     again = "the same command again continues"
@@ -81,11 +86,13 @@ def main(arguments: list[str]) -> int:
         print(f"interrupted; {again}", file=sys.stderr)
         return 128 + made.report.signal
     published = given.benchmark / "published"
-    paths = reproduce.show(given.folder, cells, made.scores, published)
+    paths = reproduce.show(given.folder, cells, made.scores, made.critics, published)
     print(benchmark.markdown(benchmark.table(cells, made.scores, benchmark.read_published(published))))
     compared = benchmark.against(cells, made.scores, old)
     if compared:
         print(compared)
+    if made.critics:
+        print(benchmark.critics_markdown(cells, made.critics))
     if given.record:
         paths += reproduce.record(given.benchmark / "results", known, made, published)
     print("\n".join(map(str, paths)))

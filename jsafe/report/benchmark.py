@@ -3,6 +3,7 @@
     BENCHMARK/cells.csv          what can be rerun: a row is a cell
     BENCHMARK/published/*.csv    means and standard deviations of others
     BENCHMARK/results/scores.csv what our runs scored: a row is a run, evaluated with its most likely actions
+    BENCHMARK/results/critics.csv what their critics say beside what happens: a row is a signal of a run
 
 `jsafe reproduce` runs cells (`jsafe.sweeps.reproduce`); here is only what reads and shows.
 """
@@ -17,7 +18,7 @@ import tomllib
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -125,6 +126,41 @@ class Score(NamedTuple):
     machine: str
 
 
+class Critic(NamedTuple):
+    """What the critics of one run say of one signal, and what happens (`jsafe.report.truth`): means over S states.
+
+    Attributes:
+      cell: Name of its cell.
+      seed: Of the run.
+      signal: `reward`, or the cost's name.
+      states, rollouts: S, and branches of each.
+      truth, estimate: Discounted sums: of the branches, and by the critic.
+      noise: Standard error of one state's truth.
+      rmse: Of the critic, without that noise.
+      correlation, slope: Over states; of truth against estimate.
+      unsafe: Share of states whose cost is more than the limit allows; NaN for the reward, and without a limit.
+      missed, alarmed: Share of states that are so by truth alone, by the critic alone.
+      version, commit: Of the program that asked.
+    """
+
+    cell: str
+    seed: int
+    signal: str
+    states: int
+    rollouts: int
+    truth: float
+    noise: float
+    estimate: float
+    rmse: float
+    correlation: float
+    slope: float
+    unsafe: float
+    missed: float
+    alarmed: float
+    version: str
+    commit: str
+
+
 class Comparison(NamedTuple):
     """Two sets of runs, by one number.
 
@@ -140,6 +176,9 @@ class Comparison(NamedTuple):
     difference: Interval
     probability: Interval
     p: float
+
+
+Row = TypeVar("Row", Score, Critic)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -222,36 +261,38 @@ def read_published(folder: str | os.PathLike) -> dict[tuple[str, str], Published
     return found
 
 
-def read_scores(path: str | os.PathLike) -> list[Score]:
-    """Scores that `write_scores` has written; none if there is no file.
+def read_rows(path: str | os.PathLike, kind: type[Row]) -> list[Row]:
+    """Scores or critics that `write_rows` has written; none if there is no file.
 
     Raises:
       ValueError: If it cannot be read, lacks a column, or holds what is no number.
     """
     if not Path(path).exists():
         return []
-    kinds = typing.get_type_hints(Score)
+    kinds = typing.get_type_hints(kind)
     try:
-        return [Score(**{name: kind(row[name]) for name, kind in kinds.items()}) for row in _read(path)]
+        return [kind(**{name: read(row[name]) for name, read in kinds.items()}) for row in _read(path)]
     except KeyError as error:
         raise ValueError(f"{path} has no column {error}") from None
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def write_scores(scores: Iterable[Score], path: str | os.PathLike) -> None:
-    """Writes scores, by cell and seed, exactly: the same run compared with itself shows no difference.
+def write_rows(rows: Sequence[Row], path: str | os.PathLike) -> None:
+    """Writes scores or critics, by cell and seed, exactly: the same run compared with itself shows no difference.
 
     Raises:
       OSError: If it cannot be written.
     """
-    rows = [score._asdict() for score in sorted(scores, key=lambda s: (s.cell, s.seed))]
-    _write(rows, Score._fields, path, "")
+    if rows:
+        _write([row._asdict() for row in sorted(rows, key=_run)], rows[0]._fields, path, "")
 
 
-def merge(old: Iterable[Score], new: Iterable[Score]) -> list[Score]:
-    """Both, a new score in the place of the old one of the same run."""
-    return list(({_run(score): score for score in old} | {_run(score): score for score in new}).values())
+def merge(old: Iterable[Row], new: Iterable[Row]) -> list[Row]:
+    """Both; the new rows of a run in the place of its old ones."""
+    new = list(new)
+    again = {_run(row) for row in new}
+    return [row for row in old if _run(row) not in again] + new
 
 
 def best(scores: Iterable[Score], limit: float | None) -> Score:
@@ -267,8 +308,8 @@ def best(scores: Iterable[Score], limit: float | None) -> Score:
     )
 
 
-def _run(score: Score) -> tuple[str, int]:
-    return score.cell, score.seed
+def _run(row: Score | Critic) -> tuple[str, int]:
+    return row.cell, row.seed
 
 
 def _read(path: str | os.PathLike) -> list[dict[str, str]]:
@@ -421,6 +462,22 @@ def against(cells: Iterable[Cell], new: Sequence[Score], old: Sequence[Score]) -
     if not lines:
         return ""
     return "".join(f"| {' | '.join(line)} |\n" for line in [heads, ["---"] * len(heads), *lines])
+
+
+def critics_markdown(cells: Iterable[Cell], critics: Sequence[Critic]) -> str:
+    """What critics say, as a table for people: a row for each signal of each run; empty where there is none."""
+    heads = ["method", "task", "seed", "signal", "truth", "critic", "rms error", "correlation", "slope"]
+    heads += ["above the limit", "missed", "false alarms"]
+    lines = []
+    for cell in cells:
+        for row in critics:
+            if row.cell == cell.cell:
+                line = [f"`{cell.method}`", cell.task, str(row.seed), row.signal, f"{row.truth:.3g} ± {row.noise:.1g}"]
+                line += [f"{x:.3g}" for x in (row.estimate, row.rmse)]
+                line += [f"{x:.2f}" for x in (row.correlation, row.slope)]
+                line += ["-" if math.isnan(x) else f"{x:.0%}" for x in (row.unsafe, row.missed, row.alarmed)]
+                lines.append(line)
+    return "".join(f"| {' | '.join(line)} |\n" for line in [heads, ["---"] * len(heads), *lines]) if lines else ""
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], folder: Path, heading: str = "") -> list[Path]:

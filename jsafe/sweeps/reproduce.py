@@ -4,6 +4,7 @@ Training is a sweep (`jsafe.sweeps.session`) in a folder that several commands, 
 
     FOLDER/runs/CELL-sSEED/              an ordinary run folder, evaluated
     FOLDER/scores.csv                    what the runs scored
+    FOLDER/critics.csv                   what their critics say beside what happens, where that was asked for
     FOLDER/comparison.csv, comparison.md beside published results
     FOLDER/pareto.png, curves.png        return over cost; learning curves
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import os
 import platform
 import shutil
@@ -25,8 +27,8 @@ from rich.console import Console
 
 import jsafe
 from jsafe.deploy import writing
-from jsafe.report import benchmark, plot
-from jsafe.report.benchmark import Score
+from jsafe.report import benchmark, plot, truth
+from jsafe.report.benchmark import Critic, Score
 from jsafe.runs import evaluation
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.folder import RunError, read
@@ -63,11 +65,13 @@ class Reproduced(NamedTuple):
       report: Of the sweep.
       scores: Of the runs that have finished.
       folders: Theirs, in the same order.
+      critics: What their critics say, if that was asked for.
     """
 
     report: session.Report
     scores: list[Score]
     folders: list[Path]
+    critics: list[Critic]
 
 
 def planned(cells: Sequence[benchmark.Cell], seeds: Sequence[int]) -> list[grid.Cell]:
@@ -109,6 +113,7 @@ def reproduce(
     workers: int = 1,
     episodes: int = 100,
     retry: bool = False,
+    states: int = 0,
     console: Console | None = None,
 ) -> Reproduced:
     """Trains and evaluates what is missing; the same call again continues.
@@ -120,6 +125,8 @@ def reproduce(
       workers: Processes at a time.
       episodes: Of each evaluation.
       retry: Also continue the runs that have failed.
+      states: In how many states the critics are asked about what will happen; 0: not. A run whose critics cannot be
+        asked is passed over with a word.
       console: Where to report; standard error by default.
 
     Raises:
@@ -129,13 +136,19 @@ def reproduce(
     folder = Path(folder)
     runs = planned(cells, seeds)
     report = session.run(runs, folder, workers=workers, retry=retry, shared=True, console=console)
-    scores, folders = [], []
+    console = console or Console(stderr=True)
+    scores, folders, critics = [], [], []
     if report.signal is None:
         for run in runs:
             if report.states[run.name] == "finished":
                 folders.append(folder / "runs" / run.name)
                 scores.append(score(run.group, folders[-1], episodes, console))
-    return Reproduced(report, scores, folders)
+                if states:
+                    try:
+                        critics += ask(run.group, folders[-1], states, console)
+                    except RunError as error:
+                        console.print(f"{run.name}: critics not asked: {error}")
+    return Reproduced(report, scores, folders, critics)
 
 
 def score(cell: str, folder: Path, episodes: int = 100, console: Console | None = None) -> Score:
@@ -170,6 +183,41 @@ def score(cell: str, folder: Path, episodes: int = 100, console: Console | None 
         commit=commit(),
         machine=machine(),
     )
+
+
+def ask(cell: str, folder: Path, states: int, console: Console | None = None) -> list[Critic]:
+    """What the critics of a finished run say of states that it visits, and 16 branches of each; writes its truth.csv.
+
+    Raises:
+      RunError, CheckpointError: If they cannot be asked.
+    """
+    told = truth.tell(folder, states=states, console=console)
+    verdicts = {verdict.name: verdict for verdict in told.verdicts}
+    seed, rollouts = read(folder).config.seed, told.branches.reward.shape[1]
+    rows = []
+    for about in told.calibrations:
+        verdict = verdicts.get(about.name)
+        rows.append(
+            Critic(
+                cell=cell,
+                seed=seed,
+                signal=about.name,
+                states=about.states,
+                rollouts=rollouts,
+                truth=about.truth,
+                noise=about.noise,
+                estimate=about.estimate,
+                rmse=about.rmse,
+                correlation=about.correlation,
+                slope=about.slope,
+                unsafe=verdict.unsafe if verdict else math.nan,
+                missed=verdict.missed if verdict else math.nan,
+                alarmed=verdict.alarmed if verdict else math.nan,
+                version=jsafe.__version__,
+                commit=commit(),
+            )
+        )
+    return rows
 
 
 def _evaluated(folder: Path, episodes: int, console: Console | None) -> dict[str, Any]:
@@ -209,8 +257,14 @@ def machine() -> str:
     return f"{name}, {os.cpu_count()} cores"
 
 
-def show(folder: Path, cells: Sequence[benchmark.Cell], scores: Sequence[Score], published: Path) -> list[Path]:
-    """Writes scores, the comparison with published results, and return over cost; returns the paths.
+def show(
+    folder: Path,
+    cells: Sequence[benchmark.Cell],
+    scores: Sequence[Score],
+    critics: Sequence[Critic],
+    published: Path,
+) -> list[Path]:
+    """Writes scores, critics, the comparison with published results, and return over cost; returns the paths.
 
     Raises:
       ValueError: If published results cannot be read.
@@ -220,8 +274,11 @@ def show(folder: Path, cells: Sequence[benchmark.Cell], scores: Sequence[Score],
     rows = benchmark.table(cells, scores, known)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        benchmark.write_scores(scores, folder / "scores.csv")
-        paths = [folder / "scores.csv"]
+        paths = []
+        for name, kept in (("scores", scores), ("critics", critics)):
+            if kept:
+                paths.append(folder / f"{name}.csv")
+                benchmark.write_rows(kept, paths[-1])
         if rows:
             paths += benchmark.write_table(rows, folder)
             paths.append(plot.write(benchmark.pareto(rows, known), folder / "pareto.png"))
@@ -231,8 +288,8 @@ def show(folder: Path, cells: Sequence[benchmark.Cell], scores: Sequence[Score],
 
 
 def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, published: Path) -> list[Path]:
-    """Adds what was made to a benchmark's results: scores, slim copies of the runs, the best run's policy of each cell
-    as a file for `jsafe.load`, and all tables and pictures anew.
+    """Adds what was made to a benchmark's results: scores, critics, slim copies of the runs, the best run's policy of
+    each cell as a file for `jsafe.load`, and all tables and pictures anew.
 
     Args:
       results: The folder BENCHMARK/results.
@@ -244,7 +301,8 @@ def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, pub
       ValueError: If earlier scores or published results cannot be read.
       RunError: If something cannot be written.
     """
-    scores = benchmark.merge(benchmark.read_scores(results / "scores.csv"), made.scores)
+    scores = benchmark.merge(benchmark.read_rows(results / "scores.csv", Score), made.scores)
+    critics = benchmark.merge(benchmark.read_rows(results / "critics.csv", Critic), made.critics)
     try:
         for folder in made.folders:
             keep(folder, results / "runs" / folder.name)
@@ -255,7 +313,7 @@ def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, pub
             for folder in made.folders:
                 if folder.name == name:
                     writing.export(folder, results / "policies" / f"{cell.cell}.npz")
-        paths = show(results, cells, scores, published)
+        paths = show(results, cells, scores, critics, published)
         alike: dict[tuple[str, float], list[Path]] = {}
         for file in sorted((results / "runs").glob("*/config.json")):
             run = read(file.parent)

@@ -59,14 +59,14 @@ def test_bad_cells_are_told(tmp_path, text, message):
 def test_scores_come_back(tmp_path):
     made = [score("b", 1, 2 / 3, 3.0), score("a", 0, 1.25, 30.0)]
     path = tmp_path / "scores.csv"
-    assert benchmark.read_scores(path) == []
-    benchmark.write_scores(made, path)
-    assert benchmark.read_scores(path) == made[::-1]
+    assert benchmark.read_rows(path, benchmark.Score) == []
+    benchmark.write_rows(made, path)
+    assert benchmark.read_rows(path, benchmark.Score) == made[::-1]
     again = score("a", 0, 9.0, 30.0)
     assert benchmark.merge(made, [again]) == [made[0], again]
     path.write_text("cell\na\n")
     with pytest.raises(ValueError, match="has no column 'seed'"):
-        benchmark.read_scores(path)
+        benchmark.read_rows(path, benchmark.Score)
 
 
 def test_the_best_run_keeps_the_limit():
@@ -141,7 +141,7 @@ def test_our_benchmark_is_sound():
         assert each.preset == "" or each.preset in algorithm.presets
         assert each.backend in ("host", "device")
     names = {each.cell for each in cells}
-    scores = benchmark.read_scores(OURS / "results" / "scores.csv")
+    scores = benchmark.read_rows(OURS / "results" / "scores.csv", benchmark.Score)
     assert {each.cell for each in scores} <= names
     published = benchmark.read_published(OURS / "published")
     assert published["SafetyPointGoal1-v0", "ppo_lag"][2:6] == (12.96, 6.95, 25.8, 34.99)

@@ -11,9 +11,10 @@ import jsafe
 from jsafe import cli
 from jsafe.components.reward_normalizer import MovingNormalizer
 from jsafe.envs.api import Spec, Step
-from jsafe.report import truth
+from jsafe.report import benchmark, truth
 from jsafe.runs.folder import RunError
 from jsafe.spaces import Box
+from jsafe.sweeps import reproduce
 from jsafe.types import NO_MEMORY, ActOutput, EnvSpec, Estimates, Learner, PolicyState
 
 
@@ -158,7 +159,8 @@ def test_critics_are_asked_in_raw_units(name, options):
 def test_the_command_asks_a_run(tmp_path, capsys):
     run = str(tmp_path / "run")
     train = "train ppo_lag --env SafetyPointGoal1-v0 --total-steps 64 --num-envs 2 --steps-per-epoch 64 --hidden 4"
-    assert cli.main([*train.split(), "--passes", "1", "--run-dir", run, "--no-tensorboard"]) == 0
+    train += " --passes 1 --gamma 0.5 --cost-gamma 0.5 --cost-limit 25 --no-tensorboard"
+    assert cli.main([*train.split(), "--run-dir", run]) == 0
     assert cli.main(["truth", run, "--states", "3", "--rollouts", "2", "--length", "4"]) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "3 states, 2 branches of each" in printed
@@ -167,5 +169,16 @@ def test_the_command_asks_a_run(tmp_path, capsys):
     assert len(rows) == 3
     assert all(np.isfinite(float(row["cost estimate"])) for row in rows)
     assert (tmp_path / "run" / "truth.png").stat().st_size > 1000
+    reward, cost = asked = reproduce.ask("cell", tmp_path / "run", 3)  # what a benchmark keeps of it
+    assert (reward.signal, cost.signal, cost.seed, cost.states, cost.rollouts) == ("reward", "cost", 0, 3, 16)
+    assert np.isnan(reward.unsafe)
+    assert 0 <= cost.missed <= cost.unsafe <= 1
+    rows = list(csv.DictReader((tmp_path / "run" / "truth.csv").read_text().splitlines()))
+    assert cost.truth == pytest.approx(np.mean([float(row["cost truth"]) for row in rows]), rel=1e-4)
+    benchmark.write_rows(asked, tmp_path / "critics.csv")
+    assert str(benchmark.read_rows(tmp_path / "critics.csv", benchmark.Critic)) == str(asked)  # NaN is not NaN
+    assert benchmark.merge(asked, asked) == asked
+    told = benchmark.critics_markdown([benchmark.Cell("cell", "", "T", "ppo_lag", "", "", 25.0, 64, "host")], asked)
+    assert told.count("| `ppo_lag` | T | 0 |") == 2
     assert cli.main(["truth", run, "--states", "1"]) == 2
     assert "states must be at least 2" in capsys.readouterr().err

@@ -67,7 +67,7 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
     said = capsys.readouterr().out
     assert "35 ± 1 at 25 ± 1" in said
     assert "earlier" not in said
-    scores = benchmark.read_scores(folder / "results" / "scores.csv")
+    scores = benchmark.read_rows(folder / "results" / "scores.csv", benchmark.Score)
     assert [(score.cell, score.seed, score.env_steps, score.episodes) for score in scores] == [
         ("tiny", 0, 400, 3),
         ("tiny", 1, 400, 3),
@@ -93,10 +93,16 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
 
     started.clear()
     stamp = (tmp_path / "reproduced/runs/tiny-s1/evaluation.json").stat().st_mtime_ns
-    assert cli.main(command[:-1]) == 0  # nothing to do: neither training nor evaluation; the earlier ones are the same
+    assert (
+        cli.main([*command[:-1], "--truth", "2"]) == 0
+    )  # neither training nor evaluation; the earlier ones are the same
     assert started == []
     assert (tmp_path / "reproduced/runs/tiny-s1/evaluation.json").stat().st_mtime_ns == stamp
-    assert "| tiny | return | 2 and 2 |" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "| tiny | return | 2 and 2 |" in said.out
+    assert "tiny-s1: critics not asked: the states of Toy-SpeedLimit-v0 cannot be branched" in " ".join(
+        said.err.split()
+    )
     assert cli.main(["reproduce"]) == 0
     assert "seeds 0, 1 in the results" in capsys.readouterr().out
 
@@ -131,6 +137,7 @@ def test_several_commands_share_a_folder(folder, tmp_path):
     ("words", "message"),
     [
         ("tinny", "unknown cell 'tinny'; did you mean 'tiny'"),
+        ("tiny --truth 1", "--truth must be 0 or at least 2, got 1"),
         ("tiny --seeds 0 0", "--seeds must be different whole numbers of at least 0, got (0, 0)"),
         ("tiny --benchmark nowhere", "cannot read nowhere/cells.csv"),
         ("wide", "cell wide: options must have one value each"),
