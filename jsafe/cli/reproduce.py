@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -29,8 +29,13 @@ class Reproduce(Options):
     """Folder with cells.csv, published/ and results/."""
     folder: Path = Path("reproduced")
     """Where the runs are; a run that `jsafe train` made as FOLDER/runs/CELL-sSEED is taken in if it is the cell's."""
-    workers: Annotated[int, tyro.conf.arg(aliases=["-j"])] = number(1, low=1, high=4096)
-    """Runs at a time, each in its own process; the cores are divided among them."""
+    workers: Annotated[int | None, tyro.conf.arg(aliases=["-j"])] = number(None, low=1, high=4096)
+    """Runs at a time, each in its own process. Here 1 by default, and the cores are divided among them; on a cluster as
+    many as it has room for."""
+    on: Literal["ray", "slurm", "slurm-local"] | None = None
+    """A cluster that trains, in place of this machine, as for `jsafe sweep`; runs are evaluated here."""
+    cluster: Path | None = None
+    """TOML file whose table `cluster` is for it, as in a sweep file."""
     episodes: int = number(100, low=1, high=10**6)
     """Episodes of the evaluation of each run, with most likely actions."""
     retry: bool = False
@@ -65,8 +70,11 @@ def main(arguments: list[str]) -> int:
         raise ValueError("--truth must be 0 or at least 2, got 1")
     jax.config.update("jax_platforms", "cpu")  # an accelerator is for the workers
     from jsafe.runs.compiled import keep_programs
-    from jsafe.sweeps import reproduce
+    from jsafe.sweeps import grid, reproduce
 
+    if given.cluster is not None and given.on is None:
+        raise ValueError("--cluster is for a cluster: say which by --on")
+    options = grid.cluster_options(grid.load(given.cluster)) if given.cluster is not None else {}
     if given.dry_run:
         print("\n".join(run.name for run in reproduce.planned(cells, given.seeds)))
         return 0
@@ -76,6 +84,8 @@ def main(arguments: list[str]) -> int:
         given.seeds,
         given.folder,
         workers=given.workers,
+        on=given.on,
+        options=options,
         episodes=given.episodes,
         retry=given.retry,
         states=given.truth,

@@ -18,7 +18,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ from jsafe.runs import evaluation
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.folder import RunError, read
 from jsafe.sweeps import grid, session
+from jsafe.sweeps.pools import Engine
 
 CURVE = (
     "iteration",
@@ -110,7 +111,9 @@ def reproduce(
     seeds: Sequence[int],
     folder: str | os.PathLike,
     *,
-    workers: int = 1,
+    workers: int | None = None,
+    on: Engine | None = None,
+    options: Mapping[str, Any] | None = None,
     episodes: int = 100,
     retry: bool = False,
     states: int = 0,
@@ -122,7 +125,8 @@ def reproduce(
       cells: From `jsafe.report.benchmark.read_cells`.
       seeds: Of each cell.
       folder: Where the runs are; other runs may be there.
-      workers: Processes at a time.
+      workers, on, options: Runs at a time, and where they are trained, as for `jsafe.sweeps.session.run`; they are
+        evaluated here.
       episodes: Of each evaluation.
       retry: Also continue the runs that have failed.
       states: In how many states the critics are asked about what will happen; 0: not. A run whose critics cannot be
@@ -135,7 +139,9 @@ def reproduce(
     """
     folder = Path(folder)
     runs = planned(cells, seeds)
-    report = session.run(runs, folder, workers=workers, retry=retry, shared=True, console=console)
+    report = session.run(
+        runs, folder, workers=workers, retry=retry, on=on, options=options, shared=True, console=console
+    )
     console = console or Console(stderr=True)
     scores, folders, critics = [], [], []
     if report.signal is None:

@@ -10,7 +10,7 @@ from jsafe import cli
 from jsafe.report import benchmark
 from jsafe.runs.folder import read, start
 from jsafe.runs.session import train
-from jsafe.sweeps import grid, reproduce
+from jsafe.sweeps import grid, reproduce, session
 from jsafe.sweeps.store import Store
 
 ENV = "Toy-SpeedLimit-v0"
@@ -107,6 +107,19 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
     assert "seeds 0, 1 in the results" in capsys.readouterr().out
 
 
+def test_a_cluster_trains(folder, tmp_path, monkeypatch, capsys):
+    given = {}
+    monkeypatch.setattr(
+        "jsafe.sweeps.session.run",
+        lambda cells, folder, **how: given.update(how) or session.Report({"tiny-s0": "failed"}, []),
+    )
+    (tmp_path / "here.toml").write_text("[cluster]\ncpus = 4\npartition = 'short'\n")
+    command = ["reproduce", "tiny", "--on", "slurm", "--cluster", "here.toml"]
+    assert cli.main(command) == 1
+    assert (given["on"], given["options"], given["workers"]) == ("slurm", {"cpus": 4, "partition": "short"}, None)
+    assert "not finished: tiny-s0" in capsys.readouterr().err
+
+
 def test_another_run_under_the_name_is_refused(folder, tmp_path):
     run = made(0, clip=0.3)
     start(run.config, run.algorithm, run.options, "reproduced/runs/tiny-s0")
@@ -137,6 +150,7 @@ def test_several_commands_share_a_folder(folder, tmp_path):
     ("words", "message"),
     [
         ("tinny", "unknown cell 'tinny'; did you mean 'tiny'"),
+        ("tiny --cluster here.toml", "--cluster is for a cluster: say which by --on"),
         ("tiny --truth 1", "--truth must be 0 or at least 2, got 1"),
         ("tiny --seeds 0 0", "--seeds must be different whole numbers of at least 0, got (0, 0)"),
         ("tiny --benchmark nowhere", "cannot read nowhere/cells.csv"),
