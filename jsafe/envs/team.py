@@ -12,6 +12,7 @@ import numpy as np
 
 from jsafe.envs import checks, threads
 from jsafe.envs.api import Step
+from jsafe.envs.lifecycle import Usable
 from jsafe.envs.outside.workers import Shared, Worker, WorkerError, frame, summary
 
 ARRAYS = ("obs", "final_obs", "reward", "cost", "terminated", "truncated")
@@ -20,7 +21,7 @@ _STEP = frame(("step", None))
 _SCRIPT = str(Path(__file__).with_name("serving.py"))
 
 
-class Team:
+class Team(Usable):
     """N environments of one task in P processes over shared memory, with the interface of one engine.
 
     Environment i is what it would be in one process, bit for bit: its stream, its steps, its saved state, which either
@@ -61,7 +62,6 @@ class Team:
         total = threads.processors() if num_threads is None else checks.integer("num_threads", num_threads)
         setup = {"id": id, "task": task, "seed": seed, "num_threads": max(1, total // count), "options": options,
                  "path": sys.path, "step_timeout": None}  # fmt: skip
-        self._started = self._closed = False
         self._workers: list[Worker] = []
         try:
             for rows in np.array_split(np.arange(n), count):
@@ -199,12 +199,6 @@ class Team:
     def _check(w: Worker, error: str | None) -> None:
         if error is not None:
             raise WorkerError(f"{summary(error)}, in the process of environments {w.rows[0]} to {w.rows[-1]}\n{error}")
-
-    def _usable(self, started: bool = True) -> None:
-        if self._closed:
-            raise RuntimeError("the environment is closed")
-        if started and not self._started:
-            raise RuntimeError("call reset() first")
 
 
 def pickled(registration: Any) -> bytes:

@@ -14,6 +14,7 @@ from jsafe.envs import checks
 from jsafe.envs.api import Step
 from jsafe.envs.device.api import DeviceEnv
 from jsafe.envs.device.batch import autoreset, select, stream_keys
+from jsafe.envs.lifecycle import Usable
 
 
 class _Programs(NamedTuple):
@@ -43,7 +44,7 @@ def _programs(reset: Callable, step: Callable, paint: Callable | None) -> _Progr
     return _Programs(jax.jit(begin), jax.jit(restart), jax.jit(advance), draw)
 
 
-class HostedEnv:
+class HostedEnv(Usable):
     """N environments that step in one compiled program and speak numpy; see `hosted`.
 
     Attributes:
@@ -60,7 +61,6 @@ class HostedEnv:
         self.env, self.spec = env, env.spec
         self._programs = _programs(env.reset, env.step, env.paint)
         self._current: Any = None  # state and observation, once there are some
-        self._closed = False
         self._seed(seed)
 
     def reset(self, seed: int | Sequence[int] | None = None, *, mask: np.ndarray | None = None) -> Any:
@@ -86,6 +86,7 @@ class HostedEnv:
                 self._seed(seed)
             self._current = self._programs.begin(self._seeds, self._counts)
             self._counts = self._counts + np.uint32(1)
+        self._started = True
         return _numpy(self._current[1])
 
     def step(self, actions: np.ndarray) -> Step:
@@ -139,6 +140,7 @@ class HostedEnv:
             raise ValueError(f"the saved state is not one of {self.num_envs} environments of {self.spec.id!r}")
         self._seeds, self._counts = seeds, counts
         self._current = jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in leaves])
+        self._started = True
 
     def close(self) -> None:
         """Lets go of the state; the environments cannot be used any more."""
@@ -147,12 +149,6 @@ class HostedEnv:
     def _seed(self, seed: int | Sequence[int]) -> None:
         self._seeds = np.array(checks.seeds(seed, self.num_envs), np.uint32)
         self._counts = np.zeros(self.num_envs, np.uint32)
-
-    def _usable(self, started: bool = True) -> None:
-        if self._closed:
-            raise RuntimeError("the environment is closed")
-        if started and self._current is None:
-            raise RuntimeError("call reset() first")
 
 
 def hosted(env: DeviceEnv, num_envs: int = 1, seed: int = 0) -> HostedEnv:

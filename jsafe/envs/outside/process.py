@@ -15,6 +15,7 @@ import numpy as np
 from jsafe import spaces
 from jsafe.envs import checks
 from jsafe.envs.api import Obs, Spec, Step
+from jsafe.envs.lifecycle import Usable
 from jsafe.envs.outside import worker
 from jsafe.envs.outside.values import like_costs
 from jsafe.envs.outside.workers import Shared, Worker, WorkerError, summary
@@ -34,7 +35,7 @@ _ONCE = {
 """What is said once of odd costs."""
 
 
-class ProcessEnv:
+class ProcessEnv(Usable):
     """N outside environments, stepped by worker processes over shared memory, with the same-step autoreset.
 
     Environment i of seed s is first reset with s + i, later without a seed. A step may return five things (cost in
@@ -118,7 +119,7 @@ class ProcessEnv:
                        "step_timeout": step_timeout, "cost_key": cost_key or "cost", "cost_form": None}  # fmt: skip
         self._python, self._stops, self._separate = python or sys.executable, bad_values == "stop", costs == "separate"
         self.failures: collections.deque[tuple[list[int], str]] = collections.deque(maxlen=_KEPT)
-        self.failed, self._restarts, self._started, self._closed = 0, 0, False, False
+        self.failed, self._restarts = 0, 0
         self._streak: collections.Counter[str] = collections.Counter()
         self._told: set[str] = set()
         splits = [[int(i) for i in rows] for rows in np.array_split(np.arange(n), count)]
@@ -391,12 +392,6 @@ class ProcessEnv:
             return error
         w.ask(("reset", {i: self._fresh(i) for i in rows}))
         return w.answer()[1]
-
-    def _usable(self, started: bool = True) -> None:
-        if self._closed:
-            raise RuntimeError("the environment is closed")
-        if started and not self._started:
-            raise RuntimeError("call reset() first")
 
 
 # ---- trees of observations -------------------------------------------------------------------------------------------

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from jsafe.envs import checks
 from jsafe.envs.api import DIVERGED_REWARD, Spec, Step
+from jsafe.envs.lifecycle import Simulated
 from jsafe.envs.safety_gym import state as states
 from jsafe.envs.safety_gym.drawing.overhead import OVERHEAD, overhead
 from jsafe.envs.safety_gym.robots import Robot
@@ -25,7 +25,7 @@ PARTS = ("all", "base")
 """Of the robot, beside coordinates: all, or those that every robot has."""
 
 
-class SafetyGymEnv:
+class SafetyGymEnv(Simulated):
     """N environments of one task with the same-step autoreset, each with its own random stream.
 
     Environment i of seed s has the stream of the official environment with seed s + i, draw for draw; results depend
@@ -75,9 +75,9 @@ class SafetyGymEnv:
             dt=robot.timestep * robot.substeps,
         )
         self._act_dim = self.spec.act_dim
-        self._painter: Any = None
-        self._started = self._closed = False
         self._seed(checks.integer("seed", seed, 0, 2**32 - self.num_envs))
+
+    _states = states
 
     def _seed(self, seed: int | Sequence[int]) -> None:
         self.simulation.seed(checks.seeds(seed, self.num_envs))
@@ -184,27 +184,6 @@ class SafetyGymEnv:
         self._usable()
         return self.simulation.observe()
 
-    def get_state(self, i: int) -> dict:
-        """State of environment i by names: see `jsafe.envs.safety_gym.state.get_state`."""
-        self._usable()
-        return states.get_state(self.simulation, checks.index(i, self.num_envs))
-
-    def set_state(self, i: int, state: dict) -> None:
-        """Puts environment i into a state by names: see `jsafe.envs.safety_gym.state.set_state`."""
-        self._usable()
-        states.set_state(self.simulation, checks.index(i, self.num_envs), state)
-
-    def state_dict(self) -> dict:
-        """The whole engine, random streams included, as nested dictionaries of arrays and numbers."""
-        self._usable()
-        return states.state_dict(self.simulation)
-
-    def load_state_dict(self, saved: dict) -> None:
-        """Restores `state_dict` bit for bit; raises ValueError, and changes nothing, if it does not fit."""
-        self._usable(started=False)
-        states.load_state_dict(self.simulation, saved)
-        self._started = True
-
     def render(
         self,
         i: int = 0,
@@ -252,19 +231,6 @@ class SafetyGymEnv:
             height=height,
             caption=caption,
         )
-
-    def close(self) -> None:
-        """Ends the threads; the environment cannot be used any more."""
-        if self._painter is not None:
-            self._painter.close()
-        self._closed = True
-        self.physics.close()
-
-    def _usable(self, started: bool = True) -> None:
-        if self._closed:
-            raise RuntimeError("the environment is closed")
-        if started and not self._started:
-            raise RuntimeError("call reset() first")
 
     def _stand_still(self, rows, met, reward, cost, info, updates):
         """What a step has measured, with everything undone but in the rows that were stepped."""

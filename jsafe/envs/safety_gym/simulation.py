@@ -233,6 +233,10 @@ class Simulation:
                 if whole:
                     data.mocap_pos[mocap[rows]] = self.pos[i, rows]
 
+    def close(self) -> None:
+        """Ends the threads."""
+        self.physics.close()
+
 
 class _Episode:
     """One environment, as a task sees it where goals are set (`jsafe.envs.safety_gym.tasks.Episode`)."""

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from jsafe.envs import checks
 from jsafe.envs.api import DIVERGED_REWARD, Spec, Step
+from jsafe.envs.lifecycle import Simulated
 from jsafe.envs.velocity import state as states
 from jsafe.envs.velocity.simulation import Simulation
 from jsafe.envs.velocity.tasks import Runner
@@ -17,7 +17,7 @@ from jsafe.spaces import Box
 HORIZON = 1000
 
 
-class VelocityEnv:
+class VelocityEnv(Simulated):
     """N environments of one velocity task with the same-step autoreset.
 
     Environment i of seed s draws its starts from the generator that Gymnasium seeds with s + i. Positions behind the
@@ -60,9 +60,9 @@ class VelocityEnv:
             obs_slices=dict(zip(sim.parts, zip([0, *stops], stops))),
             dt=sim.dt,
         )
-        self._painter: Any = None
-        self._started = self._closed = False
         self._seed(checks.integer("seed", seed, 0, 2**32 - self.num_envs))
+
+    _states = states
 
     def _seed(self, seed: int | Sequence[int]) -> None:
         self.simulation.seed(checks.seeds(seed, self.num_envs))
@@ -137,27 +137,6 @@ class VelocityEnv:
         self._usable()
         return self.simulation.last_obs.copy()
 
-    def get_state(self, i: int) -> dict:
-        """State of environment i by names, as `SafetyGymEnv.get_state`: `time`, `step`, `joints`, `task`."""
-        self._usable()
-        return states.get_state(self.simulation, checks.index(i, self.num_envs))
-
-    def set_state(self, i: int, state: dict) -> None:
-        """Puts environment i into a state; whatever it leaves out keeps its value. See `SafetyGymEnv.set_state`."""
-        self._usable()
-        states.set_state(self.simulation, checks.index(i, self.num_envs), state)
-
-    def state_dict(self) -> dict:
-        """The whole engine, random streams included, as nested dictionaries of arrays and numbers."""
-        self._usable()
-        return states.state_dict(self.simulation)
-
-    def load_state_dict(self, saved: dict) -> None:
-        """Restores `state_dict` bit for bit; raises ValueError, and changes nothing, if it does not fit."""
-        self._usable(started=False)
-        states.load_state_dict(self.simulation, saved)
-        self._started = True
-
     def render(
         self,
         i: int = 0,
@@ -183,16 +162,3 @@ class VelocityEnv:
         return self._painter.paint(
             sim.data[i], (), markers, camera=camera, target=torso, width=width, height=height, caption=caption
         )
-
-    def close(self) -> None:
-        """Ends the threads; the environments cannot be used any more."""
-        if self._painter is not None:
-            self._painter.close()
-        self._closed = True
-        self.simulation.close()
-
-    def _usable(self, started: bool = True) -> None:
-        if self._closed:
-            raise RuntimeError("the environment is closed")
-        if started and not self._started:
-            raise RuntimeError("call reset() first")
