@@ -1,5 +1,6 @@
 """Distributions of actions: sampling, densities, divergences."""
 
+from jsafe.distributions import beta as beta
 from jsafe.distributions import categorical as categorical
 from jsafe.distributions import gaussian as gaussian
 from jsafe.distributions.base import entropy as entropy

@@ -1,17 +1,27 @@
-"""The Beta distribution on [-1, 1]: SEditor's policy head."""
+"""The Beta distribution on [-1, 1]: SEditor's policy head, and a policy on rollouts that cannot leave its box."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import chex
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import betaln, digamma
+from jax.scipy.special import betaln, digamma, polygamma
 
+from jsafe.distributions import base
 from jsafe.types import Array, Key
 
 _EDGE = 1.19e-7
 SOFTPLUS_ONE = 0.541324854612918
 """softplus of it is 1: with a zero head both concentrations start at 2."""
+
+
+class Beta(NamedTuple):
+    """Independent components on [-1, 1]: concentrations `alpha [..., A]` and `beta [..., A]`, at least 1."""
+
+    alpha: Array
+    beta: Array
 
 
 def concentrations(logits: Array, minimum: float = 1.0) -> tuple[Array, Array]:
@@ -117,3 +127,38 @@ def entropy(alpha: Array, beta: Array) -> Array:
     value = betaln(alpha, beta) + (total - 2.0) * digamma(total)
     value = value - (alpha - 1.0) * digamma(alpha) - (beta - 1.0) * digamma(beta)
     return jnp.sum(value + jnp.log(2.0), axis=-1)
+
+
+def kl(p: Beta, q: Beta) -> Array:
+    """`KL(p || q)` `[...]` in nats, summed over the components."""
+    chex.assert_equal_shape([p.alpha, q.alpha])
+    value = betaln(*q) - betaln(*p) + (p.alpha - q.alpha) * digamma(p.alpha) + (p.beta - q.beta) * digamma(p.beta)
+    return jnp.sum(value + (sum(q) - sum(p)) * digamma(sum(p)), axis=-1)
+
+
+def fisher_metric(dist: Beta, tangent: Beta) -> Beta:
+    """The Fisher matrix in the coordinates (alpha, beta), applied to a tangent.
+
+    With trigamma `t` it is `[[t(alpha), 0], [0, t(beta)]] - t(alpha + beta)`, the Hessian of the log normaliser.
+    """
+    shared = polygamma(1, sum(dist)) * sum(tangent)
+    return Beta(*(polygamma(1, x) * v - shared for x, v in zip(dist, tangent)))
+
+
+def figures(dist: Beta) -> dict[str, Array]:
+    """`policy/std`, the standard deviation of each component."""
+    total = dist.alpha + dist.beta
+    return {"policy/std": 2.0 * jnp.sqrt(dist.alpha * dist.beta / (total + 1.0)) / total}
+
+
+base.register(
+    Beta,
+    log_prob=lambda dist, action: log_prob(action, *dist),
+    entropy=lambda dist: entropy(*dist),
+    kl=kl,
+    sample=lambda dist, key: sample(key, *dist),
+    mode=lambda dist: mode(*dist),
+    fisher_metric=fisher_metric,
+    expand=lambda dist: dist,
+    figures=figures,
+)

@@ -1,4 +1,4 @@
-"""Plain perceptrons of the on-policy learners: actors (Gaussian, categorical), and stacked state-value functions.
+"""Plain perceptrons of the on-policy learners: actors (Gaussian, Beta, categorical), and stacked state-value functions.
 
 They are written without a framework because their layout decides the speed of an update of 12 500 small minibatches:
 the K value functions share one array per layer, so that each layer is a single (batched) product.
@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jsafe.distributions.beta import Beta, concentrations
 from jsafe.distributions.categorical import Categorical, categorical
 from jsafe.distributions.gaussian import Gaussian
 from jsafe.nets.perceptron import activation
@@ -24,11 +25,12 @@ Activation = Literal["tanh", "relu", "elu", "silu", "gelu"]
 class Actor(NamedTuple):
     """`init(key) -> params`; `apply(params, obs [..., O]) -> distribution`.
 
-    That is `Gaussian(mean [..., A], log_std [A])` or `Categorical(log_probs [..., K, n])`.
+    That is `Gaussian(mean [..., A], log_std [A])`, `Beta(alpha [..., A], beta [..., A])` or
+    `Categorical(log_probs [..., K, n])`.
     """
 
     init: Callable[[Key], Params]
-    apply: Callable[[Params, Array], Gaussian | Categorical]
+    apply: Callable[[Params, Array], Gaussian | Beta | Categorical]
 
 
 class ValueFunctions(NamedTuple):
@@ -81,6 +83,26 @@ def gaussian_actor(
 
     def apply(params, obs):
         return Gaussian(_forward(params["layers"], obs, f), params["log_std"])
+
+    return Actor(init, apply)
+
+
+def beta_actor(obs_dim: int, act_dim: int, *, hidden: Sequence[int] = (64, 64), act: str = "tanh") -> Actor:
+    """A Beta policy on [-1, 1]: both concentrations are `1 + softplus` of a perceptron's output.
+
+    Args:
+      obs_dim: O.
+      act_dim: A.
+      hidden: Widths of the hidden layers.
+      act: Activation by name.
+    """
+    f = activation(act)
+
+    def init(key):
+        return {"layers": _layers(key, (obs_dim, *hidden, 2 * act_dim), ())}
+
+    def apply(params, obs):
+        return Beta(*concentrations(_forward(params["layers"], obs, f)))
 
     return Actor(init, apply)
 

@@ -10,8 +10,9 @@ import jsafe
 from jsafe import distributions, spaces
 from jsafe.algos.on_policy import rows
 from jsafe.components import normalizers, steps
-from jsafe.components.policies import AutoPolicy, CategoricalPolicy, GaussianPolicy, GRUPolicy
+from jsafe.components.policies import AutoPolicy, BetaPolicy, CategoricalPolicy, GaussianPolicy, GRUPolicy
 from jsafe.components.steps import base
+from jsafe.distributions.beta import Beta
 from jsafe.distributions.categorical import Categorical
 from jsafe.distributions.gaussian import Gaussian
 from jsafe.spaces import Box, Discrete, Tree
@@ -43,6 +44,7 @@ def test_the_distribution_fits_the_actions(options, action, kind):
     ("options", "action", "message"),
     [
         ("gaussian", Discrete(4), r"the policy 'gaussian' needs continuous actions, got Discrete\(n=4\)"),
+        ("beta", Discrete(4), "the policy 'beta' needs continuous actions"),
         ("categorical", 2, r"the policy 'categorical' needs choices \(Discrete\) as actions, got Box"),
         (GaussianPolicy(), Tree({"a": Box(2)}), "needs continuous actions, got Tree"),
     ],
@@ -50,6 +52,21 @@ def test_the_distribution_fits_the_actions(options, action, kind):
 def test_a_distribution_that_does_not_fit_is_refused(options, action, message):
     with pytest.raises(ValueError, match=message):
         jsafe.on_policy(EnvSpec(5, action), policy=options)
+
+
+@pytest.mark.parametrize("name", ["ppo_lag", "cpo"])  # clipping; the Fisher matrix
+def test_a_beta_policy_stays_in_the_box_and_learns_with_any_step(name):
+    learner = jsafe.make(name, EnvSpec(5, 2), **TINY, policy="beta")
+    state = learner.init(KEY)
+    out = learner.act(learner.policy(state), (), np.ones((500, 5), np.float32), KEY)
+    assert out.action.shape == (500, 2)
+    assert 0.9 < np.abs(out.action).max() < 1
+    dist, _ = BetaPolicy(hidden=(4,)).build(learner.spec).apply(state.params.actor, (), jnp.ones((500, 5)))
+    assert isinstance(dist, Beta)
+    np.testing.assert_allclose(out.log_prob, distributions.log_prob(dist, out.action), rtol=1e-5)
+    new, metrics = jax.jit(learner.update)(state, random_batch(learner, KEY), KEY)
+    assert all(np.isfinite(x).all() for x in jax.tree.leaves((new.params, metrics)))
+    assert any((a != b).any() for a, b in zip(*map(jax.tree.leaves, (state.params.actor, new.params.actor))))
 
 
 @pytest.mark.parametrize("action", [Discrete(4), Discrete((3, 2))])

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jsafe import distributions
 from jsafe.distributions import beta
 
 
@@ -69,3 +70,32 @@ def test_what_is_not_finite_gives_nan_and_ends():
     assert np.isfinite(grads[0])
     below = beta.sample(jax.random.key(0), jnp.array([0.2]), jnp.array([2.0]))  # outside the sampler's domain
     assert np.isnan(below).all()
+
+
+P = beta.Beta(jnp.float32([2.0, 1.3]), jnp.float32([5.0, 1.1]))
+Q = beta.Beta(jnp.float32([3.0, 1.0]), jnp.float32([1.5, 9.0]))
+
+
+def test_divergence_by_quadrature():
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    p, q = ([stats.beta(*x).pdf(grid) for x in zip(*map(np.asarray, dist))] for dist in (P, Q))
+    wanted = sum((a * (np.log(a) - np.log(b))).mean() for a, b in zip(p, q))
+    assert distributions.kl(P, Q) == pytest.approx(wanted, rel=1e-4)
+    assert distributions.kl(P, P) == pytest.approx(0, abs=1e-6)
+
+
+def test_fisher_metric_is_the_covariance_of_the_score():
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    for k, (a, b) in enumerate(zip(*map(np.asarray, P))):
+        score = np.stack([np.log(grid), np.log1p(-grid)])  # of (alpha, beta), but for its mean, which is taken off
+        weight = stats.beta(a, b).pdf(grid) / len(grid)
+        score -= (score * weight).sum(axis=1, keepdims=True)
+        wanted = (weight * score) @ score.T
+        for i, v in enumerate(np.eye(2, dtype=np.float32)):
+            product = distributions.fisher_metric(P, beta.Beta(*(jnp.zeros(2).at[k].set(x) for x in v)))
+            np.testing.assert_allclose(jnp.stack(product)[:, k], wanted[i], rtol=1e-3)
+
+
+def test_its_deviation():
+    wanted = [2 * stats.beta(a, b).std() for a, b in zip(*map(np.asarray, P))]
+    np.testing.assert_allclose(distributions.figures(P)["policy/std"], wanted, rtol=1e-5)

@@ -90,14 +90,19 @@ def with_encoder(coder: Encoder, init: Callable[[Key], dict[str, Params]]) -> Ca
     return both if coder.learns else init
 
 
+def continuous(kind: str, spec: EnvSpec) -> None:
+    """Raises ValueError if actions are choices."""
+    if not isinstance(spec.action, spaces.Box):
+        raise ValueError(f"the policy {kind!r} needs continuous actions, got {spec.action}; use 'auto'")
+
+
 def gaussian_head(kind: str, spec: EnvSpec, width: int, options: Any) -> Actor:
     """A Gaussian of continuous actions.
 
     Raises:
       ValueError: If actions are choices.
     """
-    if not isinstance(spec.action, spaces.Box):
-        raise ValueError(f"the policy {kind!r} needs continuous actions, got {spec.action}; use 'auto'")
+    continuous(kind, spec)
     return gaussian_actor(
         width, spec.act_dim, hidden=options.hidden, act=options.activation, log_std=options.init_log_std
     )

@@ -1,0 +1,28 @@
+"""A Beta distribution over continuous actions."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from jsafe.components.policies.base import Perceptron, continuous
+from jsafe.nets.heads import Actor, beta_actor
+from jsafe.options import part
+from jsafe.types import EnvSpec
+
+
+@part("policy", "beta")
+@dataclasses.dataclass(frozen=True)
+class BetaPolicy(Perceptron):
+    """Both concentrations are `1 + softplus` of a perceptron: one hill, within the box of actions.
+
+    A Gaussian's mean can leave the box. There all of its samples are clipped to the same action, so that no gradient
+    leads back, whatever the multiplier says. Nothing of this policy lies outside, and nothing is clipped.
+
+    Source: Chou, Maturana & Scherer 2017, Improving Stochastic Policy Gradients in Continuous Control with Deep
+    Reinforcement Learning using the Beta Distribution (ICML), section 3; also the head of SEditor's PPO-Lagrangian.
+    """
+
+    def head(self, spec: EnvSpec, width: int) -> Actor:
+        """See `jsafe.nets.heads.beta_actor`; ValueError if actions are choices."""
+        continuous(self.kind, spec)
+        return beta_actor(width, spec.act_dim, hidden=self.hidden, act=self.activation)
