@@ -127,7 +127,8 @@ def test_names_combine_for_several_costs(planner, score, value, rule):
     policy = jax.eval_shape(learner.policy, state)
     out = jax.eval_shape(lambda p, m, o: learner.act(p, m, o, key), policy, learner.memory.init(3), jnp.zeros((3, 5)))
     assert out.action.shape == (3, 2)
-    assert set(out.extras) == {"return", "feasible", "cost/0", "cost/1"}
+    assert set(out.extras) == {"return", "feasible", "cost/0", "cost/1", "plan"}
+    assert out.extras["plan"].shape == (3, 5, 2, 5)  # environments, nets, steps, observation
 
 
 @pytest.fixture(scope="module")

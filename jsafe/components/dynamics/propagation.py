@@ -129,6 +129,18 @@ def simulator(
     return simulate
 
 
+def expected(dynamics: Dynamics, model: Model, obs: Array, actions: Array) -> Array:
+    """Where each net's means lead, `[E, H, O]`, from `obs [O]` by `actions [H, A]`."""
+
+    def step(obs: Array, action: Array) -> tuple[Array, Array]:
+        acted = jnp.broadcast_to(action, (*obs.shape[:-1], action.shape[-1]))
+        following = follow(obs, dynamics.predict(model, obs, acted).mean[..., dynamics.heads.width :])
+        return following, following
+
+    _, path = jax.lax.scan(step, jnp.broadcast_to(obs, (dynamics.size, 1, obs.shape[-1])), actions)
+    return path[:, :, 0].swapaxes(0, 1)
+
+
 def imagined(
     dynamics: Dynamics,
     model: Model,
