@@ -94,7 +94,7 @@ def simulator(
 
     def advanced(carry: _Carry, prediction: Prediction, action: Array, key: Key) -> _Carry:
         following, reward, cost = outcomes(prediction, carry.obs, action, key)
-        earns = carry.earns if known.arrived is None else carry.earns & ~known.arrived(following)
+        earns = carry.earns & ~known.arrived(following) if known.reward and known.arrived else carry.earns
         return _Carry(
             following,
             earns,
