@@ -39,7 +39,12 @@ from jsafe.sweeps.grid import text_of
 
 ROOT = Path(__file__).parents[1]
 FAMILIES = {"on_policy": "On-policy", "off_policy": "Off-policy", "model_based": "Model-based", "offline": "Offline"}
-HOME = {"tasks.png": "contact_sheet.png", "curves.png": "on_policy/curves.png", "vision.png": "vision_sheet.png"}
+HOME = {
+    "tasks.png": "contact_sheet.png",
+    "curves.png": "on_policy/curves.png",
+    "vision.png": "vision_sheet.png",
+    "plan.gif": "model_based/plan.gif",
+}
 THEORY = {
     "rule": ("theory/multipliers.md", "multipliers and other constraint rules"),
     "step": ("theory/steps.md", "policy steps"),

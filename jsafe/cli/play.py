@@ -51,6 +51,8 @@ class Play(Options):
     """Pixels."""
     bars: bool = False
     """Draw the action as bars below the picture, and where a run of SEditor acts, its proposal (blue) and edit."""
+    plans: bool = False
+    """Where a run of a planner acts on coordinates: mark where each net of its model expected the robot to go."""
 
 
 def main(arguments: list[str]) -> int:
@@ -79,6 +81,7 @@ def main(arguments: list[str]) -> int:
         width=given.width,
         height=given.height,
         bars=given.bars,
+        plans=given.plans,
         env_options=env_options,
         checkpoint=checkpoint,
         console=screen.console(),

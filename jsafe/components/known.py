@@ -15,7 +15,11 @@ Function = Callable[[Array, Array, Array], Array]
 
 HAZARDS, GOAL = "hazards", "goal"
 """Parts of an observation with coordinates, two numbers for each object."""
-OBSTACLES = ("vases", "pillars", "gremlins", "buttons", "sigwalls", "push_box")
+GOAL_RADIUS = 0.3
+"""Distance at which the goal of the Goal tasks counts as met, metres."""
+OTHERWISE = ("buttons", "push_box")
+"""Parts of tasks whose goal is met otherwise than by coming near: it is pressed, or a box is pushed there."""
+OBSTACLES = ("vases", "pillars", "gremlins", "sigwalls", *OTHERWISE)
 """Parts whose costs follow from contacts: they are not known. With a box to push hazards are wider."""
 
 
@@ -25,7 +29,9 @@ class Known(NamedTuple):
     Attributes:
       reward: `[...]`.
       cost: `[..., M]`.
-      arrived: `next_obs -> bool [...]`: from there on no more reward is counted, for what follows is unknown.
+      arrived: `next_obs -> bool [...]`: another problem follows from there, of which nothing is known. A plan whose
+        reward is known earns no more from there on; what a policy imagines ends before it. (A learnt reward knows no
+        bonus: steps in which a goal was met teach nothing.)
     """
 
     reward: Function | None = None
@@ -58,24 +64,33 @@ def goal_geometry(spec: EnvSpec, *, radius: float = 0.2, margin: float = 0.0, go
     if spec.num_costs != 1:
         raise ValueError(f"the known cost is one of hazards, the environment has {spec.num_costs}: use known='none'")
 
-    def distances(obs, name):
-        start, stop = layout[name]
-        return jnp.linalg.norm(obs[..., start:stop].reshape(*obs.shape[:-1], -1, 2), axis=-1)
-
     def cost(obs, action, next_obs):
-        near = distances(next_obs, HAZARDS).min(axis=-1) <= radius + margin
+        near = _distances(next_obs, layout[HAZARDS]).min(axis=-1) <= radius + margin
         return spec.action_repeat * near[..., None].astype(jnp.float32)
 
     if goal is None:
-        return Known(cost=cost)
+        return Known(cost=cost, arrived=arrival(spec))
 
     def to_goal(obs):
-        return distances(obs, GOAL)[..., 0]
+        return _distances(obs, layout[GOAL])[..., 0]
 
     def reward(obs, action, next_obs):
         return to_goal(obs) - to_goal(next_obs) + (to_goal(next_obs) <= goal)
 
     return Known(reward, cost, lambda next_obs: to_goal(next_obs) <= goal)
+
+
+def arrival(spec: EnvSpec) -> Callable[[Array], Array] | None:
+    """`next_obs -> bool [...]`, whether the goal is met; None where coordinates do not tell."""
+    layout = {name: (start, stop) for name, start, stop in spec.layout}
+    if GOAL not in layout or not layout.keys().isdisjoint(OTHERWISE):
+        return None
+    return lambda next_obs: _distances(next_obs, layout[GOAL])[..., 0] <= GOAL_RADIUS
+
+
+def _distances(obs: Array, columns: tuple[int, int]) -> Array:
+    """Of all objects of a part, `[..., K]`."""
+    return jnp.linalg.norm(obs[..., slice(*columns)].reshape(*obs.shape[:-1], -1, 2), axis=-1)
 
 
 @part("known", "none")
@@ -102,13 +117,13 @@ class Geometry(Options):
 @part("known", "auto")
 @dataclasses.dataclass(frozen=True)
 class Auto(Geometry):
-    """The cost, where observations show the coordinates of hazards and of no other obstacle; else nothing."""
+    """The cost, where observations show the coordinates of hazards and of no other obstacle; and when a goal is met."""
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
         """A `Known`."""
         names = {name for name, _, _ in spec.layout}
         if HAZARDS not in names or names & set(OBSTACLES) or spec.num_costs != 1:
-            return Known()
+            return Known(arrived=arrival(spec))
         return goal_geometry(spec, radius=self.radius, margin=self.margin)
 
 
@@ -130,7 +145,7 @@ class KnownCost(Geometry):
 class KnownRewardAndCost(Geometry):
     """The cost of hazards and the reward of the goal, the bonus of reaching it included, from their coordinates."""
 
-    goal: float = number(0.3, above=0)
+    goal: float = number(GOAL_RADIUS, above=0)
     """Radius of the goal, metres."""
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:

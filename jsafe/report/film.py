@@ -43,6 +43,7 @@ def play(
     width: int = 640,
     height: int = 480,
     bars: bool = False,
+    plans: bool = False,
     env_options: Mapping[str, Any] | None = None,
     checkpoint: Which = None,
     console: Console | None = None,
@@ -62,6 +63,8 @@ def play(
       height: Pixels.
       bars: Draw the components of the action as bars below the picture; where a learner acts that has a proposal
         (SEditor), that, too, and the edit.
+      plans: Mark in the scene where each net of a planner's model expected the robot to go, when the last action was
+        chosen.
       env_options: For the constructor of the environment; on the run's own task they are added to the run's.
       checkpoint: Of a run folder, `best` or an iteration in place of the newest.
       console: Where to show progress; nowhere by default.
@@ -70,13 +73,15 @@ def play(
       RunError: If there is no run, the task cannot be drawn or does not fit the policy, no GL library is there, or the
         file cannot be written.
       CheckpointError: If there is no readable checkpoint.
-      ValueError: For an unknown task or kind of file, a number of episodes or steps below one, or bars of actions that
-        are no vector in a box.
+      ValueError: For an unknown task or kind of file, a number of episodes or steps below one, bars of actions that
+        are no vector in a box, or plans of what does not plan with coordinates.
     """
     if episodes < 1:
         raise ValueError(f"episodes must be at least 1, got {episodes}")
     video.check_output(output)
     view: dict[str, Any] = {"width": width, "height": height} | ({} if camera is None else {"camera": camera})
+    if plans and (policy == "random" or is_file(policy)):
+        raise ValueError(f"plans are those of a run folder, not of {policy}")
     player = _player(policy, env, deterministic, checkpoint)
     outside = {"render_mode": "rgb_array"} if ":" in env else {}  # those have to know in advance
     config = evaluation.elsewhere(player.config, env, outside | dict(env_options or {}))
@@ -90,7 +95,9 @@ def play(
         on_step = evaluation.show_progress(stack, console, total)
         try:
             rollout = functools.partial(player.run, episodes=episodes, seed=seed)
-            return video.record(made, output, rollout, steps=steps, on_step=on_step, with_bars=bars, **view)
+            return video.record(
+                made, output, rollout, steps=steps, on_step=on_step, with_bars=bars, with_plans=plans, **view
+            )
         except video.VideoError as error:
             raise RunError(str(error)) from error
 

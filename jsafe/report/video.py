@@ -58,9 +58,11 @@ class Filmed:
       steps: Stop after so many steps.
       on_step: Called after every step with the number of steps so far.
       with_bars: Draw the last action below the picture, and the proposal, if `tell` has been told one.
+      with_plans: Mark where each net of a planner's model expected the robot when the last action was chosen.
 
     Raises:
-      ValueError: For a batch of more than one, or bars of what is not a vector in a box.
+      ValueError: For a batch of more than one, bars of what is not a vector in a box, or plans where nothing says where
+        the robot is, or nobody plans.
     """
 
     _cost: np.ndarray
@@ -75,6 +77,7 @@ class Filmed:
         steps: int | None = None,
         on_step: Callable[[int], Any] | None = None,
         with_bars: bool = False,
+        with_plans: bool = False,
     ):
         if env.num_envs != 1:
             raise ValueError(f"num_envs must be 1 for a video, got {env.num_envs}")
@@ -86,6 +89,8 @@ class Filmed:
         self._on_step, self._taken = on_step, 0
         self._bars = _Bars(env) if with_bars else None
         self._proposal: np.ndarray | None = None
+        self._place = _place(env) if with_plans else None
+        self._plan = np.zeros((0, 2))
         self._fresh()
 
     def reset(self, seed: int | None = None) -> np.ndarray:
@@ -99,6 +104,10 @@ class Filmed:
     def tell(self, extras: dict[str, np.ndarray]) -> None:
         """What the policy says of the next action (`ActOutput.extras`)."""
         self._proposal = extras["proposal"][0] if "proposal" in extras else None
+        if self._place is not None:
+            if "plan" not in extras:
+                raise ValueError("plans can be drawn of learners that plan, and this one acts by its policy")
+            self._plan = extras["plan"][0][..., self._place].reshape(-1, 2)
 
     def step(self, actions: np.ndarray) -> Any:
         """Steps the environment; returns its result."""
@@ -140,15 +149,16 @@ class Filmed:
 
     def _frame(self) -> None:
         rows = self.caption()
-        picture = self._draw({"caption": rows} if self._captions else {})
+        marked = {} if self._place is None else {"points": self._plan}
+        picture = self._draw(marked | ({"caption": rows} if self._captions else {}))
         if self._bars is not None:
             picture = self._bars.under(picture, self._action, self._proposal, {} if self._captions else rows)
         self._write(picture)
         self.frames += 1
 
-    def _draw(self, caption: dict[str, Any]) -> np.ndarray:
+    def _draw(self, more: dict[str, Any]) -> np.ndarray:
         try:
-            return self._env.render(0, **self._view, **caption)
+            return self._env.render(0, **self._view, **more)
         except ValueError:  # a bad camera or size
             raise
         except RuntimeError as error:
@@ -176,6 +186,14 @@ class _Bars:
         return bars.under(picture, self._names, scaled, proposal, line)
 
 
+def _place(env: Any) -> slice:
+    """Where observations say the robot is."""
+    for name, start, stop in env_spec(env).layout:
+        if name == "robot" and "points" in inspect.signature(env.render).parameters:
+            return slice(start, stop)
+    raise ValueError(f"plans can be drawn where observations have coordinates, those of {env.spec.id} have none")
+
+
 def check_output(output: str | os.PathLike) -> Path:
     """The file, if a video can be written by its name.
 
@@ -197,6 +215,7 @@ def record(
     captions: bool = True,
     on_step: Callable[[int], Any] | None = None,
     with_bars: bool = False,
+    with_plans: bool = False,
     **view: Any,
 ) -> Recording:
     """Films an environment in real time, one frame for each step (of a .gif 25 a second at most).
@@ -209,14 +228,15 @@ def record(
       captions: Write step, return and cost into the frames.
       on_step: Called after every step with the number of steps so far.
       with_bars: Draw the components of the action as bars below the picture, and the proposal if there is one.
+      with_plans: Mark the plan, if the rollout tells one.
       **view: Arguments of `env.render`: `camera`, `width`, `height`, `overlays`.
 
     Returns:
       A `Recording`.
 
     Raises:
-      ValueError: For a batch of more than one, fewer than one step, an unknown kind of file, what `render` rejects, or
-        bars of actions that are no vector in a box.
+      ValueError: For a batch of more than one, fewer than one step, an unknown kind of file, what `render` rejects,
+        bars of actions that are no vector in a box, or plans where there are none.
       VideoError: If the environment cannot be drawn, or the file cannot be written.
 
     Example:
@@ -247,7 +267,7 @@ def record(
             warnings.filterwarnings("ignore", message="os.fork", category=RuntimeWarning)
             writer.append_data(frame)
 
-    filmed = Filmed(env, write, view, captions, steps, on_step, with_bars)
+    filmed = Filmed(env, write, view, captions, steps, on_step, with_bars, with_plans)
     try:
         rollout(filmed)
     except _Enough:

@@ -127,7 +127,8 @@ def test_names_combine_for_several_costs(planner, score, value, rule):
     policy = jax.eval_shape(learner.policy, state)
     out = jax.eval_shape(lambda p, m, o: learner.act(p, m, o, key), policy, learner.memory.init(3), jnp.zeros((3, 5)))
     assert out.action.shape == (3, 2)
-    assert set(out.extras) == {"return", "feasible", "cost/0", "cost/1"}
+    assert set(out.extras) == {"return", "feasible", "cost/0", "cost/1", "plan"}
+    assert out.extras["plan"].shape == (3, 5, 2, 5)  # environments, nets, steps, observation
 
 
 @pytest.fixture(scope="module")
@@ -280,7 +281,11 @@ def test_imagined_windows(name, stack, length, monkeypatch):
     spec, seen = jsafe.EnvSpec(3, 2), []
     spy(monkeypatch, seen)
     given = {"hidden": (4,), "num_envs": 4, "sequences": 16, "sequence_length": length, "updates": 1}
-    known = Known(lambda o, a, n: n[..., 0] - o[..., 0] + a[..., 1], lambda o, a, n: (n[..., :1] > 0) * 1.0)
+    known = Known(
+        lambda o, a, n: n[..., 0] - o[..., 0] + a[..., 1],
+        lambda o, a, n: (n[..., :1] > 0) * 1.0,
+        lambda n: n[..., 2] > 1.0,
+    )
     learner = jsafe.imagining(
         spec, name, frame_stack=stack, rollout=6, known=known, **given, **{"dynamics.hidden": (8,)}
     )
@@ -304,7 +309,14 @@ def test_imagined_windows(name, stack, length, monkeypatch):
     # Pieces of a trajectory: what ends one window starts the next of the same start.
     np.testing.assert_array_equal(made.obs[-1, : len(starts)], made.obs[0, len(starts) : 2 * len(starts)])
     assert not made.terminated.any()
-    assert set(np.unique(made.weight)) <= {0.0, 1.0}
+    # The step that meets a goal is no step, nor is any after it.
+    count, times = len(starts), np.arange(7)
+    for j in range(count):
+        path = np.concatenate([newest[:-1, j::count].swapaxes(0, 1).reshape(6, 3), newest[-1:, -count + j]])
+        met = [bool((path[1 : min(t + 1, 6) + 1, 2] > 1.0).any()) for t in times]
+        weight = np.concatenate([made.weight[:-1, j::count].T.reshape(6), made.weight[-1:, -count + j]])
+        np.testing.assert_array_equal(weight, batch.steps.weight[0, j * 16 // count] * ~np.array(met))
+    assert 0 < made.weight.mean() < batch.steps.weight[0].mean()
 
 
 def test_violations_absorb():

@@ -238,12 +238,13 @@ def test_the_episodic_constraint():
 @pytest.mark.parametrize("rule", ["crpo", "ipo", "augmented", "lagrange", "pid"])
 def test_a_warm_up_holds_for_every_rule(rule):
     """Until its first step a rule has the weights of its start, whatever the costs; then it reacts."""
-    learner = jsafe.make("ddpg_lag", jsafe.EnvSpec(5, 2), **SMALL, rule=rule, rule_warmup=30, cost_limit=1.0)
+    spec = jsafe.EnvSpec(5, 2, action_repeat=2)
+    learner = jsafe.make("ddpg_lag", spec, **SMALL, rule=rule, rule_warmup=60, cost_limit=1.0)
     state = jax.jit(learner.init)(jax.random.key(0))
     batch = with_cost(random_batch(learner, jax.random.key(1)), 60.0)._replace(ready=np.bool_(False))
     update = jax.jit(learner.update)
     weights = []
-    for i in range(4):  # 16 steps each: the second call is the first with a step of the rule
+    for i in range(4):  # 16 times 2 steps each: the second call is the first with a step of the rule
         state, metrics = update(state, batch, jax.random.key(i))
         weights.append((float(metrics["rule/reward_weight"]), float(metrics["cost/0/multiplier"])))
     assert weights[0] == weights[1]

@@ -7,7 +7,7 @@ import pytest
 
 import jsafe
 from jsafe.components.dynamics import Dynamics, Ensemble, Heads, Model, Prediction, Transitions, transitions
-from jsafe.components.dynamics.propagation import imagined, simulator
+from jsafe.components.dynamics.propagation import expected, imagined, simulator
 from jsafe.components.known import Known, KnownRewardAndCost, goal_geometry
 from jsafe.types import Steps
 
@@ -287,6 +287,17 @@ def test_imagined_trajectories_follow_a_policy():
             np.testing.assert_allclose(actions[t, r], 0.1 * state[:1], rtol=1e-5)
             state = MATRICES[r] @ state + 0.1 * state[0]
             np.testing.assert_allclose(signals[t, r], [state.sum(), state[0]], rtol=1e-5)
+
+
+def test_what_the_nets_expect_is_their_means_noise_or_not():
+    actions = np.random.default_rng(0).uniform(-1, 1, (4, 1)).astype(np.float32)
+    path = expected(linear(MATRICES, 0.7), (), jnp.array([1.0, -0.5]), jnp.asarray(actions))
+    assert path.shape == (2, 4, 2)
+    for e in range(2):
+        state = np.array([1.0, -0.5])
+        for t in range(4):
+            state = MATRICES[e] @ state + actions[t]
+            np.testing.assert_allclose(path[e, t], state, rtol=1e-5, atol=1e-6)
 
 
 # ---- what is known ---------------------------------------------------------------------------------------------------

@@ -145,6 +145,11 @@ def test_the_map_shows_what_stands_where():
     nose = (blue - red)[::-1] * (1, -1)
     heading = env.simulation.scene.agent_rot[0][:2, 0]
     assert nose @ heading / np.linalg.norm(nose) > 0.8
+    marked = env.render(0, "overhead", width=88, height=44, points=[(x - 2.0, y + 1.0), (90.0, 0.0)])
+    rows, columns = np.nonzero((marked != picture).any(axis=-1))
+    assert (abs(columns.mean() + 0.5 - 24), abs(rows.mean() + 0.5 - 12)) < (1, 1)
+    with pytest.raises(ValueError, match=r"points must be finite and of shape \[P, 2\], got shape \(1, 3\)"):
+        env.render(0, "overhead", points=[(1.0, 2.0, 3.0)])
 
 
 def test_what_cannot_be_driven_is_named(capsys):

@@ -117,6 +117,35 @@ def line_of(filmed):
     return {"step": filmed._length, "return": f"{filmed._return:.2f}", "cost": "0"}
 
 
+def test_the_plan_that_led_to_a_picture_is_marked_in_it():
+    env = jsafe.envs.make("SafetyPointGoal1-v0-modelbased")
+    planner = {"planner.samples": 8, "elites": 2, "planner.horizon": 3, "planner.iterations": 1, "particles": 5}
+    learner = jsafe.make("cce_pets", jsafe.env_spec(env), hidden=(8,), **planner)
+    policy, told, frames = jax.jit(lambda key: learner.policy(learner.init(key)))(jax.random.key(0)), [], []
+    view = {"camera": "overhead", "width": 64, "height": 48}
+    filmed = video.Filmed(env, frames.append, view, with_plans=True)
+
+    def tell(extras):
+        told.append(extras["plan"])
+        filmed.tell(extras)
+
+    for _ in zip(range(2), data.play(filmed, data.Policy(learner, policy), jax.random.key(1), seed=3, tell=tell)):
+        places = told[-1][0, ..., 27:29].reshape(-1, 2)
+        assert places.shape == (5 * 3, 2)
+        np.testing.assert_array_equal(frames[-1], env.render(0, **view, points=places))
+        assert (frames[-1] != env.render(0, **view)).any()
+    with pytest.raises(ValueError, match="this one acts by its policy"):
+        filmed.tell({"proposal": np.zeros((1, 2))})
+
+
+def test_plans_where_there_are_none(tmp_path, capsys):
+    with pytest.raises(ValueError, match="those of SafetyPointGoal1-v0 have none"):
+        video.Filmed(jsafe.envs.make("SafetyPointGoal1-v0"), lambda frame: None, {}, with_plans=True)
+    words = ["play", "SafetyPointGoal1-v0-modelbased", "--plans", "--video", str(tmp_path / "out.gif")]
+    assert cli.main(words) == 2
+    assert "plans are those of a run folder, not of random" in capsys.readouterr().err
+
+
 def test_bars_of_choices_are_an_error(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(HERE)
     words = ["play", "python:drawable:Drawable", "--env.horizon", "10", "--video", str(tmp_path / "out.mp4"), "--bars"]

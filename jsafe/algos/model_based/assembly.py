@@ -29,7 +29,7 @@ from jsafe.algos.model_based.config import ModelBasedConfig
 from jsafe.algos.model_based.value import Value
 from jsafe.components import compat, normalizers, rules
 from jsafe.components.dynamics import Dynamics, Heads, transitions
-from jsafe.components.dynamics.propagation import imagined, simulator
+from jsafe.components.dynamics.propagation import expected, imagined, simulator
 from jsafe.components.known import Known
 from jsafe.components.planners import Planner
 from jsafe.components.rules import NoRule
@@ -244,7 +244,9 @@ def assemble(config: ModelBasedConfig, spec: EnvSpec, axis_name: str | None = No
             keys = jax.random.split(key, count)
         found = jax.vmap(lambda *each: plan(policy_state.params, *each, not deterministic))(memory.mean, obs, keys)
         after = PlanMemory(found.mean, memory.steps + 1, found.info)
-        return ActOutput(found.action, jnp.zeros(count), found.info, after)
+        # Of use to a film alone: nobody else asks for extras, and what is not asked for is not computed.
+        path = jax.vmap(lambda obs, mean: expected(dynamics, policy_state.params["model"], obs, mean))(obs, found.mean)
+        return ActOutput(found.action, jnp.zeros(count), found.info | {"plan": path}, after)
 
     update, act = (with_precision(function, config.matmul_precision) for function in (update, act))
     return Learner(init, update, policy, act, plans(spec, planner), feed, config, spec)

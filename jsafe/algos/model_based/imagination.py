@@ -2,7 +2,8 @@
 
 One call of `update` (once the replay is full enough) takes a step of the model on each minibatch, lets the policy act
 in the model from replayed observations, puts what follows in the place of most of the replayed windows, and updates the
-learner inside. Its rule sees what real episodes cost, and nothing else.
+learner inside. Its rule sees what real episodes cost, and nothing else. Where it is known when a goal is met and drawn
+anew, nothing is imagined from there on.
 """
 
 from __future__ import annotations
@@ -136,6 +137,11 @@ def assemble(config: ImaginationConfig, spec: EnvSpec, axis_name: str | None = N
         heads, step = dynamics.heads, (newest[:-1], action, newest[1:])
         reward = learnt[..., 0] if known.reward is None else known.reward(*step)
         cost = learnt[..., int(heads.reward) : heads.width] if known.cost is None else known.cost(*step)
+        weight = jnp.broadcast_to(weight, seen.shape[:2])
+        if known.arrived is not None:
+            # Real steps are what teaches the worth of meeting a goal; behind it the model would go on for nothing.
+            ahead = jnp.cumsum(known.arrived(newest[1:]), axis=0) == 0
+            weight = weight * jnp.concatenate([ahead, ahead[-1:]])
         rows = Steps(
             obs=seen,
             action=padded(action),
@@ -144,7 +150,7 @@ def assemble(config: ImaginationConfig, spec: EnvSpec, axis_name: str | None = N
             terminated=jnp.zeros(seen.shape[:2], bool),
             truncated=jnp.zeros(seen.shape[:2], bool),
             next_obs=None,
-            weight=jnp.broadcast_to(weight, seen.shape[:2]),
+            weight=weight,
             extras={},
         )
         windows = [jax.tree.map(lambda x, i=i: x[i * (length - 1) :][:length], rows) for i in range(pieces)]

@@ -151,7 +151,7 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
             cost,
             aim,
             iteration=state.iteration,
-            steps=feed.steps_per_batch,
+            steps=feed.steps_per_batch * spec.action_repeat,
             interval=config.rule_interval,
             warmup=config.rule_warmup,
         )

@@ -117,7 +117,8 @@ class GradientStep:
         weights = self.rule.weights(state.rule, cost, aim)
         moved = self.rule.update(state.rule, cost, aim)
         if self.config.rule_warmup:
-            begun = (state.iteration + 1) * self.config.feed.steps_per_batch > self.config.rule_warmup
+            steps = self.config.feed.steps_per_batch * self.spec.action_repeat
+            begun = (state.iteration + 1) * steps > self.config.rule_warmup
             moved = jax.tree.map(lambda new, old: jnp.where(begun, new, old), moved, state.rule)
         columns = {"discounted": cost, "limit_discounted": aim}
         metrics = {f"cost/{i}/{name}": x[i] for i in range(cost.shape[0]) for name, x in columns.items()}

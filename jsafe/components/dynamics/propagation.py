@@ -94,7 +94,7 @@ def simulator(
 
     def advanced(carry: _Carry, prediction: Prediction, action: Array, key: Key) -> _Carry:
         following, reward, cost = outcomes(prediction, carry.obs, action, key)
-        earns = carry.earns if known.arrived is None else carry.earns & ~known.arrived(following)
+        earns = carry.earns & ~known.arrived(following) if known.reward and known.arrived else carry.earns
         return _Carry(
             following,
             earns,
@@ -127,6 +127,18 @@ def simulator(
         return Rollout(carry.reward, carry.cost, carry.worst, carry.spread, carry.obs)
 
     return simulate
+
+
+def expected(dynamics: Dynamics, model: Model, obs: Array, actions: Array) -> Array:
+    """Where each net's means lead, `[E, H, O]`, from `obs [O]` by `actions [H, A]`."""
+
+    def step(obs: Array, action: Array) -> tuple[Array, Array]:
+        acted = jnp.broadcast_to(action, (*obs.shape[:-1], action.shape[-1]))
+        following = follow(obs, dynamics.predict(model, obs, acted).mean[..., dynamics.heads.width :])
+        return following, following
+
+    _, path = jax.lax.scan(step, jnp.broadcast_to(obs, (dynamics.size, 1, obs.shape[-1])), actions)
+    return path[:, :, 0].swapaxes(0, 1)
 
 
 def imagined(

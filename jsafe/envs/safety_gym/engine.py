@@ -192,6 +192,7 @@ class SafetyGymEnv(Simulated):
         height: int = 256,
         overlays: bool = True,
         caption: Mapping[str, object] | None = None,
+        points: Sequence[Sequence[float]] | np.ndarray = (),
     ) -> np.ndarray:
         """A picture of environment i; the simulation stays as it is, bit for bit.
 
@@ -203,18 +204,22 @@ class SafetyGymEnv(Simulated):
           width, height: Pixels.
           overlays: Draw what the lidars see as rings above the robot, and a red sphere in steps that cost something.
           caption: Names and values in the upper left corner.
+          points: Places `[P, 2]` in the world to be marked in orange, metres.
 
         Returns:
           uint8 `[height, width, 3]`.
 
         Raises:
-          ValueError: If the index, the camera or a size is not allowed.
+          ValueError: If the index, the camera, a size or the shape of the points is not allowed.
           jsafe.envs.api.RenderError: If no GL library is there, or another thread drew before.
         """
         self._usable()
         i, sim = checks.index(i, self.num_envs), self.simulation
+        places = np.asarray(points, float) if len(points) else np.zeros((0, 2))
+        if places.ndim != 2 or places.shape[1] != 2 or not np.isfinite(places).all():
+            raise ValueError(f"points must be finite and of shape [P, 2], got shape {places.shape}")
         if camera == OVERHEAD:
-            return overhead(sim, i, checks.integer("width", width), checks.integer("height", height))
+            return overhead(sim, i, checks.integer("width", width), checks.integer("height", height), places)
         from jsafe.envs.safety_gym.drawing import overlays as drawn
         from jsafe.envs.safety_gym.drawing.painter import Painter, model_of
 
@@ -223,7 +228,7 @@ class SafetyGymEnv(Simulated):
         return self._painter.paint(
             self.physics.data[i],
             drawn.passive(sim, i),
-            (lambda view: drawn.halo(sim, i, view) + drawn.alarm(sim, i)) if overlays else (),
+            lambda view: drawn.marks(places) + (drawn.halo(sim, i, view) + drawn.alarm(sim, i) if overlays else []),
             opacity=drawn.opacity(sim, i),
             camera=camera,
             target=sim.scene.agent_pos[i],

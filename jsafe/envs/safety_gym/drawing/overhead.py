@@ -14,15 +14,17 @@ _REACH = 2.2
 """Half the height of the map, metres."""
 _TILES = np.array([(219, 215, 195), (242, 233, 218)], float)
 _ROBOT, _NOSE = (189, 11, 47), (1, 39, 101)
+MARK, MARK_RADIUS = (1.0, 0.55, 0.0), 0.025
+"""Colour, and radius in metres, of what marks a place."""
 _LEAST = 0.4
 """Opacity of the palest things, which would not be seen among few pixels."""
 
 
-def overhead(sim: Simulation, i: int, width: int, height: int) -> np.ndarray:
+def overhead(sim: Simulation, i: int, width: int, height: int, points: np.ndarray) -> np.ndarray:
     """Environment i, the robot in the middle, x to the right and y upwards, uint8 `[height, width, 3]`.
 
     The floor has tiles of half a metre; the robot is red with a blue nose, and stands on red where its last step cost
-    something. Everything else has its official colour.
+    something; `points [P, 2]` are marked in orange. Everything else has its official colour.
     """
     x, y, _ = sim.scene.agent_pos[i]
     step = 2 * _REACH / height
@@ -45,6 +47,9 @@ def overhead(sim: Simulation, i: int, width: int, height: int) -> np.ndarray:
     for offset, radius, colour in ((0.0, 0.11, _ROBOT), (0.13, 0.06, _NOSE)):
         distance = np.hypot(*np.moveaxis(grid - ((x, y) + offset * ahead), -1, 0))
         picture[distance < max(radius, 0.75 * step)] = colour
+    for point in points:
+        distance = np.hypot(*np.moveaxis(grid - point, -1, 0))
+        picture[distance < max(MARK_RADIUS, 0.75 * step)] = 255 * np.array(MARK)
     return picture.round().astype(np.uint8)
 
 

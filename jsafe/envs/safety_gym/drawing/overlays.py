@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from jsafe.envs.safety_gym.drawing.frustum import Frustum
+from jsafe.envs.safety_gym.drawing.overhead import MARK, MARK_RADIUS
 from jsafe.envs.safety_gym.drawing.painter import Shape
 from jsafe.envs.safety_gym.objects import DRIVEN, PASSIVE, STATIC, Objects
 from jsafe.envs.safety_gym.observe import rotation
@@ -87,3 +88,8 @@ def alarm(sim: Simulation, i: int) -> list[Shape]:
     if not sim.last_cost[i] > 0:
         return []
     return [Shape("sphere", (0.25,), sim.scene.agent_pos[i], (0.5, 0.0, 0.0, 0.5))]
+
+
+def marks(points: np.ndarray) -> list[Shape]:
+    """Small spheres a little above the floor, at places `[P, 2]` in the world, metres."""
+    return [Shape("sphere", (MARK_RADIUS,), (x, y, 2 * MARK_RADIUS), (*MARK, 1.0)) for x, y in points]

@@ -1,0 +1,160 @@
+"""How good are plans? Settings of the search beside each other, with the same trained model.
+
+    python experiments/model_based/plans.py RUN --decisions 10 --csv experiments/model_based/plans.csv
+    python experiments/model_based/plans.py RUN --act --settings jsafe arc-10 arc-1000 --decisions 60
+
+`RUN` is a run of `cce_pets` on one of the `-modelbased` tasks. Its newest model is given to every setting.
+
+Without `--act` all settings plan in the same states, those that the preset `jsafe` passes through, each warm-started by
+its own last plan. Every plan is judged by the same prediction, 40 particles of each net with noise of their own and no
+margin around hazards: `return` over the seven steps, and `touch`, the share of plans of which a particle in a hundred
+or more touches a hazard. That is what the model thinks of a plan, not what comes of it.
+
+With `--act` each setting acts, from the same seeds: `return` and `cost` are those of the environment in the first
+`--decisions` of the episodes. Seconds are CPU seconds of a plan, compilation left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jsafe
+from jsafe.components.dynamics import Dynamics, Ensemble, Heads
+from jsafe.components.dynamics.propagation import simulator
+from jsafe.components.known import goal_geometry
+from jsafe.runs import evaluation
+from jsafe.runs.folder import read
+
+FULL: dict[str, Any] = {"samples": 512, "elites": 64, "planner.iterations": 5, "init_var": 4.0, "particles": 20}
+FULL |= {"noise": "independent", "known.margin": 0.0}
+ARC: dict[str, Any] = {"planner": "arc", "samples": 100, "planner.iterations": 3, "init_var": 1.0, "particles": 5}
+ARC |= {"planner.sampling": "clipped", "noise": "common", "known.margin": 0.05, "score.over": "max", "cost_limit": 1.0}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "full": FULL,
+    "jsafe": {},
+    "jsafe, 512 candidates": {"samples": 512, "elites": 64},
+    "jsafe, 20 particles and no margin": {"particles": 20, "noise": "independent", "known.margin": 0.0},
+    "laptop": {"samples": 100, "elites": 16},
+    **{f"arc-{kappa}": ARC | {"kappa": float(kappa)} for kappa in (10, 100, 1000)},
+}
+"""What is changed of `cce_pets` with its preset `jsafe`; or, where there is a planner, of `jsafe.model_based`."""
+
+
+def learner_of(name: str, spec: Any) -> Any:
+    """The learner of a setting."""
+    changes = SETTINGS[name]
+    return (
+        jsafe.model_based(spec, **changes)
+        if "planner" in changes
+        else jsafe.make("cce_pets", spec, preset="jsafe", **changes)
+    )
+
+
+class Search:
+    """A setting at work in N environments: plans by its own memory, and the seconds they took."""
+
+    def __init__(self, name: str, spec: Any, state: Any, count: int):
+        self.learner, self.state = learner_of(name, spec), state
+        self.memory, self._act = self.learner.memory.init(count), jax.jit(self.learner.act, static_argnums=4)
+        self.seconds: list[float] = []
+
+    def act(self, obs: np.ndarray, started: np.ndarray) -> tuple[np.ndarray, Any]:
+        """Actions `[N, A]`, and the plans `[N, H, A]`."""
+        memory, began = self.learner.memory.reset(self.memory, started), time.process_time()
+        out = jax.block_until_ready(
+            self._act(self.state, memory, jnp.asarray(obs, jnp.float32), jax.random.key(0), True)
+        )
+        self.seconds.append((time.process_time() - began) / len(obs))
+        self.memory = out.memory
+        return np.asarray(out.action), out.memory.mean
+
+
+def judge(dynamics: Dynamics, spec: jsafe.EnvSpec, model: Any) -> Any:
+    """`(obs [N, O], plans [N, H, A], key) -> (return [N], touch [N])`."""
+    simulate = simulator(dynamics, goal_geometry(spec), 1, 40)
+
+    @jax.jit
+    def run(obs, plans, key):
+        def one(obs, plan, key):
+            out = simulate(model, obs, plan[:, None], key)
+            return out.reward.mean(), (out.cost > 0).mean() >= 0.01
+
+        return jax.vmap(one)(obs, plans, jax.random.split(key, len(obs)))
+
+    return run
+
+
+def main() -> None:
+    """Measures, prints and writes."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run")
+    parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--envs", type=int, default=8)
+    parser.add_argument("--decisions", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--act", action="store_true")
+    parser.add_argument("--csv")
+    args = parser.parse_args()
+    trained, loaded = evaluation.restore(args.run)
+    state, spec = trained.policy(loaded.state), trained.spec
+    env = jsafe.envs.make(read(args.run).config.env, args.envs, args.seed, num_threads=1)
+    table = (acted if args.act else thought)(args, spec, state, env)
+    for row in table:
+        print(" | ".join(f"{x:.4g}" if isinstance(x, float) else str(x) for x in row.values()), flush=True)
+    if args.csv:
+        with open(args.csv, "w", newline="") as file:
+            writer = csv.DictWriter(file, list(table[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows([{k: f"{x:.4g}" if isinstance(x, float) else x for k, x in row.items()} for row in table])
+
+
+def summary(name: str, values: dict[str, np.ndarray], search: Search) -> dict[str, Any]:
+    """A row: means, and their standard errors over the environments."""
+    row: dict[str, Any] = {"setting": name}
+    for key, x in values.items():
+        row |= {key: float(x.mean()), f"{key} se": float(x.std(ddof=1) / np.sqrt(len(x)))}
+    return row | {"cpu_seconds": float(np.median(search.seconds[1:]))}
+
+
+def thought(args: Any, spec: Any, state: Any, env: Any) -> list[dict[str, Any]]:
+    """What the model thinks of the plans of all settings in the same states."""
+    searches = {name: Search(name, spec, state, args.envs) for name in dict.fromkeys([*args.settings, "jsafe"])}
+    value = judge(Ensemble().build(spec, heads=Heads(reward=True, costs=0)), spec, state.params["model"])
+    obs, started = env.reset(), np.ones(args.envs, bool)
+    found: dict[str, list[Any]] = {name: [] for name in searches}
+    for t in range(args.decisions):
+        done = {}
+        for name, search in searches.items():
+            done[name], plans = search.act(obs, started)
+            found[name].append(value(jnp.asarray(obs, jnp.float32), plans, jax.random.key(t)))
+        out = env.step(np.clip(done["jsafe"], -1, 1))
+        obs, started = out.obs, out.terminated | out.truncated
+    return [
+        summary(name, {k: np.mean([x[i] for x in found[name]], axis=0) for i, k in enumerate(("return", "touch"))}, s)
+        for name, s in searches.items()
+    ]
+
+
+def acted(args: Any, spec: Any, state: Any, env: Any) -> list[dict[str, Any]]:
+    """What comes of acting by each setting."""
+    rows = []
+    for name in args.settings:
+        search, obs = Search(name, spec, state, args.envs), env.reset(args.seed)
+        started, total = np.ones(args.envs, bool), np.zeros((2, args.envs))
+        for _ in range(args.decisions):
+            out = env.step(np.clip(search.act(obs, started)[0], -1, 1))
+            obs, started = out.obs, out.terminated | out.truncated
+            total += out.reward, out.cost[:, 0]
+        rows.append(summary(name, {"return": total[0], "cost": total[1]}, search))
+    return rows
+
+
+if __name__ == "__main__":
+    main()
