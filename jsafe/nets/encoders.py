@@ -18,6 +18,7 @@ from jsafe import spaces
 from jsafe.distributions.categorical import one_hot
 from jsafe.errors import unknown
 from jsafe.nets.perceptron import Activation, activation
+from jsafe.ops.convolution import convolve
 from jsafe.options import Options, number, part
 from jsafe.types import Array, EnvSpec, Key, Obs, Params
 
@@ -130,10 +131,16 @@ class Convolutions(nn.Module):
         """`[B, H, W, C]` to `[B, width]`."""
         h = _scaled(obs, self.space)
         for channels, kernel, stride in zip(self.channels, self.kernels, self.strides, strict=True):
-            h = nn.Conv(channels, (kernel, kernel), (stride, stride), "VALID")(h)
+            h = nn.Conv(channels, (kernel, kernel), (stride, stride), "VALID", conv_general_dilated=_convolve)(h)
             h = activation(self.act)(h)
         h = nn.Dense(self.width)(h.reshape(h.shape[0], -1))
         return jnp.tanh(nn.LayerNorm()(h))
+
+
+def _convolve(x: Array, kernel: Array, strides: tuple[int, int], *others: Any, **more: Any) -> Array:
+    """`convolve` as flax calls it: with a padding, dilations and groups, which are those that it has."""
+    del others, more
+    return convolve(x, kernel, strides[0])
 
 
 class Branches(nn.Module):
