@@ -37,9 +37,7 @@ def convolve(x: Array, kernel: Array, stride: int) -> Array:
 
 def _slope(stride: int, primals: tuple[Array, Array], tangents: tuple[Any, Any]) -> tuple[Array, Array]:
     (x, kernel), (dx, dkernel) = primals, tangents
-    pairs = [
-        pair for pair, moved in (((dx, kernel), dx), ((x, dkernel), dkernel)) if not isinstance(moved, _Zero)
-    ]
+    pairs = [pair for pair, moved in (((dx, kernel), dx), ((x, dkernel), dkernel)) if not isinstance(moved, _Zero)]
     plain, products = (partial(form, stride=stride) for form in (_plain, _products))
     y = convolve(x, kernel, stride)
     return y, sum((lax.platform_dependent(*pair, cpu=products, default=plain) for pair in pairs), jnp.zeros_like(y))

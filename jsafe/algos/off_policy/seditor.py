@@ -44,6 +44,18 @@ PAPER = OffPolicyConfig(
 )
 """The paper's run on Safety Gym."""
 
+RACING = {
+    "encoder": "average",
+    "hidden": (256, 256),
+    "temperature.target": (math.log(2) + math.log(0.1), math.log(2) + math.log(0.2)),
+    "num_envs": 16,
+    "frame_stack": 1,
+    "sequences": 256,
+    "initial_rows": 50_000,
+    "replay_rows": 100_000,
+}
+"""The paper's run on SafeRacing: pictures, and an editor that is to stay more random than the maximiser."""
+
 STOCK = LAPTOP | {
     "temperature.init": 0.01,
     "cost_limit_per_step": 0.025,
@@ -61,6 +73,7 @@ register(
         build=assemble,
         presets={
             "paper": Preset("The paper's run on Safety Gym.", {}, 5_000_000),
+            "paper_racing": Preset("The paper's run on SafeRacing's pictures, for a GPU.", RACING, 5_000_000),
             "laptop": Preset("The paper's tasks on a laptop: smaller networks, more updates.", LAPTOP, 1_000_000),
             "jsafe": Preset("`laptop` for the stock tasks, at 25 per episode of 1000 steps.", STOCK, 3_000_000),
         },
