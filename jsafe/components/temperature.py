@@ -95,14 +95,14 @@ class Learned(Options):
         super().__post_init__()
         if self.floor > self.init:
             raise FieldError(f"floor must be at most init ({self.init!r}), got {self.floor!r}")
-        if self.target == ():
+        if isinstance(self.target, tuple) and not self.target:
             raise FieldError("target must be a number or one for each policy, got ()")
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Temperature:
         """A `Temperature`."""
         del axis_name
-        many = isinstance(self.target, tuple)
         given = self.target if isinstance(self.target, tuple) else (self.target,)
+        many = isinstance(self.target, tuple)
         if isinstance(spec.action, Discrete):
             if not all(0 < target < 1 for target in given):
                 raise ValueError(
@@ -118,7 +118,7 @@ class Learned(Options):
 
         return Temperature(
             _start(self.init),
-            lambda value, log_prob, policy=0: temperature_loss(value, log_prob, size * given[policy * many]),
+            lambda value, log_prob, policy=0: temperature_loss(value, log_prob, size * given[policy if many else 0]),
             project,
             _weights(self.soft),
             len(given) if many else None,
