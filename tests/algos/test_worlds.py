@@ -140,6 +140,8 @@ def test_the_papers_run_on_pictures():
     assert learner.config.actor.build(EnvSpec(256, 3)).policies == ("maximizer", "editor")
     np.testing.assert_allclose(entropy, [-4.828, -2.749], atol=1e-3)
     assert learner.feed.steps_per_batch == 80
+    wider = jsafe.make("sac_actor2x_lag", spec, preset="paper_racing").config
+    assert (wider.actor.hidden, wider.critics.hidden, wider.feed) == ((360, 360), (256, 256), learner.feed)
     with pytest.raises(ValueError, match=r"one for each policy \(actor\), got 2 numbers"):
         jsafe.make("sac_lag", spec, **{"temperature.target": (-1.0, -2.0)})
 
