@@ -53,8 +53,8 @@ STOCK = LAPTOP | {
 """The preset `jsafe`: 25 per episode of 1000 steps. Costs of the stock tasks are common, and a multiplier that starts
 at 1 and runs ahead of the policy drives it into corners that it leaves slowly."""
 
-MORE_RANDOM = {"temperature.target": (math.log(2) + math.log(0.1), math.log(2) + math.log(0.2))}
-"""Of the paper's run on SafeRacing: the editor is to stay more random than the maximiser."""
+PICTURES = RACING | {"temperature.target": (math.log(2) + math.log(0.1), math.log(2) + math.log(0.2))}
+"""The paper's run on SafeRacing: there the editor is to stay more random than the maximiser."""
 
 register(
     Algorithm(
