@@ -64,9 +64,7 @@ register(
         build=assemble,
         presets={
             "paper": Preset("The paper's run on Safety Gym.", {}, 5_000_000),
-            "paper_racing": Preset(
-                "The paper's run on SafeRacing's pictures, for a GPU.", RACING | MORE_RANDOM, 5_000_000
-            ),
+            "paper_racing": Preset("The paper's run on SafeRacing's pictures, for a GPU.", PICTURES, 5_000_000),
             "laptop": Preset("The paper's tasks on a laptop: smaller networks, more updates.", LAPTOP, 1_000_000),
             "jsafe": Preset("`laptop` for the stock tasks, at 25 per episode of 1000 steps.", STOCK, 3_000_000),
         },
