@@ -193,12 +193,12 @@ class Linear(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """`[B, ...]` to `[B, width]`."""
-        start = {"kernel_init": nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")}
+        linear = nn.Dense(self.width, kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"))
         if not is_picture(self.space):
-            return nn.Dense(self.width, **start)(Flat(self.space)(obs))
+            return linear(Flat(self.space)(obs))
         gain = {"kernel_init": nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")}
         h = _convolved((_scaled(obs, self.space) + 1) / 2, self.layers(self.space), self.act, **gain)
-        return nn.Dense(self.width, **start)(h)
+        return linear(h)
 
 
 def _leaves(obs: Obs, space: spaces.Space, name: str = "obs") -> list[tuple[str, spaces.Space, Array]]:
