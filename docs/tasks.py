@@ -1,6 +1,10 @@
-"""The page of tasks: every id with what it observes, what costs, and how long an episode is, read from the tasks."""
+"""The page of tasks: every id with what it observes, what costs, how long an episode is, read from the tasks, and how
+fast it steps, as `experiments/benchmarks/tasks.py` has measured it."""
 
 from __future__ import annotations
+
+import csv
+from pathlib import Path
 
 from jsafe import envs
 from jsafe.envs.device import catalogue
@@ -11,14 +15,31 @@ from jsafe.envs.toy import TOYS
 from jsafe.envs.velocity.tasks import RUNNERS
 from jsafe.spaces import Box, Discrete, Space, Tree
 
+SPEEDS = Path(__file__).parents[1] / "experiments/benchmarks/results/tasks.csv"
 HEAD = """# Tasks
 
 `jsafe list tasks` prints them with a line each; `jsafe play ID --keys` lets you drive one. Braces hold what may
 stand in their place. Costs are the columns of `costs="separate"`; by default there is their sum, 1 in a step in which
 anything was violated. [The engine](engine.md) tells how exact they are, [Vision](vision.md) what robots see.
 
+Speeds are environment steps per CPU second on one core of a two-core AMD EPYC (`experiments/benchmarks/tasks.py`: 16
+environments, random actions, observations and new episodes included). Point's tasks and SafeRacing also run [inside the
+program](gpu.md), Point's there tens of times as fast.
+
 ![One tile for each family](tasks.png)
 """
+
+
+def speed(id: str, size: str = "") -> str:
+    """Steps per CPU second of an id, in three digits; with pictures of a size."""
+    with open(SPEEDS, newline="") as file:
+        rates = {(row["id"], row["size"]): float(row["steps_per_cpu_second"]) for row in csv.DictReader(file)}
+    return f"{rates[id, size]:,.0f}".replace(",", " ")
+
+
+def speeds(form: str) -> str:
+    """Speeds of an id for every robot that it names."""
+    return " / ".join(speed(form.format(robot)) for robot in ROBOTS)
 
 
 def page() -> str:
@@ -34,20 +55,27 @@ def navigation() -> list[str]:
         level = "{" + ",".join(map(str, levels)) + "}" if len(levels) > 1 else str(levels[0])
         lines.append(f"- `Safety{{{robots}}}{name}{level}-v0`, `Safety{{{robots}}}{name}{level}Vision-v0`")
     lines.append("- `Safety{Point,Car,Ant}Goal{0,1}-v0-modelbased`: coordinates for lidars, each action for five steps")
-    lines += ["", *table("robot", "its sensors", "actions")]
+    lines += ["", *table("robot", "its sensors", "actions", "steps/s with a picture of 64 / 256 pixels")]
     for robot in ROBOTS:
         env = envs.make(f"Safety{robot}Goal0-v0", num_threads=1)
-        lines.append(f"| {robot} | {env.spec.obs_slices['goal_lidar'][0]} numbers | {space(env.spec.action)} |")
+        seen = " / ".join(speed(f"Safety{robot}Goal1Vision-v0", size) for size in ("64", "256"))
+        sensors = f"{env.spec.obs_slices['goal_lidar'][0]} numbers"
+        lines.append(f"| {robot} | {sensors} | {space(env.spec.action)} | {seen} |")
         env.close()
-    lines += ["", *table("task", "what there is", "lidars", "costs", "steps")]
+    lines += ["", *table("task", "what there is", "lidars", "costs", "steps", f"steps/s: {' / '.join(ROBOTS)}")]
     for name, (factory, levels) in TASKS.items():
-        lines += [row(f"{name}{level}", factory(ROBOTS["Point"], level)) for level in levels]
+        stepped = "Goal" if name.startswith("Fading") else name
+        lines += [
+            row(f"{name}{level}", factory(ROBOTS["Point"], level), speeds(f"Safety{{}}{stepped}{level}-v0"))
+            for level in levels
+        ]
     lines += [
         "",
         "An observation is the robot's sensors and the lidars, 16 bins each, as one vector. `Vision` ids observe a "
         "dictionary of the same parts and a picture, uint8 `[256, 256, 3]`. The fading tasks are Goal, in whose "
         "pictures the goal (at level 2 the hazards, in FadingHard2 the vases, too) vanishes within 150 (Easy) or 75 "
-        "(Hard) steps. Safety-Gymnasium's `Race` ids are not here.",
+        "(Hard) steps. Safety-Gymnasium's `Safety{Robot}Race{0,1,2}` ids are not here: what one runs into there has "
+        "the shape of its mesh files. Where the official package is installed, `safety_gymnasium:ID` runs them.",
         "",
     ]
     return lines
@@ -60,47 +88,54 @@ def safexp() -> list[str]:
         f"- `Safexp-{{Point,Car}}{name}{{{','.join(map(str, levels))}}}-v0`" for name, (_, levels) in SAFEXP.items()
     ]
     lines += ["", "Lidars have 64 rays, an episode ends at the goal.", ""]
-    lines += table("task", "what there is", "lidars", "costs", "steps")
+    lines += table("task", "what there is", "lidars", "costs", "steps", "steps/s: Point / Car")
     for name, (factory, levels) in SAFEXP.items():
-        lines += [row(f"{name}{level}", factory(ROBOTS["Point"], level)) for level in levels]
+        for level in levels:
+            both = " / ".join(speed(f"Safexp-{robot}{name}{level}-v0") for robot in ("Point", "Car"))
+            lines.append(row(f"{name}{level}", factory(ROBOTS["Point"], level), both))
     return [*lines, ""]
 
 
-def row(name: str, task: Task) -> str:
-    """A task of the engine."""
+def row(name: str, task: Task, rates: str) -> str:
+    """A task of the engine, and how fast it steps."""
     things = [kind.body.replace("_", " ") if kind.count == 1 else f"{kind.count} {kind.group}" for kind in task.objects]
     lidars = sum(kind.lidar for kind in task.objects)
     costs = ", ".join(task.cost_groups) or "nothing"
-    return f"| {name} | {', '.join(things)} | {lidars} | {costs} | {task.horizon} |"
+    return f"| {name} | {', '.join(things)} | {lidars} | {costs} | {task.horizon} | {rates} |"
 
 
 def velocity() -> list[str]:
     """Bodies that learn to run."""
     lines = ["## Velocity", "", "A speed above the limit costs; versions 0 and 1 differ in the limit.", ""]
-    lines += table("id", "observation", "actions", "limits, m/s", "steps")
+    lines += table("id", "observation", "actions", "limits, m/s", "steps", "steps/s")
     for name, runner in RUNNERS.items():
         env = envs.make(f"Safety{name}Velocity-v1", num_threads=1)
         spec = env.spec
         env.close()
         limits = " and ".join(f"{limit:g}" for limit in runner.limits)
         ends = f"{space(spec.obs)} | {space(spec.action)} | {limits} | {spec.horizon}"
-        lines.append(f"| `Safety{name}Velocity-v{{0,1}}` | {ends} |")
+        lines.append(f"| `Safety{name}Velocity-v{{0,1}}` | {ends} | {speed(f'Safety{name}Velocity-v1')} |")
     return [*lines, ""]
 
 
 def others() -> list[str]:
     """Racing, pendulums and toys."""
-    lines = ["## Racing, pendulums, toys", "", *table("id", "what it is about", "observation", "actions", "steps")]
+    lines = [
+        "## Racing, pendulums, toys",
+        "",
+        *table("id", "what it is about", "observation", "actions", "steps", "steps/s"),
+    ]
     seen = {"pixels": "picture 96 x 96 x 1 uint8, car 11 numbers", "state": "a vector"}
     for id, task in catalogue.IDS.items():
-        lines.append(f"| `{id}` | {envs.summary(id)} | {seen[task.observation]} | 3 numbers | {task.horizon} |")
-    lines += [f"| `{id}` | {envs.summary(id)} | | | |" for id in catalogue.ALIASES]
+        ends = f"{seen[task.observation]} | 3 numbers | {task.horizon} | {speed(id)}"
+        lines.append(f"| `{id}` | {envs.summary(id)} | {ends} |")
+    lines += [f"| `{id}` | {envs.summary(id)} | | | | |" for id in catalogue.ALIASES]
     for id in (*PENDULUMS, *TOYS):
         env = envs.make(id)
         spec = env.spec
         env.close()
-        about = envs.summary(id)
-        lines.append(f"| `{id}` | {about} | {space(spec.obs)} | {space(spec.action)} | {spec.horizon} |")
+        ends = f"{space(spec.obs)} | {space(spec.action)} | {spec.horizon} | {speed(id)}"
+        lines.append(f"| `{id}` | {envs.summary(id)} | {ends} |")
     return [*lines, ""]
 
 

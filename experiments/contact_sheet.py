@@ -4,7 +4,7 @@
 
 Every tile is one environment of the hardest level, shortly after its reset, through the tracking camera (the last
 column of the stock tasks: through the robot's eyes). Of many layouts the one with the most to see is taken. The rings
-above a robot show what its lidars see.
+above a robot show what its lidars see. The last row: a goal half faded, racing from above, the pendulum from its side.
 """
 
 import re
@@ -41,6 +41,8 @@ def families() -> list[list[tuple[str, str]]]:
     keys = [robot + task for robot in ("Point", "Car") for task in ("Goal", "Push", "Button")]
     sheet.append([(safexp[key], "track") for key in keys if key in safexp])
     sheet.append([(id, "track") for id in rows.get("velocity", {})])
+    others = [("SafetyPointFadingHard2-v0", "track"), ("SafeRacing-v0", ""), ("SafeRacingObstacle-v0", "")]
+    sheet.append([*others, ("SafeInvertedPendulumSwing-v2", "side")])
     return [row for row in sheet if row]
 
 
@@ -61,12 +63,16 @@ def most_to_see(id: str, seed: int) -> int:
 
 def tile(id: str, camera: str, seed: int) -> np.ndarray:
     """A picture of a task."""
-    velocity = id.endswith("Velocity-v1")
+    navigation = re.match(r"(Safexp-|Safety)(?!.*Velocity)", id)
     env = envs.make(id)
-    env.reset(seed=seed if velocity else most_to_see(id, seed))
-    for _ in range(3 if velocity else SETTLE):
+    env.reset(seed=most_to_see(id, seed) if navigation else seed)
+    for _ in range(SETTLE if navigation else 3):
         env.step(np.zeros((1, env.spec.act_dim)))
-    picture = env.render(0, camera, PIXELS, PIXELS)
+    if "Fading" in id:
+        task = env.get_state(0)["task"]
+        env.set_state(0, {"task": task | {name: 37.0 for name in task if name.startswith("faded")}})
+    views = {"camera": camera} if camera else {}
+    picture = env.render(0, **views, width=PIXELS, height=PIXELS)
     env.close()
     return picture
 
@@ -83,7 +89,7 @@ def main(output: str = str(Path(__file__).with_suffix(".png"))) -> None:
             axis.axis("off")
         for axis, (id, camera) in zip(row, views):
             axis.imshow(tile(id, camera, 1000 * number), interpolation="none")
-            axis.set_title(id if camera == "track" else f"{id}, {camera}", fontsize=8, pad=3)
+            axis.set_title(id if camera != "vision" else f"{id}, {camera}", fontsize=8, pad=3)
     figure.subplots_adjust(0.005, 0.005, 0.995, 0.98, 0.03, 0.12)
     figure.savefig(output)
 

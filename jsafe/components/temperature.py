@@ -22,15 +22,30 @@ class Temperature(NamedTuple):
 
     Attributes:
       init: `() -> log_alpha`, of one policy.
-      loss: `(log_alpha, log_prob [R]) -> [R]`, the loss that moves it.
+      loss: `(log_alpha, log_prob [R], number of the policy = 0) -> [R]`, the loss that moves it.
       project: `log_alpha -> log_alpha`, applied after each step.
       soft: Weights of the entropy in the targets of the reward and of the costs.
+      policies: How many policies it has a target for; None: any number, the same for all.
     """
 
     init: Callable[[], Array]
-    loss: Callable[[Array, Array], Array]
+    loss: Callable[..., Array]
     project: Callable[[Array], Array]
     soft: tuple[float, float]
+    policies: int | None = None
+
+    def serving(self, policies: tuple[str, ...]) -> Temperature:
+        """Itself.
+
+        Raises:
+          ValueError: If it has targets for another number of policies.
+        """
+        if self.policies not in (None, len(policies)):
+            raise ValueError(
+                f"temperature.target must be one number, or one for each policy ({', '.join(policies)}), "
+                f"got {self.policies} numbers"
+            )
+        return self
 
 
 def temperature(log_alpha: Array) -> Array:
@@ -67,9 +82,9 @@ class Learned(Options):
 
     init: float = number(1.0, above=0)
     """Initial temperature."""
-    target: float = number(-1.0)
-    """Target entropy in nats per component of the action; SEditor's is `log 2 + log 0.1`. Where actions are choices: a
-    share of the largest entropy instead, above 0 and below 1."""
+    target: float | tuple[float, ...] = number(-1.0)
+    """Target entropy in nats per component of the action, one for all policies or one for each; SEditor's is `log 2 +
+    log 0.1`. Where actions are choices: a share of the largest entropy instead, above 0 and below 1."""
     floor: float = number(0.0, low=0)
     """Smallest temperature; 0: none."""
     soft: Soft = "reward"
@@ -80,28 +95,33 @@ class Learned(Options):
         super().__post_init__()
         if self.floor > self.init:
             raise FieldError(f"floor must be at most init ({self.init!r}), got {self.floor!r}")
+        if isinstance(self.target, tuple) and not self.target:
+            raise FieldError("target must be a number or one for each policy, got ()")
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Temperature:
         """A `Temperature`."""
         del axis_name
+        given = self.target if isinstance(self.target, tuple) else (self.target,)
+        many = isinstance(self.target, tuple)
         if isinstance(spec.action, Discrete):
-            if not 0 < self.target < 1:
+            if not all(0 < target < 1 for target in given):
                 raise ValueError(
                     "where actions are choices, temperature.target must be a share of the largest entropy, above 0 and "
                     f"below 1, got {self.target!r}"
                 )
-            target = self.target * sum(map(math.log, spec.action.sizes))
+            size = sum(map(math.log, spec.action.sizes))
         else:
-            target = spec.act_dim * self.target
+            size = spec.act_dim
 
         def project(log_alpha):
             return jnp.maximum(log_alpha, math.log(self.floor)) if self.floor else log_alpha
 
         return Temperature(
             _start(self.init),
-            lambda value, log_prob: temperature_loss(value, log_prob, target),
+            lambda value, log_prob, policy=0: temperature_loss(value, log_prob, size * given[policy if many else 0]),
             project,
             _weights(self.soft),
+            len(given) if many else None,
         )
 
 
@@ -123,7 +143,7 @@ class Fixed(Options):
         slope = math.log(self.decay)
         return Temperature(
             _start(self.value),
-            lambda value, log_prob: jnp.zeros_like(log_prob),
+            lambda value, log_prob, policy=0: jnp.zeros_like(log_prob),
             lambda value: value + slope if slope else value,
             _weights(self.soft),
         )
@@ -138,5 +158,5 @@ class NoTemperature(Options):
         """A `Temperature` that no policy has."""
         del spec, axis_name
         return Temperature(
-            _start(1.0), lambda value, log_prob: jnp.zeros_like(log_prob), lambda value: value, (0.0, 0.0)
+            _start(1.0), lambda value, log_prob, policy=0: jnp.zeros_like(log_prob), lambda value: value, (0.0, 0.0)
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pickle
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,9 @@ _SEEN = {
 }
 """What the ids that observe something else show."""
 
+_RACE = re.compile(rf"Safety({'|'.join(ROBOTS)})Race[012](Vision)?-v0")
+"""Ids of the official package that there cannot be without its mesh files."""
+
 _IDS: dict[str, tuple[Robot, Callable[..., Task], dict]] = {}
 
 
@@ -104,7 +108,7 @@ def summary(id: str) -> str:
       ValueError: If the id is unknown.
     """
     if id not in list_ids():
-        raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
+        raise ValueError(_unknown(id))
     if id in catalogue.ALIASES:
         return f"The authors' name of {catalogue.ALIASES[id]}."
     if id in catalogue.IDS:
@@ -125,6 +129,17 @@ def summary(id: str) -> str:
                 seen = _SEEN.get(options.get("observation", ""), source)
                 return f"{robot.name}: {about}; {levels[options['level']]}.{seen}"
     return _first_line(factory)
+
+
+def _unknown(id: Any) -> str:
+    """Why an id is none."""
+    if isinstance(id, str) and _RACE.fullmatch(id):
+        return (
+            f"{id!r} is not here: in Safety-Gymnasium's race tasks what one runs into has the shape of its mesh files, "
+            f"which are no part of this library; where the official package is installed, 'safety_gymnasium:{id}' "
+            "runs it"
+        )
+    return f"unknown environment {id!r}{closest(id, list_ids())}"
 
 
 def _first_line(thing: Any) -> str:
@@ -191,7 +206,7 @@ def make(
     if render_mode not in (None, "rgb_array"):
         raise ValueError(f"render_mode must be None or 'rgb_array', got {render_mode!r}")
     if not isinstance(id, str) or id not in list_ids():
-        raise ValueError(f"unknown environment {id!r}{closest(id, list_ids())}")
+        raise ValueError(_unknown(id))
     racing = id in catalogue.IDS or id in catalogue.ALIASES
     if backend == "device":
         from jsafe.envs.device import hosted

@@ -18,6 +18,7 @@ from jsafe import spaces
 from jsafe.distributions.categorical import one_hot
 from jsafe.errors import unknown
 from jsafe.nets.perceptron import Activation, activation
+from jsafe.ops.convolution import convolve
 from jsafe.options import Options, number, part
 from jsafe.types import Array, EnvSpec, Key, Obs, Params
 
@@ -26,6 +27,10 @@ class EncodeFn(Protocol):
     """`(params, obs [..., *shape]) -> [..., H]`, with any leading axes."""
 
     def __call__(self, params: Params, obs: Obs, /) -> Array: ...
+
+
+Stack = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Channels, kernels and strides, layer by layer."""
 
 
 class Encoder(NamedTuple):
@@ -128,12 +133,22 @@ class Convolutions(nn.Module):
     @nn.compact
     def __call__(self, obs: Array) -> Array:
         """`[B, H, W, C]` to `[B, width]`."""
-        h = _scaled(obs, self.space)
-        for channels, kernel, stride in zip(self.channels, self.kernels, self.strides, strict=True):
-            h = nn.Conv(channels, (kernel, kernel), (stride, stride), "VALID")(h)
-            h = activation(self.act)(h)
-        h = nn.Dense(self.width)(h.reshape(h.shape[0], -1))
-        return jnp.tanh(nn.LayerNorm()(h))
+        h = _convolved(_scaled(obs, self.space), (self.channels, self.kernels, self.strides), self.act)
+        return jnp.tanh(nn.LayerNorm()(nn.Dense(self.width)(h)))
+
+
+def _convolved(h: Array, layers: Stack, act: str, **words: Any) -> Array:
+    """`[B, H, W, C]` through convolutions of the module that calls it, `[B, F]`."""
+    for channels, kernel, stride in zip(*layers, strict=True):
+        window, steps = (kernel, kernel), (stride, stride)
+        h = activation(act)(nn.Conv(channels, window, steps, "VALID", conv_general_dilated=_convolve, **words)(h))
+    return h.reshape(h.shape[0], -1)
+
+
+def _convolve(x: Array, kernel: Array, strides: tuple[int, int], *others: Any, **more: Any) -> Array:
+    """`convolve` as flax calls it: with a padding, dilations and groups, which are those that it has."""
+    del others, more
+    return convolve(x, kernel, strides[0])
 
 
 class Branches(nn.Module):
@@ -151,15 +166,57 @@ class Branches(nn.Module):
         return self.picture(self.space)(obs) if is_picture(self.space) else Flat(self.space)(obs)
 
 
+class Average(nn.Module):
+    """`tanh` of the mean of what the leaves give: a linear layer each, behind convolutions for pictures."""
+
+    space: spaces.Space
+    layers: Callable[[spaces.Box], Stack]
+    width: int
+    act: str
+
+    @nn.compact
+    def __call__(self, obs: Obs) -> Array:
+        """`[B, ...]` to `[B, width]`."""
+        leaves = _leaves(obs, self.space)
+        parts = [Linear(leaf, self.layers, self.width, self.act, name=name)(x) for name, leaf, x in leaves]
+        return jnp.tanh(sum(parts, jnp.zeros(())) / len(parts))
+
+
+class Linear(nn.Module):
+    """A leaf of an observation through a linear layer, behind convolutions if it is a picture, from 0 to 1."""
+
+    space: spaces.Space
+    layers: Callable[[spaces.Box], Stack]
+    width: int
+    act: str
+
+    @nn.compact
+    def __call__(self, obs: Array) -> Array:
+        """`[B, ...]` to `[B, width]`."""
+        linear = nn.Dense(self.width, kernel_init=nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal"))
+        if not is_picture(self.space):
+            return linear(Flat(self.space)(obs))
+        gain = {"kernel_init": nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")}
+        h = _convolved((_scaled(obs, self.space) + 1) / 2, self.layers(self.space), self.act, **gain)
+        return linear(h)
+
+
+def _leaves(obs: Obs, space: spaces.Space, name: str = "obs") -> list[tuple[str, spaces.Space, Array]]:
+    """The leaves of an observation with their names, `a_b` of a tree in a tree."""
+    if not isinstance(space, spaces.Tree):
+        return [(name, space, obs)]
+    front = "" if name == "obs" else f"{name}_"
+    return [leaf for key, inner in space.items for leaf in _leaves(obs[key], inner, front + key)]
+
+
 def is_picture(space: spaces.Space) -> TypeGuard[spaces.Box]:
     """Whether a space is `[H, W, C]`."""
     return isinstance(space, spaces.Box) and len(space.shape) == 3
 
 
-@part("encoder", "auto")
 @dataclasses.dataclass(frozen=True)
-class Auto(Options):
-    """Flat vectors as they are, choices one-hot, pictures through convolutions, trees leaf by leaf."""
+class Convolving(Options):
+    """What encoders of pictures have in common."""
 
     channels: tuple[int, ...] = ()
     """Channels of the convolutions. Without a word on them they are DQN's, 32, 64 and 64 channels with kernels of 8, 4
@@ -181,6 +238,30 @@ class Auto(Options):
             if min(getattr(self, name), default=1) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)!r}")
 
+    def layers(self, box: spaces.Box) -> Stack:
+        """Channels, kernels and strides for pictures of a space.
+
+        Raises:
+          ValueError: If a picture is too small for the convolutions.
+        """
+        side = min(box.shape[:2])
+        layers = self.channels, self.kernels, self.strides
+        if not self.channels:
+            layers = DQN if side >= 36 else SMALL
+        for kernel, stride in zip(*layers[1:]):
+            if side < kernel:
+                raise ValueError(
+                    f"pictures of {box.shape} are too small for kernels {layers[1]} with strides {layers[2]}"
+                )
+            side = (side - kernel) // stride + 1
+        return layers
+
+
+@part("encoder", "auto")
+@dataclasses.dataclass(frozen=True)
+class Auto(Convolving):
+    """Flat vectors as they are, choices one-hot, pictures through convolutions, trees leaf by leaf."""
+
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Encoder:
         """The encoder of a space.
 
@@ -193,17 +274,30 @@ class Auto(Options):
         return encoder(Branches(spec.obs, self._picture), spec)
 
     def _picture(self, box: spaces.Box) -> nn.Module:
-        side = min(box.shape[:2])
-        layers = self.channels, self.kernels, self.strides
-        if not self.channels:
-            layers = DQN if side >= 36 else SMALL
-        for kernel, stride in zip(*layers[1:]):
-            if side < kernel:
-                raise ValueError(
-                    f"pictures of {box.shape} are too small for kernels {layers[1]} with strides {layers[2]}"
-                )
-            side = (side - kernel) // stride + 1
-        return Convolutions(box, *layers, self.width, self.activation)
+        return Convolutions(box, *self.layers(box), self.width, self.activation)
+
+
+@part("encoder", "average")
+@dataclasses.dataclass(frozen=True)
+class Averaging(Convolving):
+    """`tanh((f_1(x_1) + ... + f_n(x_n)) / n)`, a linear layer for each part of an observation, behind convolutions for
+    pictures.
+
+    Source: Yu, Xu & Zhang 2022 (arXiv 2201.12427), released configuration of the racing tasks, with its start: normal
+    numbers cut at two standard deviations, scaled for the layer's inputs and for relu where there is one.
+    """
+
+    width: int = number(256, low=1)
+    """Width of the latent."""
+
+    def build(self, spec: EnvSpec, axis_name: str | None = None) -> Encoder:
+        """The encoder of a space.
+
+        Raises:
+          ValueError: If a picture is too small for the convolutions.
+        """
+        del axis_name
+        return encoder(Average(spec.obs, self.layers, self.width, self.activation), spec)
 
 
 DQN = (32, 64, 64), (8, 4, 3), (4, 2, 1)

@@ -1,5 +1,6 @@
 """Choices, structured observations and memory through every kind of learner, and over devices."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,6 +101,49 @@ def test_the_encoders_gradient_is_that_of_the_critics_loss():
     want = jax.grad(loss)(state.params["encoder"])
     for a, b in zip(jax.tree.leaves(after.opt_state["encoder"].mu), jax.tree.leaves(want)):
         np.testing.assert_allclose(a, 0.1 * b, rtol=1e-4, atol=1e-7)
+
+
+class Marked(nn.Module):
+    """An encoder with an operation that nothing else has."""
+
+    @nn.compact
+    def __call__(self, obs):
+        return nn.Dense(3)(jax.lax.cbrt(obs["picture"].reshape(obs["picture"].shape[0], -1).astype(jnp.float32)))
+
+
+def count(jaxpr, name):
+    """How often an operation stands in a program, inner ones included."""
+    inner = [x for eqn in jaxpr.eqns for x in jax.tree.leaves(eqn.params, is_leaf=lambda x: hasattr(x, "eqns"))]
+    inside = sum(count(getattr(x, "jaxpr", x), name) for x in inner if hasattr(getattr(x, "jaxpr", x), "eqns"))
+    return inside + sum(eqn.primitive.name == name for eqn in jaxpr.eqns)
+
+
+@pytest.mark.parametrize("name", ["seditor", "sac_lag"])
+def test_every_row_is_encoded_once(name):
+    """For critics, targets, actors and the rule: no slow encoder, and none besides."""
+    learner = jsafe.make(name, SIGHTS, **OFF, encoder=Marked(), td_lambda=0.9)
+    state, batch = jax.eval_shape(learner.init, KEY), random_batch(learner, KEY)
+    assert count(jax.make_jaxpr(learner.update)(state, batch, KEY).jaxpr, "cbrt") == 1
+    assert jax.tree.structure(state.target) == jax.tree.structure(state.params["critic"])
+    twice = jax.make_jaxpr(lambda x: jax.lax.cond(x > 0, jax.lax.cbrt, jnp.sin, jax.lax.cbrt(x)))(1.0)
+    assert count(twice.jaxpr, "cbrt") == 2
+
+
+def test_the_papers_run_on_pictures():
+    tree = Tree({"picture": Box((96, 96, 1), 0, 255, "uint8"), "car": Box(11)})
+    spec = EnvSpec(tree, 3)
+    learner = jsafe.make("seditor", spec, preset="paper_racing")
+    state = jax.eval_shape(learner.init, KEY)
+    assert state.params["encoder"]["picture"]["Dense_0"]["kernel"].shape == (4096, 256)
+    heat = learner.config.temperature.build(spec)
+    entropy = [float(-jax.grad(lambda a, k=k: heat.loss(a, jnp.float32(0), k))(0.0)) for k in range(2)]
+    assert learner.config.actor.build(EnvSpec(256, 3)).policies == ("maximizer", "editor")
+    np.testing.assert_allclose(entropy, [-4.828, -2.749], atol=1e-3)
+    assert learner.feed.steps_per_batch == 80
+    wider = jsafe.make("sac_actor2x_lag", spec, preset="paper_racing").config
+    assert (wider.actor.hidden, wider.critics.hidden, wider.feed) == ((360, 360), (256, 256), learner.feed)
+    with pytest.raises(ValueError, match=r"one for each policy \(actor\), got 2 numbers"):
+        jsafe.make("sac_lag", spec, **{"temperature.target": (-1.0, -2.0)})
 
 
 def test_the_categorical_actors_loss_is_the_sum_over_all_choices():

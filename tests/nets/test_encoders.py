@@ -104,3 +104,30 @@ def test_the_gradient_stops_at_the_start_of_an_episode():
     grads = np.abs(jax.grad(last)(xs)).sum(axis=(1, 2))
     assert (grads[:2] == 0).all()
     assert (grads[2:] > 0).all()
+
+
+def test_the_average_of_picture_and_vector_is_the_papers_by_hand():
+    """DQN's layers without padding on a picture from 0 to 1, a linear layer of 256 for each part, tanh of the mean."""
+    tree = Tree({"picture": Box((36, 40, 1), 0, 255, "uint8"), "car": Box(11)})
+    made = encoders.as_encoder("average", EnvSpec(tree, 3))
+    params = made.init(jax.random.key(0))
+    obs = spaces.sample(tree, np.random.default_rng(0), (2,))
+    assert {name: sorted(inner) for name, inner in params.items()} == {
+        "car": ["Dense_0"],
+        "picture": ["Conv_0", "Conv_1", "Conv_2", "Dense_0"],
+    }
+    h = obs["picture"].astype(np.float64) / 255
+    for i, stride in enumerate((4, 2, 1)):
+        layer = {name: np.asarray(x, np.float64) for name, x in params["picture"][f"Conv_{i}"].items()}
+        size = layer["kernel"].shape[0]
+        windows = np.lib.stride_tricks.sliding_window_view(h, (size, size), axis=(1, 2))[:, ::stride, ::stride]
+        h = np.maximum(np.einsum("bijcuv,uvcd->bijd", windows, layer["kernel"]) + layer["bias"], 0)
+    assert h.shape == (2, 1, 1, 64)
+    parts = [(h.reshape(2, -1), params["picture"]["Dense_0"]), (obs["car"], params["car"]["Dense_0"])]
+    want = np.tanh(sum(x @ np.asarray(layer["kernel"]) + layer["bias"] for x, layer in parts) / 2)
+    assert made.width == 256
+    np.testing.assert_allclose(made.apply(params, obs), want, atol=1e-5)
+    kernel = np.asarray(params["picture"]["Conv_1"]["kernel"]) * np.sqrt(4 * 4 * 32 / 2)
+    assert kernel.std() == pytest.approx(1, abs=0.02)  # scaled for relu
+    assert abs(kernel).max() < 2.3  # and cut
+    assert (params["picture"]["Conv_1"]["bias"] == 0).all()

@@ -100,8 +100,10 @@ def assemble(config: OffPolicyConfig, spec: EnvSpec, axis_name: str | None = Non
         getattr(config, name).build(seen, axis_name)
         for name in ("actor", "critics", "rule", "temperature", "normalizer")
     )
+    heat = heat.serving(actor.policies)
+    augmentation = config.augmentation.build(dataclasses.replace(spec, obs=space), axis_name)
     parts = Parts(actor, critics, encoder, heat, spec.action, config.compat == "omnisafe", devices=1)
-    gradient_step = GradientStep(config, spec, parts, normalizer, rule, axis_name)
+    gradient_step = GradientStep(config, spec, parts, augmentation, normalizer, rule, axis_name)
 
     def init(key):
         actor_key, critic_key = jax.random.split(key)

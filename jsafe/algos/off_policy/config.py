@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any, ClassVar, Literal
 
 from jsafe.components.actors import Actor, Gaussian
+from jsafe.components.augmentations import Augmentation, NoAugmentation
 from jsafe.components.compat import Compat
 from jsafe.components.critics import Critics, Ensemble
 from jsafe.components.limits import CostLimit
@@ -45,6 +46,8 @@ class OffPolicyConfig(Options):
     encoder: Part = seam("encoder", Auto(), OWN)
     """From an observation to what actor and critics see, trained by the critics alone; a part, or a flax module of
     one's own."""
+    augmentation: Part = seam("augmentation", NoAugmentation(), Augmentation)
+    """What is done to replayed observations before every update."""
     rule: Part = seam("rule", Lagrange(learning_rate=1e-3), ConstraintRule)
     """How costs weigh in the actor's objective."""
     temperature: Part = seam("temperature", Learned(), Temperature)

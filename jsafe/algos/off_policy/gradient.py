@@ -12,12 +12,15 @@ from jsafe.algos.off_policy import losses
 from jsafe.algos.off_policy.config import OffPolicyConfig
 from jsafe.algos.off_policy.losses import Parts
 from jsafe.components.actors import ActorInputs, Draw
+from jsafe.components.augmentations import Augmentation
 from jsafe.components.critics import polyak
 from jsafe.components.optim import clip_norm, descend, scale_by_adam_epsilon_hat
 from jsafe.components.reward_normalizer import RewardNormalizer
 from jsafe.ops.stats import psum
 from jsafe.types import Array, ConstraintRule, EnvSpec, Key, Metrics, Params, Steps, Weights
 
+AUGMENTATION = 3
+"""Folded into the key of an update that moves pictures; others draw as if there were none."""
 POLICY = ("actor", "log_alpha")
 """The parameters that are updated together with the actor."""
 
@@ -33,12 +36,13 @@ class GradientStep:
         config: OffPolicyConfig,
         spec: EnvSpec,
         parts: Parts,
+        augmentation: Augmentation,
         normalizer: RewardNormalizer,
         rule: ConstraintRule,
         axis_name: str | None,
     ):
         self.config, self.spec, self.parts, self.axis_name = config, spec, parts, axis_name
-        self.normalizer, self.rule = normalizer, rule
+        self.augmentation, self.normalizer, self.rule = augmentation, normalizer, rule
         self.adam = scale_by_adam_epsilon_hat(eps=config.adam_eps)
         self.steps_per_update = config.feed.steps_per_batch / config.feed.updates
 
@@ -51,6 +55,8 @@ class GradientStep:
         due = (state.updates + 1) % config.policy_delay == 0
         raw = jnp.concatenate([steps.reward[:-1, :, None], steps.cost[:-1]], axis=-1)
         state = state._replace(normalizer=self.normalizer.update(state.normalizer, raw), updates=state.updates + 1)
+        if (augment := self.augmentation.apply) is not None:
+            steps = steps._replace(obs=augment(jax.random.fold_in(key, AUGMENTATION), steps.obs))
         obs, pull = losses.encoded_obs(parts, state.params, steps.obs)
         window = losses.read_window(parts, steps, obs, self.normalizer.apply(state.normalizer, raw))
         aim = self.discounted_aim(state)

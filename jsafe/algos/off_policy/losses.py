@@ -207,7 +207,8 @@ def actor_loss(params: Params, parts: Parts, inputs: ActorInputs, key: Key) -> t
 
 def temperature_loss(log_alpha: Params, parts: Parts, weight: Array, log_probs: dict[str, Array]) -> Array:
     """`mean_t w_t sum_k log alpha_k (H_k - H_target)`."""
-    rows = sum(parts.temperature.loss(log_alpha[name], log_prob) for name, log_prob in log_probs.items())
+    number = {name: i for i, name in enumerate(parts.actor.policies)}
+    rows = sum(parts.temperature.loss(log_alpha[name], log_prob, number[name]) for name, log_prob in log_probs.items())
     return masked_mean(cast(Array, rows), weight, weight.size * parts.devices) if log_probs else jnp.zeros(())
 
 

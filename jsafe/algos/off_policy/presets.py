@@ -24,6 +24,17 @@ the environment steps of the paper's networks with one update (experiments/sedit
 eight times the updates let the temperature fall eight times as fast, to 4e-10 in 1.4 million steps, and it took half a
 million to come back."""
 
+RACING = {
+    "encoder": "average",
+    "hidden": (256, 256),
+    "num_envs": 16,
+    "frame_stack": 1,
+    "sequences": 256,
+    "initial_rows": 50_000,
+    "replay_rows": 100_000,
+}
+"""What SEditor's paper changes for SafeRacing's pictures, in its own run and in those of its baselines."""
+
 OMNISAFE: dict[str, Any] = {
     "compat": "omnisafe",
     "learning_rate": 3e-4,

@@ -31,7 +31,7 @@ from __future__ import annotations
 
 from jsafe.algos.off_policy.assembly import assemble
 from jsafe.algos.off_policy.config import OffPolicyConfig
-from jsafe.algos.off_policy.presets import LAPTOP, jsafe_presets, leading_to, omnisafe_presets
+from jsafe.algos.off_policy.presets import LAPTOP, RACING, jsafe_presets, leading_to, omnisafe_presets
 from jsafe.algos.off_policy.seditor import PAPER
 from jsafe.components.actors import Beta
 from jsafe.components.rules import PID, NoRule
@@ -71,6 +71,11 @@ def define(name: str, base: OffPolicyConfig, start: OffPolicyConfig, seditor: Of
             "SEditor's baseline on a laptop: smaller networks, more updates.",
             leading_to(replace(seditor, LAPTOP), base),
             1_000_000,
+        ),
+        "paper_racing": Preset(
+            "The baseline of SEditor's paper on SafeRacing's pictures, for a GPU.",
+            leading_to(replace(seditor, RACING | wider), base),
+            5_000_000,
         ),
         **jsafe_presets(base, start, family),
         **omnisafe_presets(base, start, released, 0.001, {"temperature.value": 1e-5}),

@@ -20,7 +20,7 @@ import math
 
 from jsafe.algos.off_policy.assembly import assemble
 from jsafe.algos.off_policy.config import OffPolicyConfig
-from jsafe.algos.off_policy.presets import LAPTOP
+from jsafe.algos.off_policy.presets import LAPTOP, RACING
 from jsafe.components.actors import Editor
 from jsafe.components.critics import Ensemble
 from jsafe.components.limits import CostLimit
@@ -53,6 +53,9 @@ STOCK = LAPTOP | {
 """The preset `jsafe`: 25 per episode of 1000 steps. Costs of the stock tasks are common, and a multiplier that starts
 at 1 and runs ahead of the policy drives it into corners that it leaves slowly."""
 
+PICTURES = RACING | {"temperature.target": (math.log(2) + math.log(0.1), math.log(2) + math.log(0.2))}
+"""The paper's run on SafeRacing: there the editor is to stay more random than the maximiser."""
+
 register(
     Algorithm(
         name="seditor",
@@ -61,6 +64,7 @@ register(
         build=assemble,
         presets={
             "paper": Preset("The paper's run on Safety Gym.", {}, 5_000_000),
+            "paper_racing": Preset("The paper's run on SafeRacing's pictures, for a GPU.", PICTURES, 5_000_000),
             "laptop": Preset("The paper's tasks on a laptop: smaller networks, more updates.", LAPTOP, 1_000_000),
             "jsafe": Preset("`laptop` for the stock tasks, at 25 per episode of 1000 steps.", STOCK, 3_000_000),
         },

@@ -150,7 +150,7 @@ def assemble(config: CDTConfig, spec: EnvSpec, axis_name: str | None = None) -> 
         heads=config.heads,
         dropout=config.dropout,
     )
-    alpha, adam = config.temperature.build(spec, axis_name), optax.scale_by_adam()
+    alpha, adam = config.temperature.build(spec, axis_name).serving(("actor",)), optax.scale_by_adam()
     extras = ("return_to_go", "cost_to_go", "step", "episode_return", "episode_cost")
     feed = dataclasses.replace(config.feed, extras=extras, transform=remaining_budget(m, wish=True))
     memory = memories.window({"told": (1 + m,), "obs": (spec.obs_dim,), "action": (width,), "step": ()}, length)

@@ -84,6 +84,14 @@ def test_separate_costs_name_the_boundary():
         jsafe.envs.make("SafetyPointRun1-v0")
 
 
+@pytest.mark.parametrize("id", ["SafetyPointRace1Vision-v0", "SafetyRacecarRace0-v0"])
+def test_race_tasks_are_refused_with_the_reason(id):
+    with pytest.raises(ValueError, match=rf"{id}' is not here: .* mesh files.*'safety_gymnasium:{id}'"):
+        jsafe.envs.make(id)
+    with pytest.raises(ValueError, match="unknown environment 'SafetyPointRace3-v0'"):
+        jsafe.envs.make("SafetyPointRace3-v0")
+
+
 def test_the_circle_is_seen_at_the_origin_itself():
     """The layout shifts fixed places by up to 1e-9 m; recordings say so, and what they sense does not."""
     env = jsafe.envs.make("SafetyPointCircle1-v0", num_envs=3)

@@ -27,6 +27,7 @@ class Parts:
         self.actor, self.barrier, self.certify, self.heat = (
             getattr(config, name).build(spec, axis_name) for name in ("actor", "barrier", "certify", "temperature")
         )
+        self.heat = self.heat.serving(self.actor.policies)
         self.dynamics = config.dynamics.build(spec, axis_name, "paper", Heads(False, 0))  # type: ignore[call-arg]
         self.critics = ensemble(mlp(spec.obs_dim, 1, config.critic_hidden, late_dim=spec.act_dim, act="relu"), 2)
         self.start = jnp.array(spec.start, jnp.float32)
