@@ -5,9 +5,12 @@
     python experiments/benchmarks/offline.py --only bcq_lag --updates 50
 
 28 inputs, 2 actions (SafetyPointCircle1), minibatches of 256, K updates per call, the data set on the device. Seconds
-are CPU seconds of the process, which other work on the machine disturbs less than the clock; `relative` is the time of
-an update in units of a product of 2560 x 256 by 256 x 256 float32 numbers measured in the same run, so that machines
-compare. On an accelerator read the wall time.
+are CPU seconds of the process, which other work on the machine disturbs less than the clock. On an accelerator read the
+wall time.
+
+So that machines compare, a product of 2560 x 256 by 256 x 256 float32 numbers is timed beside every case: `relative` is
+the time of an update in units of it, `gflops` what the update reaches (operations by the compiler's own count, a
+minibatch), `product_gflops` what the product does.
 
 `draw` is the share of the wall time of a call in which minibatches are drawn and gathered, with K as given.
 """
@@ -78,12 +81,25 @@ def cpu_seconds(call: Callable[[], object], repeats: int) -> float:
     return statistics.median(times)
 
 
+PRODUCT = 2 * 2560 * 256 * 256
+"""Operations of the product that is the unit."""
+
+
 def product(repeats: int = 5, inner: int = 50) -> float:
     """CPU seconds of the product that is the unit."""
     a, b = jnp.ones((2560, 256)), jnp.full((256, 256), 1e-3)
     chain = jax.jit(lambda a: jax.lax.scan(lambda x, _: (x @ b, None), a, None, length=inner)[0])
     jax.block_until_ready(chain(a))
     return cpu_seconds(lambda: chain(a), repeats) / inner
+
+
+def operations(name: str, options: dict, data: datasets.Episodes) -> float:
+    """Floating-point operations of one gradient update, as the compiler counts them."""
+    learner = jsafe.make(name, data.spec, updates=1, **options)
+    collector = make_collector(None, learner, seed=0, data=data)
+    state = learner.init(jax.random.key(0))
+    batch = collector.collect(learner.policy(state), jax.random.key(1))
+    return jax.jit(learner.update).lower(state, batch, jax.random.key(2)).compile().cost_analysis()["flops"]
 
 
 def measure(name: str, options: dict, updates: int, repeats: int, data: datasets.Episodes) -> dict[str, float]:
@@ -128,12 +144,15 @@ def main() -> None:
             continue
         unit = product()
         row = {"case": title, **measure(name, options, given.updates, given.repeats, data)}
+        gflop = operations(name, options, data) / 1e9
         row |= {"relative": row["cpu_ms"] / (1e3 * unit), "prototype_ms": 1e3 * before if before else ""}
+        row |= {"gflop": gflop, "gflops": 1e3 * gflop / row["cpu_ms"], "product_gflops": PRODUCT / unit / 1e9}
         rows.append(row)
         told = f", prototype {1e3 * before:.1f} ms" if before else ""
         print(
             f"{title:34s} {row['cpu_ms']:7.2f} ms CPU, {row['wall_ms']:7.2f} ms wall, {row['relative']:6.1f} products "
-            f"of {1e6 * unit:.0f} us, draw {row['draw']:.1%}, compiled in {row['compile_s']:.0f} s{told}",
+            f"of {1e6 * unit:.0f} us, {row['gflop']:.2f} GFLOP at {row['gflops']:.0f} per second (the product: "
+            f"{row['product_gflops']:.0f}), draw {row['draw']:.1%}, compiled in {row['compile_s']:.0f} s{told}",
             flush=True,
         )
     if given.csv:

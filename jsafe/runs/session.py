@@ -511,9 +511,11 @@ class Session:
         return self._outcome(status, message, env_steps, number)
 
     def _check_room(self, template: Any) -> None:
-        """An estimate, before training: all checkpoints, one more while writing, and the replay."""
+        """An estimate, before training: all checkpoints (at most one per iteration), one more while writing, and the
+        replay."""
         state = sum(math.prod(leaf.shape) * 4 for leaf in jax.tree.leaves(template))
-        need = (self.config.keep_checkpoints + 1) * (state + tree_bytes(self.collector.state_dict()))
+        kept = min(self.config.keep_checkpoints, -(-self.total_steps // self.learner.feed.steps_per_batch))
+        need = (kept + 1) * (state + tree_bytes(self.collector.state_dict()))
         need += self.learner.feed.stored_bytes(self.learner.spec, self.total_steps) * 5 // 4
         free = free_bytes(self.folder)
         if free < need:
