@@ -96,7 +96,9 @@ def test_config_goes_through_json_and_names_unknown_fields():
             RunConfig(env=ENV, **{field: value})
 
 
-def launch(folder, total_steps=200, checkpoint_seconds=1e6, log_interval=30, resume=False, depth=0, **options):
+def launch(
+    folder, total_steps=200, checkpoint_seconds=1e6, log_interval=30, resume=False, depth=0, keep=2, **options
+):
     """One session of a run; the outcome and what it printed."""
     if not resume:
         config = RunConfig(
@@ -104,6 +106,7 @@ def launch(folder, total_steps=200, checkpoint_seconds=1e6, log_interval=30, res
             total_steps=total_steps,
             checkpoint_seconds=checkpoint_seconds,
             log_interval=log_interval,
+            keep_checkpoints=keep,
             depth=depth,
             tensorboard=False,
         )
@@ -425,6 +428,9 @@ def test_too_little_room_is_an_error_before_training(tmp_path, monkeypatch):
     with pytest.raises(train.RunError, match="MiB free; this run needs about"):
         launch(tmp_path / "run")
     assert fake_learner.TRACES == []
+    # However many may be kept, there is at most one for each iteration.
+    monkeypatch.setattr(session, "free_bytes", lambda folder: 2**20)
+    assert launch(tmp_path / "kept", keep=10**6)[0].status == "finished"
 
 
 def test_an_unwritable_folder_is_an_error_before_training(tmp_path):
