@@ -4,17 +4,18 @@
     python experiments/offline/compare.py FILE.npz --csv results.csv --only caps bc_safe --limits 25
     python experiments/offline/compare.py --table results.csv                    # beside the published figures
 
-The settings are those of `ROWS`: preset `jsafe`, networks of (128, 128), minibatches of 256, normalised inputs. A row is
-written as soon as it is there; what the table holds already (set, row, limit, seed, updates) is not made again, so that a
-command that was stopped goes on where it was. `--together N` trains N of the missing runs in one program: worth it on an
-accelerator, not on a core. The environment is asked at the end alone, for episodes with most likely actions. What has no
-limit in its training is trained once for all limits.
+The settings are those of `ROWS`: preset `jsafe`, networks of (128, 128), minibatches of 256, normalised inputs. A row
+is written as soon as it is there; what the table holds already (set, row, limit, seed, updates) is not made again, so
+that a command that was stopped goes on where it was. `--together N` trains N of the missing runs in one program: worth
+it on an accelerator, not on a core. The environment is asked at the end alone, for episodes with most likely actions.
+What has no limit in its training is trained once for all limits.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import io
 import time
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -90,7 +91,8 @@ def programs(given: argparse.Namespace, name: str, row: str) -> Iterator[list[tu
 
     algorithm = ROWS[row][0]
     if algorithm in FREE:
-        groups = [[(given.limits[0], seed) for seed in range(given.seeds) if any(missing(k, seed) for k in given.limits)]]
+        seeds = [seed for seed in range(given.seeds) if any(missing(limit, seed) for limit in given.limits)]
+        groups = [[(given.limits[0], seed) for seed in seeds]]
     else:
         groups = [[(limit, seed) for seed in range(given.seeds) if missing(limit, seed)] for limit in given.limits]
     if algorithm != "bc_safe":  # which learns from other episodes at another limit
@@ -147,6 +149,17 @@ def read(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def append(path: Path, row: dict) -> None:
+    """Adds a row to a table; several commands may do so at once."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    if not path.exists():
+        writer.writeheader()
+    writer.writerow(row)
+    with path.open("a") as file:
+        file.write(text.getvalue())
+
+
 def task(name: str) -> str:
     """The environment behind the name of a set."""
     recipes = tomllib.loads((HERE / "recordings.toml").read_text())
@@ -162,9 +175,8 @@ def mean(rows: Sequence[dict[str, str]], *columns: str) -> list[float]:
 
 
 def table(path: Path) -> None:
-    """Prints a table for each set, in the form of a README: return / cost at each limit, means over seeds with the
-    largest seed's cost; and beside it, as published, return / cost in DSRL's normalised units over limits of 20, 40 and 80,
-    and OmniSafe's.
+    """Prints a table for each set, in the form of a README: return / cost at each limit, means over seeds (the largest
+    seed's cost), the same in DSRL's normalised units over limits of 20, 40 and 80, and what is published.
     """
     rows, published = read(path), read(HERE / "published.csv")
     for name in dict.fromkeys(row["set"] for row in rows):
@@ -214,12 +226,8 @@ def main() -> None:
         for row in given.only:
             for made in rows_of(path.stem, data, row, given, console):
                 print(made, flush=True)
-                done.append({name: str(value) for name, value in made.items()})
                 if given.csv is not None:
-                    with given.csv.open("w", newline="") as file:
-                        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-                        writer.writeheader()
-                        writer.writerows(done)
+                    append(given.csv, made)
     return None
 
 
