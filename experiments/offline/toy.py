@@ -32,6 +32,7 @@ ROWS = {
     "bcq_lag, limit per episode": ("bcq_lag", {**WIDE, "limit_unit": "episode"}, 2500),
     "bcq_lag, collapsed latent": ("bcq_lag", {}, 2500),
     "ccrr": ("ccrr", {"beta": 0.1, **NARROW}, 8000),
+    "ccrr, the critics choose": ("ccrr", {"weight.beta": 0.1, **NARROW, "choice": "softmax", "choice.beta": 0.1}, 8000),
     "coptidice": ("coptidice", {"critic.alpha": 0.02, "critic.eps": 0.0, "learning_rate": 1e-3}, 5000),
     "coptidice, upper bound": ("coptidice", {"critic.alpha": 0.02, "learning_rate": 1e-3}, 5000),
     "cpq": ("cpq", {**CPQ, "critic.ood": "calibrated"}, 5000),
