@@ -18,8 +18,9 @@ import csv
 import io
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,10 +64,10 @@ KEY = ("set", "algorithm", "limit", "seed", "updates")
 COLUMNS = (*KEY, "return", "cost", "worst", "within", "estimated", "cpu_s")
 
 
-def learner_of(row: str, data: datasets.Episodes, limit: float, updates: int):
-    """The learner of a row."""
+def learner_of(row: str, data: datasets.Episodes, limit: float, updates: int, changes: Mapping[str, Any] = {}):
+    """The learner of a row, with some options changed."""
     algorithm, more = ROWS[row]
-    options = {**COMMON, **more}
+    options = {**COMMON, **more, **changes}
     if algorithm == "trac":  # two fifths of the updates for cloning
         options["clone_updates"] = 2 * updates // 5
     return jsafe.make(algorithm, data.spec, preset="jsafe", cost_limit=limit, **options)
