@@ -3,9 +3,9 @@
     python experiments/offline/diagnose.py coptidice FILE.npz --set critic.alpha=0.1 critic.multiplier=0.05
     python experiments/offline/diagnose.py fisor FILE.npz --set critic.unsafe=1 reward_scale=1
 
-The settings are those of `compare.py`'s row but for what `--set` changes. Printed are return / cost of 20 episodes in each
-way to act; of COptiDICE how far its weights are from an occupancy, and who is imitated; of FISOR its values by the number
-of steps to the next cost.
+The settings are those of `compare.py`'s row but for what `--set` changes. Printed are return / cost of 20 episodes in
+each way to act; of COptiDICE how far its weights are from an occupancy, and who is imitated; of FISOR its values by the
+number of steps to the next cost.
 """
 
 from __future__ import annotations
@@ -76,11 +76,9 @@ def of_coptidice(learner, state, data: datasets.Episodes, index: np.ndarray, bol
     kept = (1.0 - np.asarray(rows.terminated))[:, None]
     leaving = (w[:, None] * (rows.obs - gamma * kept * rows.next_obs)).mean(axis=0)
     error = (leaving - (1 - gamma) * rows.initial_obs.mean(axis=0)) / (1 - gamma)
-    steps = data.about.horizon
+    spent = data.about.horizon * (w * cost).mean()
     print(f"flow error {np.sqrt(np.square(error).mean()):.2f}, largest {np.abs(error).max():.2f}")
-    print(
-        f"mean w {w.mean():.2f}, share on bold {w[bold].sum() / w.sum():.2f}, mean w c {steps * (w * cost).mean():.1f}"
-    )
+    print(f"mean w {w.mean():.2f}, share on bold {w[bold].sum() / w.sum():.2f}, mean w c per episode {spent:.1f}")
 
 
 def of_fisor(learner, state, data: datasets.Episodes, index: np.ndarray, bold: np.ndarray) -> None:
@@ -88,18 +86,16 @@ def of_fisor(learner, state, data: datasets.Episodes, index: np.ndarray, bold: n
     judgement, rows, _ = judged(learner, state, data, index)
     v, q = (np.asarray(x) for x in judgement.reach)
     w = np.asarray(parts(learner).weight.apply(judgement, None, state.own["weight"], rows.reward))[0]
-    ahead = steps_to_cost(data)
-    print(
-        f"median |Q_h - V_h| {np.median(np.abs(q - v)):.3f}, deviation of A_r {np.std(judgement.advantage.reward):.3f}"
-    )
+    ahead, gain = steps_to_cost(data), np.asarray(judgement.advantage.reward)
+    print(f"median |Q_h - V_h| {np.median(np.abs(q - v)):.3f}, deviation of A_r {gain.std():.3f}")
     for who, mine in (("bold", bold), ("careful", ~bold)):
         for low, high in AHEAD:
             chosen = mine & (ahead[index] >= low) & (ahead[index] <= high)
             if chosen.any():
-                told = (
-                    f"{who}, next cost in {low} to {high}: {chosen.mean():.3f} of the rows, V_h {v[chosen].mean():.2f}"
+                means = (
+                    f"V_h {v[chosen].mean():.2f}, feasible {(v[chosen] <= 0).mean():.2f}, weight {w[chosen].mean():.2f}"
                 )
-                print(f"{told}, feasible {(v[chosen] <= 0).mean():.2f}, weight {w[chosen].mean():.2f}")
+                print(f"{who}, next cost in {low} to {high}: {chosen.mean():.3f} of the rows, {means}")
 
 
 def main() -> None:
