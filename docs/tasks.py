@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jsafe import envs
 from jsafe.envs.device import catalogue
+from jsafe.envs.device.racing.observe import flat_slices
 from jsafe.envs.pendulum import PENDULUMS
 from jsafe.envs.safety_gym.robots import ROBOTS
 from jsafe.envs.safety_gym.tasks import SAFEXP, TASKS, Task
@@ -125,11 +126,13 @@ def others() -> list[str]:
         "",
         *table("id", "what it is about", "observation", "actions", "steps", "steps/s"),
     ]
-    seen = {"pixels": "picture 96 x 96 x 1 uint8, car 11 numbers", "state": "a vector"}
-    for id, task in catalogue.IDS.items():
-        ends = f"{seen[task.observation]} | 3 numbers | {task.horizon} | {speed(id)}"
-        lines.append(f"| `{id}` | {envs.summary(id)} | {ends} |")
-    lines += [f"| `{id}` | {envs.summary(id)} | | | | |" for id in catalogue.ALIASES]
+    for id in (*catalogue.IDS, *catalogue.ALIASES):
+        own = catalogue.ALIASES.get(id, id)
+        task = catalogue.IDS[own]
+        seen = "picture 96 x 96 x 1 uint8, car 11 numbers"
+        if task.observation == "state":
+            seen = f"{max(stop for _, stop in flat_slices(task.obstacle_ratio > 0).values())} numbers"
+        lines.append(f"| `{id}` | {envs.summary(id)} | {seen} | 3 numbers | {task.horizon} | {speed(own)} |")
     for id in (*PENDULUMS, *TOYS):
         env = envs.make(id)
         spec = env.spec

@@ -69,6 +69,7 @@ def test_every_task_is_on_its_page():
     assert sorted(set(named)) == stock
     assert "| Goal2 | goal, 10 hazards, 10 vases | 3 | hazards, vases | 1000 |" in page
     assert "| Point | 12 numbers | 2 numbers |" in page
+    assert re.search(r"`SafeRacingObstacle-state-v0` .* \| 84 numbers \| 3 numbers \| 1000 \| [\d ]+ \|", page)
     assert "| `SafetyHopperVelocity-v{0,1}` | 11 numbers | 3 numbers | 0.37315 and 0.7402 | 1000 |" in page
 
 

@@ -1,14 +1,15 @@
 """How good are plans? Settings of the search beside each other, with the same trained model.
 
     python experiments/model_based/plans.py RUN --decisions 10 --csv experiments/model_based/plans.csv
-    python experiments/model_based/plans.py RUN --act --settings jsafe arc-10 arc-1000 --decisions 60
+    python experiments/model_based/plans.py RUN --act --settings cem-256-32-3 cem-100-8-4 --decisions 60
 
 `RUN` is a run of `cce_pets` on one of the `-modelbased` tasks. Its newest model is given to every setting.
 
-Without `--act` all settings plan in the same states, those that the preset `jsafe` passes through, each warm-started by
-its own last plan. Every plan is judged by the same prediction, 40 particles of each net with noise of their own and no
-margin around hazards: `return` over the seven steps, and `touch`, the share of plans of which a particle in a hundred
-or more touches a hazard. That is what the model thinks of a plan, not what comes of it.
+Without `--act` all settings plan in the same states, those that `BASE` passes through, each warm-started by its own
+last plan. Every plan is judged by the same prediction, 40 particles of each net with noise of their own and no margin
+around hazards: `return` over the seven steps, `beyond` the difference from `BASE` in the same states, and `touch`,
+the share of plans of which a particle in a hundred or more touches a hazard. That is what the model thinks of a plan,
+not what comes of it.
 
 With `--act` each setting acts, from the same seeds: `return` and `cost` are those of the environment in the first
 `--decisions` of the episodes. Seconds are CPU seconds of a plan, compilation left out.
@@ -36,15 +37,34 @@ FULL: dict[str, Any] = {"samples": 512, "elites": 64, "planner.iterations": 5, "
 FULL |= {"noise": "independent", "known.margin": 0.0}
 ARC: dict[str, Any] = {"planner": "arc", "samples": 100, "planner.iterations": 3, "init_var": 1.0, "particles": 5}
 ARC |= {"planner.sampling": "clipped", "noise": "common", "known.margin": 0.05, "score.over": "max", "cost_limit": 1.0}
+BASE = "cem-256-32-3"
+"""What the preset `jsafe` was until these figures."""
+OLD: dict[str, Any] = {"samples": 256, "elites": 32, "planner.iterations": 3}
 SETTINGS: dict[str, dict[str, Any]] = {
     "full": FULL,
-    "jsafe": {},
-    "jsafe, 512 candidates": {"samples": 512, "elites": 64},
-    "jsafe, 20 particles and no margin": {"particles": 20, "noise": "independent", "known.margin": 0.0},
-    "laptop": {"samples": 100, "elites": 16},
+    "full, 13 elites": FULL | {"elites": 13},
+    "cem-256-32-3": OLD,
+    "cem-512-64-3": OLD | {"samples": 512, "elites": 64},
+    "cem-256-32-3, 20 particles": OLD | {"particles": 20, "noise": "independent", "known.margin": 0.0},
+    **{
+        f"cem-{samples}-{elites}-{iterations}": {
+            "samples": samples,
+            "elites": elites,
+            "planner.iterations": iterations,
+        }
+        for samples, elites, iterations in (
+            (256, 12, 3),
+            (100, 16, 3),
+            (100, 8, 3),
+            (100, 8, 4),
+            (100, 5, 3),
+            (64, 5, 3),
+        )
+    },
     **{f"arc-{kappa}": ARC | {"kappa": float(kappa)} for kappa in (10, 100, 1000)},
 }
-"""What is changed of `cce_pets` with its preset `jsafe`; or, where there is a planner, of `jsafe.model_based`."""
+"""What is changed of `cce_pets` with its preset `jsafe` (cem: candidates, elites, refinements); where there is a
+planner, of `jsafe.model_based`."""
 
 
 def learner_of(name: str, spec: Any) -> Any:
@@ -125,7 +145,7 @@ def summary(name: str, values: dict[str, np.ndarray], search: Search) -> dict[st
 
 def thought(args: Any, spec: Any, state: Any, env: Any) -> list[dict[str, Any]]:
     """What the model thinks of the plans of all settings in the same states."""
-    searches = {name: Search(name, spec, state, args.envs) for name in dict.fromkeys([*args.settings, "jsafe"])}
+    searches = {name: Search(name, spec, state, args.envs) for name in dict.fromkeys([*args.settings, BASE])}
     value = judge(Ensemble().build(spec, heads=Heads(reward=True, costs=0)), spec, state.params["model"])
     obs, started = env.reset(), np.ones(args.envs, bool)
     found: dict[str, list[Any]] = {name: [] for name in searches}
@@ -134,12 +154,15 @@ def thought(args: Any, spec: Any, state: Any, env: Any) -> list[dict[str, Any]]:
         for name, search in searches.items():
             done[name], plans = search.act(obs, started)
             found[name].append(value(jnp.asarray(obs, jnp.float32), plans, jax.random.key(t)))
-        out = env.step(np.clip(done["jsafe"], -1, 1))
+        out = env.step(np.clip(done[BASE], -1, 1))
         obs, started = out.obs, out.terminated | out.truncated
-    return [
-        summary(name, {k: np.mean([x[i] for x in found[name]], axis=0) for i, k in enumerate(("return", "touch"))}, s)
-        for name, s in searches.items()
-    ]
+    means = {name: np.mean([np.asarray(each) for each in seen], axis=0) for name, seen in found.items()}
+    rows = []
+    for name, search in searches.items():
+        earned, touched = means[name]
+        values = {"return": earned, "beyond": earned - means[BASE][0], "touch": touched}
+        rows.append(summary(name, values, search))
+    return rows
 
 
 def acted(args: Any, spec: Any, state: Any, env: Any) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Convolutions and their gradients."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -34,3 +35,11 @@ def test_a_picture_that_nobody_learns_costs_no_gradient():
     of_kernel = jax.make_jaxpr(lambda k: jax.linearize(lambda k: convolve(x, k, 2), k)[1](k))(kernel)
     of_both = jax.make_jaxpr(lambda x, k: jax.linearize(lambda x, k: convolve(x, k, 2), x, k)[1](x, k))(x, kernel)
     assert str(of_kernel).count("platform_index") < str(of_both).count("platform_index")
+
+
+def test_gradients_are_products_on_a_cpu_and_xlas_elsewhere():
+    x, kernel = jnp.ones((2, 7, 7, 1)), jnp.ones((3, 3, 1, 2))
+    slope = jax.jit(jax.grad(lambda x, kernel: (convolve(x, kernel, 2) ** 2).sum(), (0, 1)))
+    texts = {on: jax.export.export(slope, platforms=[on])(x, kernel).mlir_module() for on in ("cpu", "cuda", "tpu")}
+    found = {on: text.count("stablehlo.convolution") for on, text in texts.items()}
+    assert found == {"cpu": 1, "cuda": 3, "tpu": 3}
