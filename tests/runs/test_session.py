@@ -96,9 +96,7 @@ def test_config_goes_through_json_and_names_unknown_fields():
             RunConfig(env=ENV, **{field: value})
 
 
-def launch(
-    folder, total_steps=200, checkpoint_seconds=1e6, log_interval=30, resume=False, depth=0, keep=2, **options
-):
+def launch(folder, total_steps=200, checkpoint_seconds=1e6, log_interval=30, resume=False, depth=0, keep=2, **options):
     """One session of a run; the outcome and what it printed."""
     if not resume:
         config = RunConfig(

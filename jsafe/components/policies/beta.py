@@ -15,8 +15,7 @@ from jsafe.types import EnvSpec
 class BetaPolicy(Perceptron):
     """Both concentrations are `1 + softplus` of a perceptron: one hill, within the box of actions.
 
-    A Gaussian's mean can leave the box. There all of its samples are clipped to the same action, so that no gradient
-    leads back, whatever the multiplier says. Nothing of this policy lies outside, and nothing is clipped.
+    Nothing of it lies outside of the box, so that nothing is clipped: the action that is scored is the one that is done.
 
     Source: Chou, Maturana & Scherer 2017, Improving Stochastic Policy Gradients in Continuous Control with Deep
     Reinforcement Learning using the Beta Distribution (ICML), section 3; also the head of SEditor's PPO-Lagrangian.
