@@ -5,8 +5,8 @@
 
 Source: Ray, Achiam & Amodei 2019, Benchmarking safe exploration in deep RL, section 5; TRPO: arXiv 1502.05477.
 OmniSafe: KL averaged over action components, cost averaged over 100 episodes (preset `omnisafe`).
-Preset `jsafe`: plain dual ascent instead of Adam, and critics that are fitted four times to a batch at 3e-4, as those of
-the preset of `ppo_lag`. Ten times at 1e-3 they know next to nothing of what will be spent where costs are noisy
+Preset `jsafe`: plain dual ascent instead of Adam, and critics that are fitted four times to a batch at 3e-4, as those
+of `ppo_lag`'s preset. Ten times at 1e-3 they know next to nothing of what will be spent where costs are noisy
 (`experiments/benchmark`).
 """
 

@@ -15,7 +15,7 @@ from jsafe.types import EnvSpec
 class BetaPolicy(Perceptron):
     """Both concentrations are `1 + softplus` of a perceptron: one hill, within the box of actions.
 
-    Nothing of it lies outside of the box, so that nothing is clipped: the action that is scored is the one that is done.
+    Nothing of it lies outside of the box, and nothing is clipped: the action that is done is the one that is scored.
 
     Source: Chou, Maturana & Scherer 2017, Improving Stochastic Policy Gradients in Continuous Control with Deep
     Reinforcement Learning using the Beta Distribution (ICML), section 3; also the head of SEditor's PPO-Lagrangian.
