@@ -280,11 +280,9 @@ def show(
     rows = benchmark.table(cells, scores, known)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for name, kept in (("scores", scores), ("critics", critics)):
-            if kept:
-                paths.append(folder / f"{name}.csv")
-                benchmark.write_rows(kept, paths[-1])
+        benchmark.write_rows(scores, folder / "scores.csv")
+        benchmark.write_rows(critics, folder / "critics.csv")
+        paths = [path for name in ("scores.csv", "critics.csv") if (path := folder / name).exists()]
         if rows:
             paths += benchmark.write_table(rows, folder)
             paths.append(plot.write(benchmark.pareto(rows, known), folder / "pareto.png"))
