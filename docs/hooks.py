@@ -312,10 +312,16 @@ def benchmark_tables() -> str:
     return "\n\n".join(text)
 
 
+@functools.cache
+def asked() -> tuple[list[benchmark.Cell], list[benchmark.Critic]]:
+    """The cells of the benchmark, and what the critics of their runs were asked."""
+    cells = benchmark.read_cells(BENCHMARK / "cells.csv")
+    return cells, benchmark.read_rows(BENCHMARK / "results" / "critics.csv", benchmark.Critic)
+
+
 def critics_table(algorithm: str | None = None) -> str:
     """What critics say beside what happens, of all runs of the benchmark that were asked, or of one algorithm's."""
-    cells = benchmark.read_cells(BENCHMARK / "cells.csv")
-    rows = benchmark.read_rows(BENCHMARK / "results" / "critics.csv", benchmark.Critic)
+    cells, rows = asked()
     return benchmark.critics_markdown([cell for cell in cells if algorithm in (None, cell.algorithm)], rows)
 
 
@@ -402,6 +408,8 @@ def task_page() -> dict[str, str]:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Adds the generated pages to the navigation."""
+    for read in (asked, tasks.rates):  # anew for every build of `mkdocs serve`
+        read.cache_clear()
     algorithms = [path for path in algorithm_pages() if not path.endswith("index.md")]
     notebooks = [path for path in notebook_pages() if path.endswith(".md")]
     reference = [{package: [reference_path(m) for m in names]} for package, names in sorted(modules().items())]

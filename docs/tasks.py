@@ -4,6 +4,7 @@ fast it steps, as `experiments/benchmarks/tasks.py` has measured it."""
 from __future__ import annotations
 
 import csv
+import functools
 from pathlib import Path
 
 from jsafe import envs
@@ -31,11 +32,16 @@ program](gpu.md), Point's there tens of times as fast.
 """
 
 
+@functools.cache
+def rates() -> dict[tuple[str, str], float]:
+    """Steps per CPU second by id and size of its pictures."""
+    with open(SPEEDS, newline="") as file:
+        return {(row["id"], row["size"]): float(row["steps_per_cpu_second"]) for row in csv.DictReader(file)}
+
+
 def speed(id: str, size: str = "") -> str:
     """Steps per CPU second of an id, in three digits; with pictures of a size."""
-    with open(SPEEDS, newline="") as file:
-        rates = {(row["id"], row["size"]): float(row["steps_per_cpu_second"]) for row in csv.DictReader(file)}
-    return f"{rates[id, size]:,.0f}".replace(",", " ")
+    return f"{rates()[id, size]:,.0f}".replace(",", " ")
 
 
 def speeds(form: str) -> str:
@@ -97,12 +103,12 @@ def safexp() -> list[str]:
     return [*lines, ""]
 
 
-def row(name: str, task: Task, rates: str) -> str:
+def row(name: str, task: Task, fast: str) -> str:
     """A task of the engine, and how fast it steps."""
     things = [kind.body.replace("_", " ") if kind.count == 1 else f"{kind.count} {kind.group}" for kind in task.objects]
     lidars = sum(kind.lidar for kind in task.objects)
     costs = ", ".join(task.cost_groups) or "nothing"
-    return f"| {name} | {', '.join(things)} | {lidars} | {costs} | {task.horizon} | {rates} |"
+    return f"| {name} | {', '.join(things)} | {lidars} | {costs} | {task.horizon} | {fast} |"
 
 
 def velocity() -> list[str]:

@@ -87,6 +87,21 @@ def gaussian_actor(
     return Actor(init, apply)
 
 
+def _perceptron_actor(
+    obs_dim: int, width: int, hidden: Sequence[int], act: str, distribution: Callable[[Array], Beta | Categorical]
+) -> Actor:
+    """A perceptron whose `width` outputs are all there is to its distribution."""
+    f = activation(act)
+
+    def init(key):
+        return {"layers": _layers(key, (obs_dim, *hidden, width), ())}
+
+    def apply(params, obs):
+        return distribution(_forward(params["layers"], obs, f))
+
+    return Actor(init, apply)
+
+
 def beta_actor(obs_dim: int, act_dim: int, *, hidden: Sequence[int] = (64, 64), act: str = "tanh") -> Actor:
     """A Beta policy on [-1, 1]: both concentrations are `1 + softplus` of a perceptron's output.
 
@@ -96,15 +111,7 @@ def beta_actor(obs_dim: int, act_dim: int, *, hidden: Sequence[int] = (64, 64), 
       hidden: Widths of the hidden layers.
       act: Activation by name.
     """
-    f = activation(act)
-
-    def init(key):
-        return {"layers": _layers(key, (obs_dim, *hidden, 2 * act_dim), ())}
-
-    def apply(params, obs):
-        return Beta(*concentrations(_forward(params["layers"], obs, f)))
-
-    return Actor(init, apply)
+    return _perceptron_actor(obs_dim, 2 * act_dim, hidden, act, lambda logits: Beta(*concentrations(logits)))
 
 
 def categorical_actor(
@@ -118,15 +125,7 @@ def categorical_actor(
       hidden: Widths of the hidden layers.
       act: Activation by name.
     """
-    f = activation(act)
-
-    def init(key):
-        return {"layers": _layers(key, (obs_dim, *hidden, sum(sizes)), ())}
-
-    def apply(params, obs):
-        return categorical(_forward(params["layers"], obs, f), tuple(sizes))
-
-    return Actor(init, apply)
+    return _perceptron_actor(obs_dim, sum(sizes), hidden, act, lambda logits: categorical(logits, tuple(sizes)))
 
 
 def value_functions(obs_dim: int, count: int, *, hidden: Sequence[int] = (64, 64), act: str = "tanh") -> ValueFunctions:

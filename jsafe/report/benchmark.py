@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from matplotlib.figure import Figure
 
+from jsafe.curves import markdown as tables
 from jsafe.curves.csv_table import read_csv
 from jsafe.errors import unknown
 from jsafe.report import statistics
@@ -415,7 +416,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
     heads = ["method", "runs", "steps", "return", "success", "cost", "limit", "kept", "possible"]
     heads += ["published", "return, ours less theirs", "cost, ours less theirs"]
     heads = ["task", *heads] if task else heads
-    lines = [heads, ["---"] * len(heads)]
+    lines = []
     for row in rows:
         cell = Cell(*(row[name] for name in Cell._fields))
         limit = "-" if row["limit"] == "" else f"{row['limit']:g}"
@@ -432,7 +433,7 @@ def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
         else:
             line += ["-", "-", "-"]
         lines.append([row["task"], *line] if task else line)
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return tables.table(heads, lines)
 
 
 def _interval(row: Mapping[str, Any], name: str) -> str:
@@ -459,9 +460,7 @@ def against(cells: Iterable[Cell], new: Sequence[Score], old: Sequence[Score]) -
                 shown.append(f"{each.value:.{digits}f}{bounds}")
             counts = f"{len(pairs[0])} and {len(pairs[1])}"
             lines.append([cell.cell, name.removeprefix("episode_"), counts, *shown, f"{found.p:.2g}"])
-    if not lines:
-        return ""
-    return "".join(f"| {' | '.join(line)} |\n" for line in [heads, ["---"] * len(heads), *lines])
+    return tables.table(heads, lines) if lines else ""
 
 
 def critics_markdown(cells: Iterable[Cell], critics: Sequence[Critic]) -> str:
@@ -477,7 +476,7 @@ def critics_markdown(cells: Iterable[Cell], critics: Sequence[Critic]) -> str:
                 line += [f"{x:.2f}" for x in (row.correlation, row.slope)]
                 line += ["-" if math.isnan(x) else f"{x:.0%}" for x in (row.unsafe, row.missed, row.alarmed)]
                 lines.append(line)
-    return "".join(f"| {' | '.join(line)} |\n" for line in [heads, ["---"] * len(heads), *lines]) if lines else ""
+    return tables.table(heads, lines) if lines else ""
 
 
 def write_table(rows: Sequence[Mapping[str, Any]], folder: Path, heading: str = "") -> list[Path]:

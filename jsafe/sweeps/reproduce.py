@@ -12,6 +12,7 @@ Training is a sweep (`jsafe.sweeps.session`) in a folder that several commands, 
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 import math
 import os
@@ -26,6 +27,7 @@ import numpy as np
 from rich.console import Console
 
 import jsafe
+from jsafe.curves import screen
 from jsafe.deploy import writing
 from jsafe.report import benchmark, plot, truth
 from jsafe.report.benchmark import Critic, Score
@@ -142,7 +144,7 @@ def reproduce(
     report = session.run(
         runs, folder, workers=workers, retry=retry, on=on, options=options, shared=True, console=console
     )
-    console = console or Console(stderr=True)
+    console = console or screen.console()
     scores, folders, critics = [], [], []
     if report.signal is None:
         for run in runs:
@@ -199,30 +201,14 @@ def ask(cell: str, folder: Path, states: int, console: Console | None = None) ->
     """
     told = truth.tell(folder, states=states, console=console)
     verdicts = {verdict.name: verdict for verdict in told.verdicts}
-    seed, rollouts = read(folder).config.seed, told.branches.reward.shape[1]
+    alike: dict[str, Any] = {"cell": cell, "seed": read(folder).config.seed}
+    alike |= {"rollouts": told.branches.reward.shape[1], "version": jsafe.__version__, "commit": commit()}
     rows = []
     for about in told.calibrations:
-        verdict = verdicts.get(about.name)
-        rows.append(
-            Critic(
-                cell=cell,
-                seed=seed,
-                signal=about.name,
-                states=about.states,
-                rollouts=rollouts,
-                truth=about.truth,
-                noise=about.noise,
-                estimate=about.estimate,
-                rmse=about.rmse,
-                correlation=about.correlation,
-                slope=about.slope,
-                unsafe=verdict.unsafe if verdict else math.nan,
-                missed=verdict.missed if verdict else math.nan,
-                alarmed=verdict.alarmed if verdict else math.nan,
-                version=jsafe.__version__,
-                commit=commit(),
-            )
-        )
+        numbers = dataclasses.asdict(about)
+        numbers |= {name: getattr(verdicts.get(about.name), name, math.nan) for name in ("unsafe", "missed", "alarmed")}
+        known = {name: value for name, value in numbers.items() if name in Critic._fields}
+        rows.append(Critic(signal=about.name, **known, **alike))
     return rows
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jsafe.curves import markdown as tables
 from jsafe.curves import vocabulary
 from jsafe.runs.folder import RunError
 from jsafe.sweeps.grid import Cell, text_of
@@ -112,8 +113,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in rows
     ]
     names = [name for name in shown[0] if any(row[name] for row in shown)]
-    lines = [names, ["---"] * len(names), *([row[name] for name in names] for row in shown)]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return tables.table(names, ([row[name] for name in names] for row in shown))
 
 
 def _number(value: Any, std: Any) -> str:
