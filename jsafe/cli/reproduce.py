@@ -38,6 +38,9 @@ class Reproduce(Options):
     """TOML file whose table `cluster` is for it, as in a sweep file."""
     episodes: int = number(100, low=1, high=10**6)
     """Episodes of the evaluation of each run, with most likely actions."""
+    together: int = number(1, low=1, high=4096)
+    """At most so many new runs in one program, where they differ in seeds, limits, rates and the like alone: on an
+    accelerator many cost little more than one."""
     retry: bool = False
     """Also continue runs that have failed."""
     truth: int = number(0, low=0, high=10**5)
@@ -88,6 +91,7 @@ def main(arguments: list[str]) -> int:
         options=options,
         episodes=given.episodes,
         retry=given.retry,
+        together=given.together,
         states=given.truth,
         console=screen.console(),
     )

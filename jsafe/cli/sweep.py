@@ -29,6 +29,9 @@ class Sweep(Options):
     """A cluster, in place of this machine: that of Ray (`RAY_ADDRESS`, or the one started here), Slurm, or Slurm's
     stand-in on this machine. All nodes see the same folder; the table `cluster` of the file is for it. A run whose
     worker is lost goes on elsewhere from its newest checkpoint."""
+    together: int = number(1, low=1, high=4096)
+    """At most so many new runs in one program, where they differ in seeds, limits, rates and the like alone: on an
+    accelerator many cost little more than one."""
     retry: bool = False
     """Also continue runs that have failed."""
     dry_run: bool = False
@@ -58,7 +61,15 @@ def main(arguments: list[str]) -> int:
     options = grid.cluster_options(data)
 
     def sweep(cells: list[grid.Cell]) -> session.Report:
-        return session.run(cells, folder, workers=given.workers, retry=given.retry, on=given.on, options=options)
+        return session.run(
+            cells,
+            folder,
+            workers=given.workers,
+            retry=given.retry,
+            on=given.on,
+            options=options,
+            together=given.together,
+        )
 
     trials = None
     if searching is None:

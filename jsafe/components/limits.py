@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import jax.numpy as jnp
 
-from jsafe.options import FieldError, Options, number
+from jsafe.options import FieldError, Options, number, traced
 from jsafe.types import Array, Metrics
 
 
@@ -21,7 +21,7 @@ class CostLimit(Options):
       ValueError: If a number is out of its range.
     """
 
-    value: float | tuple[float, ...] = number(25.0, low=0)
+    value: float | tuple[float, ...] = traced(25.0, low=0)
     """In the unit `per`."""
     per: Literal["episode", "step"] = "episode"
     """`episode`: of the undiscounted sum over an episode; `step`: of the mean over environment steps."""

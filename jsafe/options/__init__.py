@@ -35,7 +35,7 @@ from jsafe.options.fields import (
     traced_values,
     word,
 )
-from jsafe.options.json import difference, from_json, merge, to_json
+from jsafe.options.json import difference, from_json, merge, static, to_json
 
 __all__ = [
     "LARGEST_FLOAT",
@@ -56,6 +56,7 @@ __all__ = [
     "replace",
     "seam",
     "spellings",
+    "static",
     "to_json",
     "told",
     "traced",

@@ -40,7 +40,8 @@ def number(
       default: Its default; None is allowed where the type says so, and is not checked.
       low, high: Smallest and largest value allowed.
       above, below: Bounds that are not allowed themselves.
-      traced: The number is an array in the learner's state (`traced_values`): people sweep or anneal it.
+      traced: The number is an array in the learner's state (`traced_values`): people sweep or anneal it, and runs that
+        differ in nothing else share a program (`static`).
       told: It changes what is told of a run and kept of it, and nothing that is learned.
     """
     limits = {"low": low, "high": high, "above": above, "below": below}

@@ -35,6 +35,22 @@ def to_json(config: Any) -> Any:
     raise ValueError(_not_saved(config))
 
 
+def static(config: Any) -> Any:
+    """`to_json` without the numbers that live in the learner's state (`traced`): what the compiled program depends on.
+
+    In their place stands how many they are.
+    """
+    if dataclasses.is_dataclass(config) and not isinstance(config, type):
+        data = {"kind": getattr(type(config), "kind", "")}
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            if field.metadata.get("traced") and value is not None:
+                value = len(value) if isinstance(value, tuple) else 1
+            data[field.name] = static(value)
+        return data
+    return [static(value) for value in config] if isinstance(config, (tuple, list)) else to_json(config)
+
+
 def _not_saved(value: Any) -> str:
     return (
         f"a config that is saved holds plain values, dataclasses and tuples, got {type(value).__name__}: "

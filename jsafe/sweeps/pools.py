@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -33,7 +33,7 @@ class Ended(NamedTuple):
 
 
 class Job(Protocol):
-    """One run at work."""
+    """One run at work, or several in one program."""
 
     def poll(self) -> Ended | None:
         """How it ended; None while it works or waits for its turn."""
@@ -52,8 +52,8 @@ class Pool(Protocol):
     told: str
     """For people: what follows the number of runs."""
 
-    def start(self, path: Path, num_threads: int | None) -> Job:
-        """Starts the run of a folder.
+    def start(self, paths: Sequence[Path], num_threads: int | None) -> Job:
+        """Starts the run of a folder, or those of several in one program.
 
         Raises:
           OSError: If it cannot be started.
@@ -82,14 +82,14 @@ class Local:
         self._free = list(range(workers))
         self._environments = [worker_environment(slot, workers) for slot in self._free]
 
-    def start(self, path: Path, num_threads: int | None) -> Job:
+    def start(self, paths: Sequence[Path], num_threads: int | None) -> Job:
         slot = self._free.pop(0)
         environment = self._environments[slot]
-        words = [sys.executable, "-m", "jsafe.sweeps.worker", str(path)]
+        words = [sys.executable, "-m", "jsafe.sweeps.worker", str(num_threads or environment["PJRT_NPROC"])]
         try:
-            with open(path / worker.LOG, "ab") as log:
+            with open(paths[0] / worker.LOG, "ab") as log:
                 process = subprocess.Popen(
-                    [*words, str(num_threads or environment["PJRT_NPROC"])],
+                    [*words, *map(str, paths)],
                     stdin=subprocess.PIPE,
                     stdout=log,
                     stderr=subprocess.STDOUT,
@@ -149,9 +149,9 @@ class _Cluster:
         self._stop = (folder / ".stop").absolute()
         self._stop.unlink(missing_ok=True)
 
-    def task(self, path: Path, num_threads: int) -> worker.Task:
+    def task(self, paths: Sequence[Path], num_threads: int) -> worker.Task:
         """What is sent to a worker."""
-        return worker.Task(str(path.absolute()), num_threads, os.getcwd(), str(self._stop))
+        return worker.Task(tuple(str(path.absolute()) for path in paths), num_threads, os.getcwd(), str(self._stop))
 
     def stop(self) -> None:
         """Asks all to end."""
@@ -193,8 +193,8 @@ class RayCluster(_Cluster):
         nodes = sum(node["Alive"] for node in ray.nodes())
         self.told = f"on a Ray cluster of {nodes} node{'s' if nodes > 1 else ''}"
 
-    def start(self, path: Path, num_threads: int | None) -> Job:
-        reference = self._remote.remote(self.task(path, num_threads or max(1, int(self._cpus))))
+    def start(self, paths: Sequence[Path], num_threads: int | None) -> Job:
+        reference = self._remote.remote(self.task(paths, num_threads or max(1, int(self._cpus))))
         return _RayJob(self._ray, reference, self)
 
 
@@ -257,10 +257,10 @@ class SlurmCluster(_Cluster):
             raise ValueError(f"submitit refuses an option of [cluster]: {_first_line(error)}") from None
         self.told = "as local jobs of submitit" if local else "as jobs of Slurm"
 
-    def start(self, path: Path, num_threads: int | None) -> Job:
+    def start(self, paths: Sequence[Path], num_threads: int | None) -> Job:
         import submitit
 
-        task = self.task(path, num_threads or self._cpus)
+        task = self.task(paths, num_threads or self._cpus)
         try:
             with _without_interrupts() if self._local else contextlib.nullcontext():
                 job = self._executor.submit(worker.train_task, task)

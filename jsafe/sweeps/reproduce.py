@@ -118,6 +118,7 @@ def reproduce(
     options: Mapping[str, Any] | None = None,
     episodes: int = 100,
     retry: bool = False,
+    together: int = 1,
     states: int = 0,
     console: Console | None = None,
 ) -> Reproduced:
@@ -131,6 +132,7 @@ def reproduce(
         evaluated here.
       episodes: Of each evaluation.
       retry: Also continue the runs that have failed.
+      together: At most so many runs in one program, as for `jsafe.sweeps.session.run`: seeds and limits of a method.
       states: In how many states the critics are asked about what will happen; 0: not. A run whose critics cannot be
         asked is passed over with a word.
       console: Where to report; standard error by default.
@@ -142,7 +144,15 @@ def reproduce(
     folder = Path(folder)
     runs = planned(cells, seeds)
     report = session.run(
-        runs, folder, workers=workers, retry=retry, on=on, options=options, shared=True, console=console
+        runs,
+        folder,
+        workers=workers,
+        retry=retry,
+        on=on,
+        options=options,
+        shared=True,
+        together=together,
+        console=console,
     )
     console = console or screen.console()
     scores, folders, critics = [], [], []

@@ -6,13 +6,15 @@
     SWEEP/runs/RUN/                         an ordinary run folder, and what its process has printed (train.log)
     SWEEP/table.csv, table.md, curves.png   what came out
 
-Each run is a process (`jsafe.sweeps.worker`) that continues its folder, whether it is new or was interrupted. Where it
-works is up to a pool (`jsafe.sweeps.pools`): processes of this machine, tasks of a Ray cluster, jobs of Slurm.
+Each run is a process (`jsafe.sweeps.worker`) that continues its folder, whether it is new or was interrupted; new runs
+that differ in seeds and traced numbers alone can share one, and a program (`together`). Where it works is up to a pool
+(`jsafe.sweeps.pools`): processes of this machine, tasks of a Ray cluster, jobs of Slurm.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -24,6 +26,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from jsafe.curves.screen import console as make_console
+from jsafe.options import static, to_json
 from jsafe.runs import folder as folders
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.folder import CONFIG, RunError
@@ -65,6 +68,7 @@ def run(
     on: Engine | None = None,
     options: Mapping[str, Any] | None = None,
     shared: bool = False,
+    together: int = 1,
     console: Console | None = None,
 ) -> Report:
     """Trains what is not finished yet, several runs at a time.
@@ -82,6 +86,8 @@ def run(
       options: Of the cluster: `cpus` and `gpus` of each run, and what its engine takes (`jsafe.sweeps.pools`).
       shared: Whether the folder may hold other runs, too, and ones of ours that `jsafe train` began there: these are
         taken in if they are what the cells say.
+      together: At most so many new runs in one program (`jsafe.runs.many`), where they differ in their seeds and in
+        numbers of the learner's state (limits, rates) alone. Interrupted ones continue one by one.
       console: Where to report; standard error by default.
 
     Raises:
@@ -92,13 +98,15 @@ def run(
 
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
+    if together < 1:
+        raise ValueError(f"together must be at least 1, got {together}")
     console, store = console or make_console(), Store(Path(folder), cells, shared)
     with Signals() as stop, _held(store.folder, stop, console) as descriptor:
         store.load()
         pool: Pool = (
             Local(workers or 1, descriptor) if on is None else cluster(on, store.folder, workers, options or {})
         )
-        session = _Session(store, pool, retry, console)
+        session = _Session(store, pool, retry, together, console)
         with contextlib.closing(session):
             while session.step(stopping=stop.signal is not None):
                 time.sleep(0.1)
@@ -142,16 +150,34 @@ def _alive(process: int) -> bool:
     return True
 
 
+def packs(cells: Sequence[Cell], most: int) -> list[tuple[Cell, ...]]:
+    """Cells that can share a program side by side, at most so many; the others alone. In the order of their firsts."""
+    open_packs: dict[str, list[Cell]] = {}
+    found: list[list[Cell]] = []
+    for cell in cells:
+        program = to_json(cell.config) | {"seed": None}, static(cell.options)
+        key = json.dumps((cell.algorithm, *program))
+        pack = open_packs.get(key)
+        if pack is None or len(pack) == most or cell.config.depth:  # one that collects ahead has a program of its own
+            pack = open_packs[key] = []
+            found.append(pack)
+        pack.append(cell)
+    return [tuple(pack) for pack in found]
+
+
 class _Session:
     """The runs of one session."""
 
-    def __init__(self, store: Store, pool: Pool, retry: bool, console: Console):
+    def __init__(self, store: Store, pool: Pool, retry: bool, together: int, console: Console):
         self.store, self.console, self._pool = store, console, pool
         again = ("failed",) if retry else ()
         self.states = {cell.name: store.ended.get(cell.name, "waiting") for cell in store.cells}
         self.states = {name: "waiting" if state in again else state for name, state in self.states.items()}
-        self._waiting = [cell for cell in store.cells if self.states[cell.name] == "waiting"]
-        self._running: list[tuple[Cell, Job]] = []
+        waiting = [cell for cell in store.cells if self.states[cell.name] == "waiting"]
+        new = {cell.name for cell in waiting if not Checkpoints(store.path(cell)).list()}
+        alone = [(cell,) for cell in waiting if cell.name not in new]
+        self._waiting: list[tuple[Cell, ...]] = alone + packs([cell for cell in waiting if cell.name in new], together)
+        self._running: list[tuple[tuple[Cell, ...], Job]] = []
         self._losses: dict[str, tuple[int, int]] = {}  # of each run: where it stood, and workers lost since then
         self._not_before: dict[str, float] = {}
         self._stopping = False
@@ -169,14 +195,18 @@ class _Session:
             self._waiting, self._stopping = [], True
             self._ask_to_end()
         now = time.monotonic()
-        due = [cell for cell in self._waiting if self._not_before.get(cell.name, now) <= now]
-        for cell in due[: self._pool.workers - len(self._running)]:
-            self._waiting.remove(cell)
-            self._start(cell)
-        for cell, job in list(self._running):
+        due = [pack for pack in self._waiting if self._not_before.get(pack[0].name, now) <= now]
+        for pack in due[: self._pool.workers - len(self._running)]:
+            self._waiting.remove(pack)
+            self._start(pack)
+        for pack, job in list(self._running):
             if (ended := job.poll()) is not None:
-                self._running.remove((cell, job))
-                self._end(cell, ended)
+                self._running.remove((pack, job))
+                if len(pack) == 1 or ended.code == 0:
+                    for cell in pack:
+                        self._end(cell, ended)
+                else:
+                    self._apart(pack, ended)
         self._screen.update()
         return bool(self._running or self._waiting)
 
@@ -190,18 +220,35 @@ class _Session:
         for _, job in self._running:
             job.stop()
 
-    def _start(self, cell: Cell) -> None:
-        path = self.store.path(cell)
+    def _start(self, pack: tuple[Cell, ...]) -> None:
+        paths = [self.store.path(cell) for cell in pack]
         try:
-            path.mkdir(parents=True, exist_ok=True)
-            if not (path / CONFIG).exists():
-                folders.write(cell.run, path)
-            job = self._pool.start(path, cell.config.num_threads)
+            for cell, path in zip(pack, paths):
+                path.mkdir(parents=True, exist_ok=True)
+                if not (path / CONFIG).exists():
+                    folders.write(cell.run, path)
+            job = self._pool.start(paths, pack[0].config.num_threads)
         except OSError as error:
-            self._failed(cell, f"could not be started: {error}")
+            for cell in pack:
+                self._failed(cell, f"could not be started: {error}")
             return
-        self._running.append((cell, job))
-        self.states[cell.name] = "running"
+        self._running.append((pack, job))
+        for cell in pack:
+            self.states[cell.name] = "running"
+
+    def _apart(self, pack: tuple[Cell, ...], ended: Ended) -> None:
+        """Runs of one program that did not all finish: each goes on from its own newest checkpoint, if it has to."""
+        how = ended.how or f"exit status {ended.code}"
+        for cell in pack:
+            self.states[cell.name] = "interrupted" if self._stopping else "waiting"
+        if self._stopping:
+            self._screen.event(f"{pack[0].name} and {len(pack) - 1} more: interrupted, {how}")
+            return
+        self._screen.event(
+            f"{pack[0].name} and {len(pack) - 1} more in its program ended ({how}); they go on one by one:\n"
+            + self._tail(pack[0])
+        )
+        self._waiting += [(cell,) for cell in pack]
 
     def _end(self, cell: Cell, ended: Ended) -> None:
         if ended.code == 0:
@@ -240,7 +287,7 @@ class _Session:
     def _again(self, cell: Cell, seconds: float) -> None:
         self.states[cell.name] = "waiting"
         self._not_before[cell.name] = time.monotonic() + seconds
-        self._waiting.append(cell)
+        self._waiting.append((cell,))
 
     def _failed(self, cell: Cell, text: str) -> None:
         self._note(cell, "failed")

@@ -1,4 +1,5 @@
-"""The process of one run of a sweep: `python -m jsafe.sweeps.worker RUN THREADS`, or a task of a cluster."""
+"""The process of a run of a sweep, or of several that share a program: `python -m jsafe.sweeps.worker THREADS RUN ...`,
+or a task of a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from jsafe.curves.csv_table import read_csv
 from jsafe.runs.checkpoint import CheckpointError, Checkpoints
 from jsafe.runs.compiled import keep_programs
 from jsafe.runs.folder import BusyError, RunError
+from jsafe.runs.many import train_many
 from jsafe.runs.session import train
 
 LOG = "train.log"
@@ -33,26 +35,26 @@ class Task(NamedTuple):
     """What a cluster's worker is told.
 
     Attributes:
-      folder: The run folder.
+      folders: The run folder, or those of runs that share a program.
       num_threads: Threads of the environments and of XLA.
       cwd: Folder in which the sweep was started, for the modules that its runs import.
       stop: A file; when it appears, the run saves and ends.
     """
 
-    folder: str
+    folders: tuple[str, ...]
     num_threads: int
     cwd: str
     stop: str
 
 
-def main(folder: str, threads: str) -> int:
-    """Trains a run from its newest checkpoint; when its standard input is closed, it saves and ends.
+def main(threads: str, *folders: str) -> int:
+    """Trains a run from its newest checkpoint, or several new ones; at the end of its standard input it saves and ends.
 
     Returns:
       The exit status: 0 finished, 130 or 143 interrupted and saved, 1 failed, 75 in use by another process.
     """
     threading.Thread(target=_wait_for_the_end, daemon=True).start()
-    return _train(folder, int(threads))
+    return _train(folders, int(threads))
 
 
 def train_task(task: Task) -> int:
@@ -65,24 +67,30 @@ def train_task(task: Task) -> int:
     if hasattr(signal, "SIGUSR2") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGUSR2, lambda *_: os.kill(os.getpid(), signal.SIGTERM))  # the job's time is over
     try:
-        with _output_to(Path(task.folder) / LOG):
-            return _train(task.folder, task.num_threads)
+        with _output_to(Path(task.folders[0]) / LOG):
+            return _train(task.folders, task.num_threads)
     finally:
         over.set()
 
 
-def _train(folder: str, num_threads: int) -> int:
+def _train(folders: Sequence[str], num_threads: int) -> int:
     keep_programs()
-    before, note = Checkpoints(folder).list(), _noting(Path(folder) / WORKERS)
+    notes = [(Checkpoints(folder), _noting(Path(folder) / WORKERS)) for folder in folders]
     status = 1
-    note("began", before)
+    for checkpoints, note in notes:
+        note("began", checkpoints.list())
     try:
-        status = screen.tell(train(folder, num_threads=num_threads))
+        if len(folders) == 1:
+            outcomes = [train(folders[0], num_threads=num_threads)]
+        else:
+            outcomes = train_many(folders, num_threads=num_threads)
+        status = max(screen.tell(outcome) for outcome in outcomes)
     except (ValueError, RunError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         status = BUSY if isinstance(error, BusyError) else 1
     names = {0: "finished", 1: "failed", BUSY: "refused"}
-    note(names.get(status, "interrupted"), Checkpoints(folder).list())
+    for checkpoints, note in notes:
+        note(names.get(status, "interrupted"), checkpoints.list())
     return status
 
 

@@ -160,9 +160,9 @@ class Scripted:
     def __init__(self, ends):
         self.ends, self.started = ends, []
 
-    def start(self, path, num_threads):
-        self.started.append(path.name)
-        (path / "progress.csv").write_text("iteration,env_steps,episode/return\n1,10,1.0\n")
+    def start(self, paths, num_threads):
+        self.started.append("+".join(path.name for path in paths))
+        (paths[0] / "progress.csv").write_text("iteration,env_steps,episode/return\n1,10,1.0\n")
         return self
 
     def poll(self):
@@ -194,6 +194,18 @@ def test_lost_workers_are_replaced_and_failed_runs_are_not(tmp_path, monkeypatch
     assert pool.started == [cells[0].name] * starts
 
 
+def test_runs_of_one_program_go_on_one_by_one_when_it_is_lost(tmp_path, monkeypatch):
+    ends = [pools.Ended(None, "node gone"), pools.Ended(0), pools.Ended(1, "ValueError: no")]
+    pool, console = Scripted(ends), Console(file=io.StringIO(), width=300)
+    monkeypatch.setattr(session, "cluster", lambda *args: pool)
+    cells = grid.expand({"algorithm": "fake", "env": "Toy-SpeedLimit-v0", "total_steps": 10, "seeds": 2})
+    report = session.run(cells, tmp_path, on="ray", together=2, console=console)
+    one, other = (cell.name for cell in cells)
+    assert pool.started == [f"{one}+{other}", one, other]
+    assert report.states == {one: "finished", other: "failed"}
+    assert "(node gone); they go on one by one" in console.file.getvalue()
+
+
 def test_the_history_counts_whom_nobody_heard_of_again(tmp_path):
     lines = ["time,host,process,event,iteration", "t,a,1,began,0", "t,b,2,began,4", "t,b,2,interrupted,6"]
     lines += ["t,c,3,began,6", "t,c,3,refused,6", "t,a,4,began,6", "t,a,4,finished,9", ""]
@@ -207,7 +219,7 @@ def test_a_worker_leaves_a_folder_alone_that_is_in_use(tmp_path):
 
     (cell,) = grid.expand(FILE | {"imports": [], "total_steps": 10})
     session.folders.write(cell.run, tmp_path)
-    task = worker.Task(str(tmp_path), 1, str(tmp_path), str(tmp_path / "stop"))
+    task = worker.Task((str(tmp_path),), 1, str(tmp_path), str(tmp_path / "stop"))
     here = os.getcwd()
     try:
         with lock(tmp_path):

@@ -7,10 +7,11 @@ import pytest
 
 import jsafe
 from jsafe import cli
+from jsafe.curves.csv_table import read_progress
 from jsafe.report import benchmark
 from jsafe.runs.folder import read, start
 from jsafe.runs.session import train
-from jsafe.sweeps import grid, reproduce, session
+from jsafe.sweeps import grid, pools, reproduce, session, worker
 from jsafe.sweeps.store import Store
 
 ENV = "Toy-SpeedLimit-v0"
@@ -18,6 +19,7 @@ OPTIONS = "num_envs = 2, steps_per_epoch = 200, hidden = [4], passes = 1"
 CELLS = f"""cell,family,task,algorithm,preset,options,limit,steps,backend
 tiny,on_policy,{ENV},ppo_lag,,"{OPTIONS}",25,400,host
 wide,on_policy,{ENV},ppo_lag,,"{OPTIONS}, clip = [0.1, 0.2]",25,400,host
+tiny-c10,on_policy,{ENV},ppo_lag,,"{OPTIONS}",10,400,host
 lost,on_policy,{ENV},ppo_lag,,"{OPTIONS}, clop = 0.1",25,400,host
 """
 PUBLISHED = f"env,algorithm,return_mean,return_std,cost_mean,cost_std,runs\n{ENV},ppo_lag,35,1,25,1,10\n"
@@ -53,13 +55,14 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
     curve = (tmp_path / "reproduced/runs/tiny-s0/progress.csv").read_bytes()
     started = []
 
-    def worker(self, cell):  # in this process: what a worker does is tested with sweeps
+    def train_here(self, pack):  # in this process: what a worker does is tested with sweeps
+        (cell,) = pack
         started.append(cell.name)
         where = start(cell.config, cell.algorithm, cell.options, self.store.path(cell))
         train(where)
         self._note(cell, "finished")
 
-    monkeypatch.setattr("jsafe.sweeps.session._Session._start", worker)
+    monkeypatch.setattr("jsafe.sweeps.session._Session._start", train_here)
     command = ["reproduce", "tiny", "--seeds", "0", "1", "--episodes", "3", "--record"]
     assert cli.main(command) == 0
     assert started == ["tiny-s1"]
@@ -105,6 +108,39 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
     )
     assert cli.main(["reproduce"]) == 0
     assert "seeds 0, 1 in the results" in capsys.readouterr().out
+
+
+class Here:
+    """A pool of this machine that works in this process."""
+
+    def __init__(self, paths, num_threads):
+        self.code = worker._train([str(path) for path in paths], num_threads or 1)
+
+    def poll(self):
+        return pools.Ended(self.code)
+
+    def stop(self):
+        """Nothing."""
+
+
+def test_seeds_and_limits_share_a_program(folder, tmp_path, monkeypatch, capsys):
+    started = []
+
+    def here(self, paths, num_threads):
+        started.append([path.name for path in paths])
+        return Here(paths, num_threads)
+
+    monkeypatch.setattr(pools.Local, "start", here)
+    assert cli.main(["reproduce", "tiny*", "--seeds", "0", "1", "--episodes", "1", "--together", "8"]) == 0
+    assert started == [["tiny-s0", "tiny-c10-s0", "tiny-s1", "tiny-c10-s1"]]
+    assert "| 10 |" in capsys.readouterr().out
+    runs = {name: read_progress(tmp_path / "reproduced/runs" / name / "progress.csv") for name in started[0]}
+    alone = made(1, log_interval=10_000)
+    train(start(alone.config, alone.algorithm, alone.options, tmp_path / "alone"))
+    for name, values in read_progress(tmp_path / "alone/progress.csv").items():
+        if not name.startswith("time/"):
+            np.testing.assert_allclose(runs["tiny-s1"][name], values, rtol=1e-4, atol=1e-5, err_msg=name)
+    assert runs["tiny-c10-s1"]["cost/0/limit"][-1] == 10
 
 
 def test_a_cluster_trains(folder, tmp_path, monkeypatch, capsys):

@@ -187,6 +187,21 @@ def cells(**change):
     return grid.expand({"algorithm": "ppo_lag", "env": ENV, "total_steps": 400, "seeds": 2} | change)
 
 
+def test_runs_that_differ_in_numbers_of_the_state_share_a_program():
+    about = {"algorithm": "ppo_lag", "env": ENV, "seeds": 2, "cost_limit": [10, 25], "passes": [1, 2], "rule.init": 0.5}
+    cells = grid.expand(about | {"total_steps": 100})
+    found = sweep.packs(cells, 3)
+    assert [len(pack) for pack in found] == [3, 3, 1, 1]  # two programs, of four runs each
+    assert sorted(cell.name for pack in found for cell in pack) == sorted(cell.name for cell in cells)
+    for pack in found:
+        assert len({cell.options.step.passes for cell in pack}) == 1
+    assert [len(pack) for pack in sweep.packs(cells, 1)] == [1] * 8
+    listed = grid.expand(about | {"cost_limit": [[10.0]]})  # one number for each cost, of which there is one
+    assert len(sweep.packs(listed + cells, 16)) == 4
+    ahead = grid.expand(about | {"depth": 1, "passes": 1, "total_steps": 100})
+    assert [len(pack) for pack in sweep.packs(ahead, 4)] == [1] * 4
+
+
 def test_a_folder_belongs_to_one_sweep(tmp_path):
     store = Store(tmp_path, cells())
     store.load()
