@@ -71,13 +71,9 @@ def goal_geometry(spec: EnvSpec, *, radius: float = 0.2, margin: float = 0.0, go
     if goal is None:
         return Known(cost=cost, arrived=arrival(spec))
 
-    def to_goal(obs):
-        return _distances(obs, layout[GOAL])[..., 0]
-
-    def reward(obs, action, next_obs):
-        return to_goal(obs) - to_goal(next_obs) + (to_goal(next_obs) <= goal)
-
-    return Known(reward, cost, lambda next_obs: to_goal(next_obs) <= goal)
+    return Known(
+        _approach(layout[GOAL], goal), cost, lambda next_obs: _distances(next_obs, layout[GOAL])[..., 0] <= goal
+    )
 
 
 def arrival(spec: EnvSpec) -> Callable[[Array], Array] | None:
@@ -86,6 +82,16 @@ def arrival(spec: EnvSpec) -> Callable[[Array], Array] | None:
     if GOAL not in layout or not layout.keys().isdisjoint(OTHERWISE):
         return None
     return lambda next_obs: _distances(next_obs, layout[GOAL])[..., 0] <= GOAL_RADIUS
+
+
+def _approach(columns: tuple[int, int], radius: float) -> Function:
+    """The reward of coming nearer to a goal, and of meeting it."""
+
+    def reward(obs, action, next_obs):
+        before, after = (_distances(x, columns)[..., 0] for x in (obs, next_obs))
+        return before - after + (after <= radius)
+
+    return reward
 
 
 def _distances(obs: Array, columns: tuple[int, int]) -> Array:
@@ -117,14 +123,23 @@ class Geometry(Options):
 @part("known", "auto")
 @dataclasses.dataclass(frozen=True)
 class Auto(Geometry):
-    """The cost, where observations show the coordinates of hazards and of no other obstacle; and when a goal is met."""
+    """What coordinates tell: the reward, where the goal is met by coming near it; and the cost, where they show hazards
+    and no other obstacle."""
+
+    reward: bool = True
+    """Whether the reward counts as known, too; OmniSafe learns it. Steps in which a goal was met teach nothing, so that
+    a learnt reward knows no bonus, and little of what is near the goal."""
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
         """A `Known`."""
-        names = {name for name, _, _ in spec.layout}
-        if HAZARDS not in names or names & set(OBSTACLES) or spec.num_costs != 1:
-            return Known(arrived=arrival(spec))
-        return goal_geometry(spec, radius=self.radius, margin=self.margin)
+        layout = {name: (start, stop) for name, start, stop in spec.layout}
+        arrived = arrival(spec)
+        known = Known(arrived=arrived)
+        if self.reward and arrived is not None:
+            known = known._replace(reward=_approach(layout[GOAL], GOAL_RADIUS))
+        if HAZARDS in layout and layout.keys().isdisjoint(OBSTACLES) and spec.num_costs == 1:
+            known = known._replace(cost=goal_geometry(spec, radius=self.radius, margin=self.margin).cost)
+        return known
 
 
 @part("known", "cost")

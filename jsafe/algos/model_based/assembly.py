@@ -179,6 +179,7 @@ def assemble(config: ModelBasedConfig, spec: EnvSpec, axis_name: str | None = No
         particles=config.particles // dynamics.size,
         noise=config.noise,
         released=released,
+        discount=config.discount,
     )
 
     def init(key):

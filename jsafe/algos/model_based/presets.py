@@ -10,6 +10,7 @@ from jsafe.registry import Preset
 
 OMNISAFE: dict[str, Any] = {
     "compat": "omnisafe",
+    "known.reward": False,
     "planner.horizon": 7,
     "planner.iterations": 5,
     "planner.last": "repeat",
@@ -55,6 +56,7 @@ JSAFE: dict[str, Any] = {
     "particles": 5,
     "noise": "common",
     "known.margin": 0.05,
+    "discount": 0.95,
     "num_envs": 8,
     "unroll": 25,
     "updates": 100,

@@ -50,6 +50,7 @@ def simulator(
     *,
     noise: Noise = "independent",
     released: bool = False,
+    discount: float = 1.0,
 ) -> Callable[[Model, Array, Array, Key], Rollout]:
     """`(model, obs [O], actions [H, S, A], key) -> Rollout`: trajectory sampling, TS-infinity.
 
@@ -94,11 +95,13 @@ def simulator(
 
     def advanced(carry: _Carry, prediction: Prediction, action: Array, key: Key) -> _Carry:
         following, reward, cost = outcomes(prediction, carry.obs, action, key)
-        earns = carry.earns & ~known.arrived(following) if known.reward and known.arrived else carry.earns
+        earns = discount * carry.earns
+        if known.reward is not None and known.arrived is not None:
+            earns = jnp.where(known.arrived(following), 0.0, earns)
         return _Carry(
             following,
             earns,
-            carry.reward + jnp.where(carry.earns, reward, 0.0),
+            carry.reward + carry.earns * reward,
             carry.cost + cost,
             carry.worst + cost.max(axis=(0, 1)),
             carry.spread + spread(prediction),
@@ -111,7 +114,7 @@ def simulator(
         start = jnp.broadcast_to(obs, (size, 1, candidates, obs.shape[-1]))
         carry = _Carry(
             jnp.broadcast_to(obs, (*rows, obs.shape[-1])),
-            jnp.ones(rows, bool),
+            jnp.ones(rows),
             jnp.zeros(rows),
             jnp.zeros((*rows, num_costs)),
             jnp.zeros((candidates, num_costs)),
