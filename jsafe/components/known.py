@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -28,18 +28,40 @@ class Known(NamedTuple):
 
     Attributes:
       reward: `[...]`.
-      cost: `[..., M]`.
+      cost: `[..., M]`; of one `column` alone `[..., 1]`.
       arrived: `next_obs -> bool [...]`: another problem follows from there, of which nothing is known. A plan whose
         reward is known earns no more from there on; what a policy imagines ends before it. (A learnt reward knows no
         bonus: steps in which a goal was met teach nothing.)
+      column: The one of several costs that `cost` gives, the others have to be learnt; None: it gives all of them.
     """
 
     reward: Function | None = None
     cost: Function | None = None
     arrived: Callable[[Array], Array] | None = None
+    column: int | None = None
+
+    def unknown(self, num_costs: int) -> tuple[int, ...]:
+        """Which of the costs have to be learnt."""
+        if self.cost is not None and self.column is None:
+            return ()
+        return tuple(m for m in range(num_costs) if m != self.column)
+
+    def costs(self, learnt: Array, obs: Array, action: Array, next_obs: Array) -> Array:
+        """All costs `[..., M]`, from the learnt ones of them."""
+        if self.cost is None:
+            return learnt
+        told = self.cost(obs, action, next_obs)
+        return told if self.column is None else jnp.insert(learnt, self.column, told[..., 0], axis=-1)
 
 
-def goal_geometry(spec: EnvSpec, *, radius: float = 0.2, margin: float = 0.0, goal: float | None = None) -> Known:
+def goal_geometry(
+    spec: EnvSpec,
+    *,
+    radius: float = 0.2,
+    margin: float = 0.0,
+    goal: float | None = None,
+    column: int | None = None,
+) -> Known:
     """The Goal tasks on coordinates.
 
     Cost: `k 1[min_i ||hazard_i'|| <= radius + margin]` of the state after k repeated steps. Reward (with `goal`):
@@ -50,9 +72,11 @@ def goal_geometry(spec: EnvSpec, *, radius: float = 0.2, margin: float = 0.0, go
       radius: Of a hazard, metres.
       margin: Distance to keep besides, metres.
       goal: Radius of the goal, metres; None: the reward is not known.
+      column: The one of several costs that is of hazards.
 
     Raises:
-      ValueError: If the layout does not name what is needed, or there are several costs.
+      ValueError: If the layout does not name what is needed, there is no such column, or there are several costs and
+        none is said to be of hazards.
     """
     layout = {name: (start, stop) for name, start, stop in spec.layout}
     for name in (HAZARDS,) if goal is None else (HAZARDS, GOAL):
@@ -61,8 +85,13 @@ def goal_geometry(spec: EnvSpec, *, radius: float = 0.2, margin: float = 0.0, go
                 f"the geometry of {name!r} is known from coordinates alone (observation='coordinates'); this "
                 f"observation has {', '.join(layout) or 'no named parts'}: learn it (known='none')"
             )
-    if spec.num_costs != 1:
-        raise ValueError(f"the known cost is one of hazards, the environment has {spec.num_costs}: use known='none'")
+    if column is None and spec.num_costs != 1:
+        raise ValueError(
+            f"the environment has {spec.num_costs} costs: say with known.column which of them is of hazards, or learn "
+            "all (known='none')"
+        )
+    if column is not None and column >= spec.num_costs:
+        raise ValueError(f"known.column must be below the number of costs, {spec.num_costs}, got {column}")
 
     def cost(obs, action, next_obs):
         near = _distances(next_obs, layout[HAZARDS]).min(axis=-1) <= radius + margin
@@ -118,17 +147,23 @@ class Geometry(Options):
     """Of a hazard, metres."""
     margin: float = number(0.0, low=0)
     """Distance to keep besides, metres: SafeDreamer plans with 0.05. It is the cheap replacement of many particles."""
+    column: int | None = number(None, low=0)
+    """The one of several costs (`costs="separate"`) that is of hazards: the others are learnt."""
+
+    def told(self, goal: float | None = None) -> dict[str, Any]:
+        """What `goal_geometry` is told."""
+        return {"radius": self.radius, "margin": self.margin, "goal": goal, "column": self.column}
 
 
 @part("known", "auto")
 @dataclasses.dataclass(frozen=True)
 class Auto(Geometry):
-    """What coordinates tell: the reward, where the goal is met by coming near it; and the cost, where they show hazards
-    and no other obstacle."""
+    """What coordinates tell: the cost, where they show hazards and no other obstacle; when a goal is met, where that is
+    by coming near it; and on request the reward, there."""
 
-    reward: bool = True
-    """Whether the reward counts as known, too; OmniSafe learns it. Steps in which a goal was met teach nothing, so that
-    a learnt reward knows no bonus, and little of what is near the goal."""
+    reward: bool = False
+    """Whether such a goal's reward counts as known. Steps in which a goal was met teach nothing, so that a learnt reward
+    knows no bonus, and little of what is near the goal."""
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
         """A `Known`."""
@@ -137,8 +172,9 @@ class Auto(Geometry):
         known = Known(arrived=arrived)
         if self.reward and arrived is not None:
             known = known._replace(reward=_approach(layout[GOAL], GOAL_RADIUS))
-        if HAZARDS in layout and layout.keys().isdisjoint(OBSTACLES) and spec.num_costs == 1:
-            known = known._replace(cost=goal_geometry(spec, radius=self.radius, margin=self.margin).cost)
+        alone = layout.keys().isdisjoint(OBSTACLES) and spec.num_costs == 1
+        if HAZARDS in layout and (alone or self.column is not None):
+            known = known._replace(cost=goal_geometry(spec, **self.told()).cost, column=self.column)
         return known
 
 
@@ -152,7 +188,7 @@ class KnownCost(Geometry):
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
         """A `Known`."""
-        return goal_geometry(spec, radius=self.radius, margin=self.margin)
+        return goal_geometry(spec, **self.told())
 
 
 @part("known", "reward_and_cost")
@@ -165,4 +201,4 @@ class KnownRewardAndCost(Geometry):
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
         """A `Known`."""
-        return goal_geometry(spec, radius=self.radius, margin=self.margin, goal=self.goal)
+        return goal_geometry(spec, **self.told(self.goal))

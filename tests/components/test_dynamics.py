@@ -8,7 +8,7 @@ import pytest
 import jsafe
 from jsafe.components.dynamics import Dynamics, Ensemble, Heads, Model, Prediction, Transitions, transitions
 from jsafe.components.dynamics.propagation import expected, imagined, simulator
-from jsafe.components.known import Known, KnownRewardAndCost, goal_geometry
+from jsafe.components.known import Auto, Known, KnownRewardAndCost, goal_geometry
 from jsafe.types import Steps
 
 SPEC = jsafe.EnvSpec(3, 2)
@@ -317,7 +317,6 @@ def test_geometry_by_hand():
 
 def test_no_reward_after_arrival():
     """A particle that has met its goal earns no more: its next goal is unknown. It still pays."""
-    spec = jsafe.EnvSpec(2, 2, layout=(("goal", 0, 2),))
     known = Known(*goal_geometry(jsafe.EnvSpec(4, 2, layout=(("goal", 0, 2), ("hazards", 2, 4))), goal=0.3))
     known = Known(known.reward, lambda o, a, n: jnp.ones((*n.shape[:-1], 1)), known.arrived)
     dynamics = linear(np.eye(2)[None], 0.0)._replace(heads=Heads(False, 0))
@@ -326,11 +325,30 @@ def test_no_reward_after_arrival():
         change = jnp.broadcast_to(jnp.array([-1.0, 0.0]), obs.shape)
         return Prediction(change, jnp.zeros_like(change))
 
-    simulate = simulator(dynamics._replace(predict=predict), known, 1, 1)
-    out = simulate((), jnp.array([2.0, 0.0]), jnp.zeros((5, 1, 1)), jax.random.key(0))
-    np.testing.assert_allclose(out.reward, 2.0 + 1.0)  # two metres and the bonus, not the way away from it
-    np.testing.assert_allclose(out.cost, 5.0)
-    assert spec.layout == (("goal", 0, 2),)
+    for discount, worth in ((1.0, 2.0 + 1.0), (0.5, 1.0 + 0.5 * (1.0 + 1.0))):
+        simulate = simulator(dynamics._replace(predict=predict), known, 1, 1, discount=discount)
+        out = simulate((), jnp.array([2.0, 0.0]), jnp.zeros((5, 1, 1)), jax.random.key(0))
+        np.testing.assert_allclose(out.reward, worth)  # two metres and the bonus, not the way away from it
+        np.testing.assert_allclose(out.cost, 5.0)  # costs are not discounted
+
+
+def test_a_cost_that_is_known_among_learnt_ones():
+    """The geometry's column stands where it belongs, in predictions and out of the targets."""
+    spec = jsafe.EnvSpec(2, 2, 3, layout=(("hazards", 0, 2),))
+    known = Auto(column=1).build(spec)
+    heads = Heads.beside(known, 3)
+    assert heads == (True, 2, (0, 2))
+    steps = window(np.random.default_rng(0), 5)
+    steps = steps._replace(cost=steps.cost * np.array([1.0, 2.0, 3.0], np.float32), extras={})
+    learnt = transitions(linear(np.eye(2)[None], 0.0)._replace(heads=heads), steps).target[0, :, 1:3]
+    counts = steps.weight[0] > 0
+    np.testing.assert_array_equal(learnt[counts], steps.cost[0][counts][:, [0, 2]])
+
+    there = jnp.array([[0.1, -0.1], [0.3, 0.0]])
+    found = known.costs(jnp.array([[7.0, 9.0], [5.0, 6.0]]), there, there, there)
+    np.testing.assert_array_equal(found, [[7.0, 1.0, 9.0], [5.0, 0.0, 6.0]])
+    with pytest.raises(ValueError, match="below the number of costs, 3, got 3"):
+        Auto(column=3).build(spec)
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,7 @@ def test_hazards_of_other_tasks_have_other_radii():
     """Push's hazards are 0.3 m wide, and Goal's vases cost from level 2 on: nothing is taken for known there."""
     for task, known in (("Goal1", True), ("Goal2", False), ("Push1", False), ("Button1", False)):
         env = jsafe.envs.make(f"SafetyPoint{task}-v0", observation="coordinates")
-        found = Auto().build(env_spec(env))
+        found = Auto(reward=True).build(env_spec(env))
         assert (found.cost is not None) == known
+        assert (found.reward is not None) == task.startswith("Goal")
         assert (found.arrived is not None) == task.startswith("Goal")

@@ -136,7 +136,7 @@ def assemble(config: ImaginationConfig, spec: EnvSpec, axis_name: str | None = N
         newest = seen[..., -spec.obs_dim :]
         heads, step = dynamics.heads, (newest[:-1], action, newest[1:])
         reward = learnt[..., 0] if known.reward is None else known.reward(*step)
-        cost = learnt[..., int(heads.reward) : heads.width] if known.cost is None else known.cost(*step)
+        cost = known.costs(learnt[..., int(heads.reward) : heads.width], *step)
         weight = jnp.broadcast_to(weight, seen.shape[:2])
         if known.arrived is not None:
             # Real steps are what teaches the worth of meeting a goal; behind it the model would go on for nothing.

@@ -10,7 +10,6 @@ from jsafe.registry import Preset
 
 OMNISAFE: dict[str, Any] = {
     "compat": "omnisafe",
-    "known.reward": False,
     "planner.horizon": 7,
     "planner.iterations": 5,
     "planner.last": "repeat",
@@ -56,6 +55,7 @@ JSAFE: dict[str, Any] = {
     "particles": 5,
     "noise": "common",
     "known.margin": 0.05,
+    "known.reward": True,
     "discount": 0.95,
     "num_envs": 8,
     "unroll": 25,

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jsafe.components.compat import Released
 from jsafe.components.known import Known
@@ -18,15 +19,20 @@ LARGEST = 100.0
 
 
 class Heads(NamedTuple):
-    """What a model has to predict besides the change of the observation: the `reward`, M `costs` (0 where known)."""
+    """What a model has to predict besides the change of the observation: the `reward`, and so many `costs`.
+
+    `columns`: which of the environment's costs those are; None: all of them.
+    """
 
     reward: bool
     costs: int
+    columns: tuple[int, ...] | None = None
 
     @classmethod
     def beside(cls, known: Known, num_costs: int) -> Heads:
         """What is not known."""
-        return cls(known.reward is None, num_costs if known.cost is None else 0)
+        columns = known.unknown(num_costs)
+        return cls(known.reward is None, len(columns), columns)
 
     @property
     def width(self) -> int:
@@ -121,7 +127,9 @@ def transitions(dynamics: Dynamics, steps: Steps, stack: int = 1) -> Transitions
     newest = steps.obs[..., steps.obs.shape[-1] // stack * (stack - 1) :]
     obs, following = head(newest), head(newest, 1)
     columns = [head(steps.reward)[..., None]] if heads.reward else []
-    columns += [head(steps.cost)] if heads.costs else []
+    if heads.costs:
+        cost = head(steps.cost)
+        columns += [cost if heads.columns is None else cost[..., np.array(heads.columns)]]
     # What does not count may be anything, also far away.
     target = jnp.where(learnt[..., None] > 0, jnp.concatenate([*columns, following - obs], axis=-1), 0.0)
 

@@ -77,10 +77,7 @@ def simulator(
         following = follow(obs, sampled[..., heads.width :])
         acted = jnp.broadcast_to(action, (*following.shape[:-1], action.shape[-1]))
         reward = sampled[..., 0] if known.reward is None else known.reward(obs, acted, following)
-        if known.cost is None:
-            cost = sampled[..., int(heads.reward) : heads.width]
-        else:
-            cost = known.cost(obs, acted, following)
+        cost = known.costs(sampled[..., int(heads.reward) : heads.width], obs, acted, following)
         return following, reward, cost
 
     def predicted(model: Model, obs: Array, action: Array) -> Prediction:
