@@ -162,8 +162,8 @@ class Auto(Geometry):
     by coming near it; and on request the reward, there."""
 
     reward: bool = False
-    """Whether such a goal's reward counts as known. Steps in which a goal was met teach nothing, so that a learnt reward
-    knows no bonus, and little of what is near the goal."""
+    """Whether such a goal's reward counts as known. Steps in which a goal was met teach nothing: a learnt reward knows
+    no bonus, and little of what is near the goal."""
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
         """A `Known`."""

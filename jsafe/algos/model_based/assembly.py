@@ -124,7 +124,8 @@ def search(
             if value is not None:
                 last = jnp.broadcast_to(actions[-1], (*rollout.reward.shape, actions.shape[-1]))
                 flat = (x.reshape(-1, x.shape[-1]) for x in (rollout.final, last))
-                terminal = value.end(params["value"], *flat).reshape(rollout.reward.shape)
+                worth = value.end(params["value"], *flat).reshape(rollout.reward.shape)
+                terminal = options["discount"] ** planner.horizon * worth
             return score.judge(rollout, terminal, aim, planner.enough)
 
         proposals = proposed(params, obs, propose_key) if value is not None and planner.proposals else None

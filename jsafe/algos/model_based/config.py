@@ -77,7 +77,7 @@ class ModelBasedConfig(Options):
     """`independent`: each candidate has draws of its own; `common`: they share them, which compares better and costs a
     fifth less."""
     discount: float = number(1.0, low=0, high=1)
-    """Of the rewards within a plan, per step."""
+    """Of the rewards within a plan and of its end's worth, per step; costs are not discounted."""
     rule_interval: int | None = number(None, low=1)
     """Environment steps between steps of the rule; None: one in every iteration in which an episode ended."""
     matmul_precision: Precision = "float32"

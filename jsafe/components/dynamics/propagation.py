@@ -19,7 +19,7 @@ class Rollout(NamedTuple):
     """Sums over the H steps of S candidates, by K particles in each of E nets.
 
     Attributes:
-      reward: `[E, K, S]`.
+      reward: `[E, K, S]`, discounted.
       cost: `[E, K, S, M]`.
       worst: `[S, M]`, the sum over the steps of the largest cost of any particle.
       spread: `[K, S]`, the sum over the steps of `max_e ||sd_e(s, a)||_2`: how little is known there.
@@ -63,6 +63,7 @@ def simulator(
       particles: K, of each net.
       noise: `independent`; or `common`: the candidates share the draws. Each candidate's estimate keeps its
         distribution, comparisons of candidates get less noisy, and there are S times fewer draws.
+      discount: Of rewards, per step.
       released: The spread counts the standard deviation of learnt rewards and costs, too (OmniSafe).
 
     Source: Chua et al. 2018 (arXiv 1805.12114), section 5.1; Ma et al. 2022 (arXiv 2112.07701), section 4, the spread.
