@@ -79,11 +79,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
         )
     },
     **{f"arc-{kappa}": ARC | {"kappa": float(kappa)} for kappa in (10, 100, 1000)},
-    **{f"known-{discount}": {"discount": discount} for discount in (1.0, 0.95, 0.9)},
-    "known-0.95, margin 0.02": {"discount": 0.95, "known.margin": 0.02},
-    "known-0.95, margin 0": {"discount": 0.95, "known.margin": 0.0},
-    "known-0.95, horizon 10": {"discount": 0.95, "planner.horizon": 10},
-    "known-0.95, cem-64-5-3": {"discount": 0.95, "samples": 64, "elites": 5, "planner.iterations": 3},
+    "known-1.0, margin 0.05": {"discount": 1.0, "known.margin": 0.05},
+    **{
+        f"known-0.95, margin {margin}": {"discount": 0.95, "known.margin": margin} for margin in (0.05, 0.02, 0.01, 0.0)
+    },
+    "known-0.95, margin 0.05, horizon 10": {"discount": 0.95, "known.margin": 0.05, "planner.horizon": 10},
     "known-0.95, no limit": {"discount": 0.95, "score": "returns"},
 }
 """What is changed of `cce_pets` with its preset `jsafe` (cem: candidates, elites, refinements); where there is a

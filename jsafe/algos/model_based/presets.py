@@ -70,6 +70,7 @@ JSAFE_CEM: dict[str, Any] = JSAFE | {
     "elites": 8,
     "planner.iterations": 4,
     "known.reward": True,
+    "known.margin": 0.01,
     "discount": 0.95,
 }
 """An eighth of the candidates as elites refines too slowly for three or four rounds: 8 of 100 in four find better plans
