@@ -31,7 +31,7 @@ import numpy as np
 import jsafe
 from jsafe.components.dynamics import Dynamics, Ensemble, Heads
 from jsafe.components.dynamics.propagation import simulator
-from jsafe.components.known import goal_geometry
+from jsafe.components.known import GOAL_RADIUS, goal_geometry
 from jsafe.runs import evaluation
 from jsafe.runs.folder import read
 
@@ -143,7 +143,8 @@ class Search:
 
 def judge(dynamics: Dynamics, spec: jsafe.EnvSpec, model: Any) -> Any:
     """`(obs [N, O], plans [N, H, A], key) -> (return [N], touch [N])`."""
-    simulate = simulator(dynamics, goal_geometry(spec), 1, 40)
+    known = goal_geometry(spec, goal=None if dynamics.heads.reward else GOAL_RADIUS)
+    simulate = simulator(dynamics, known, 1, 40)
 
     @jax.jit
     def run(obs, plans, key):
@@ -170,7 +171,11 @@ def main() -> None:
     trained, loaded = evaluation.restore(args.run)
     state, spec = trained.policy(loaded.state), trained.spec
     env = jsafe.envs.make(read(args.run).config.env, args.envs, args.seed, num_threads=1)
-    table = (acted if args.act else thought)(args, spec, state, env)
+    if args.act:
+        table = acted(args, spec, state, env)
+    else:
+        heads = Heads(reward=not getattr(trained.config.known, "reward", False), costs=0)
+        table = thought(args, spec, state, env, judge(Ensemble().build(spec, heads=heads), spec, state.params["model"]))
     for row in table:
         print(" | ".join(f"{x:.4g}" if isinstance(x, float) else str(x) for x in row.values()), flush=True)
     if args.csv:
@@ -188,10 +193,9 @@ def summary(name: str, values: dict[str, np.ndarray], search: Search) -> dict[st
     return row | {"cpu_seconds": float(np.median(search.seconds[1:]))}
 
 
-def thought(args: Any, spec: Any, state: Any, env: Any) -> list[dict[str, Any]]:
+def thought(args: Any, spec: Any, state: Any, env: Any, value: Any) -> list[dict[str, Any]]:
     """What the model thinks of the plans of all settings in the same states."""
     searches = {name: Search(name, spec, state, args.envs) for name in dict.fromkeys([*args.settings, BASE])}
-    value = judge(Ensemble().build(spec, heads=Heads(reward=True, costs=0)), spec, state.params["model"])
     obs, started = env.reset(), np.ones(args.envs, bool)
     found: dict[str, list[Any]] = {name: [] for name in searches}
     for t in range(args.decisions):
