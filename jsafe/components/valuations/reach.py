@@ -56,15 +56,19 @@ class Reach(Layers):
         def reach_q(params, obs, action):
             return nets.q(params["qh"], obs, action).max(axis=0)[0]
 
+        def possible(value):
+            return jnp.clip(value, reachability.SAFE, self.unsafe)
+
         def loss(params, slow, context, key):
             rows = context.rows
             of_v, of_q, _ = pair_losses(nets, params, slow, context, rows.reward[None], self.expectile)
             h = reachability.violation(rows.cost, self.unsafe)
-            following = jax.lax.stop_gradient(nets.v(params["vh"], rows.next_obs)[0])
+            following = possible(jax.lax.stop_gradient(nets.v(params["vh"], rows.next_obs)[0]))
             goal = reachability.reach_target(h, following, context.gamma, rows.terminated)
             missed = goal - nets.q(params["qh"], rows.obs, rows.action)[:, 0]
             of_qh = jnp.square(missed).sum(axis=0).mean()
-            error = jax.lax.stop_gradient(reach_q(slow, rows.obs, rows.action)) - nets.v(params["vh"], rows.obs)[0]
+            seen = possible(jax.lax.stop_gradient(reach_q(slow, rows.obs, rows.action)))
+            error = seen - nets.v(params["vh"], rows.obs)[0]
             of_vh = expectile_loss(-error, self.expectile).mean()
             metrics = {
                 "loss/critic_reward": of_q[0],
