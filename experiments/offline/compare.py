@@ -60,6 +60,8 @@ ROWS = {
 """Algorithm, and options beside `COMMON` and the preset `jsafe`."""
 FREE = {"bc", "bc_frontier", "bc_conditioned", "vae_bc", "fisor", "lspc", "caps"}
 """No limit in their training. Of those that take one all the same, it is the one that they act on."""
+UPDATES = 3000
+"""Of a row, unless another number is asked for."""
 KEY = ("set", "algorithm", "limit", "seed", "updates")
 COLUMNS = (*KEY, "return", "cost", "worst", "within", "estimated", "cpu_s")
 
@@ -185,10 +187,12 @@ def table(path: Path) -> None:
         env, limits = task(name), sorted({float(row["limit"]) for row in here})
         print(f"\n| {name} |", " | ".join(f"{limit:g}" for limit in limits), "| normalised | DSRL's | OmniSafe's |")
         print("|---|", "---|" * (len(limits) + 3), sep="")
-        for row in (row for row in ROWS if any(each["algorithm"] == row for each in here)):
+        rows_here = sorted({(list(ROWS).index(each["algorithm"]), int(each["updates"])) for each in here})
+        for row, updates in ((list(ROWS)[number], updates) for number, updates in rows_here):
+            own = [each for each in here if each["algorithm"] == row and int(each["updates"]) == updates]
             cells, ratios = [], []
             for limit in limits:
-                mine = [each for each in here if each["algorithm"] == row and float(each["limit"]) == limit]
+                mine = [each for each in own if float(each["limit"]) == limit]
                 if not mine:
                     cells.append("")
                     continue
@@ -202,7 +206,8 @@ def table(path: Path) -> None:
             for source in ("DSRL", "OmniSafe"):
                 theirs = [p for p in published if p["of"] in (env, name) and (p["row"], p["source"]) == (row, source)]
                 cells.append(f"{theirs[0]['return']} / {theirs[0]['cost']}" if theirs else "")
-            print(f"| {row} |", " | ".join(cells), "|")
+            title = row if updates == UPDATES else f"{row}, {updates} updates"
+            print(f"| {title} |", " | ".join(cells), "|")
 
 
 def main() -> None:
@@ -211,7 +216,7 @@ def main() -> None:
     words.add_argument("--only", nargs="*", default=list(ROWS), choices=list(ROWS))
     words.add_argument("--limits", nargs="*", type=float, default=[25.0])
     words.add_argument("--seeds", type=int, default=1)
-    words.add_argument("--updates", type=int, default=3000)
+    words.add_argument("--updates", type=int, default=UPDATES)
     words.add_argument("--episodes", type=int, default=20)
     words.add_argument("--together", type=int, default=1, help="runs in one program")
     words.add_argument("--csv", type=Path)

@@ -1,17 +1,19 @@
-"""What the critics of COptiDICE and FISOR have learnt of a recorded task: the tables of README.md.
+"""What the critics of CCRR, COptiDICE and FISOR have learnt of a recorded task: the tables of README.md.
 
+    python experiments/offline/diagnose.py ccrr FILE.npz
     python experiments/offline/diagnose.py coptidice FILE.npz --set critic.alpha=0.1 critic.multiplier=0.05
     python experiments/offline/diagnose.py fisor FILE.npz --set critic.unsafe=1 reward_scale=1
 
 The settings are those of `compare.py`'s row but for what `--set` changes. Printed are return / cost of 20 episodes in
-each way to act; of COptiDICE how far its weights are from an occupancy, and who is imitated; of FISOR its values by the
-number of steps to the next cost.
+each way to act, and the CPU time of an action; of COptiDICE how far its weights are from an occupancy, and who is
+imitated; of FISOR its values by the number of steps to the next cost.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import time
 from pathlib import Path
 
 import compare
@@ -29,6 +31,14 @@ SAMPLE = 30_000
 """Rows that are looked at."""
 AHEAD = ((0, 0), (1, 10), (11, 50), (51, 150), (151, 1 << 30))
 """Steps to the next cost."""
+CHOSEN = {"choice": "softmax", "choice.beta": 0.1}
+SAMPLES = [("most likely", {}, True), ("sampled", {}, False)]
+WAYS = {
+    "ccrr": [*SAMPLES, ("the critics choose of 100", CHOSEN, True), ("the critics draw of 100", CHOSEN, False)],
+    "coptidice": SAMPLES,
+    "fisor": [("safest of 16", {}, True), ("its mean", {"choice": "policy"}, True)],
+}
+"""How each is made to act: what it is called, options, and whether the action is certain."""
 
 
 def parts(learner):
@@ -69,6 +79,17 @@ def steps_to_cost(data: datasets.Episodes) -> np.ndarray:
     return ahead
 
 
+def acting_time(learner, policy, env, certain: bool, calls: int = 200) -> float:
+    """CPU milliseconds of one call of `act`."""
+    act = jax.jit(lambda obs, key: learner.act(policy, (), obs, key, certain).action)
+    obs, key = jnp.zeros((env.num_envs, env.spec.obs_dim)), jax.random.key(0)
+    jax.block_until_ready(act(obs, key))
+    start = time.process_time()
+    for _ in range(calls):
+        jax.block_until_ready(act(obs, key))
+    return 1e3 * (time.process_time() - start) / calls
+
+
 def of_coptidice(learner, state, data: datasets.Episodes, index: np.ndarray, bold: np.ndarray) -> None:
     """The flow error, and the share of the weight on costly episodes."""
     judgement, rows, gamma = judged(learner, state, data, index)
@@ -87,6 +108,8 @@ def of_fisor(learner, state, data: datasets.Episodes, index: np.ndarray, bold: n
     v, q = (np.asarray(x) for x in judgement.reach)
     w = np.asarray(parts(learner).weight.apply(judgement, None, state.own["weight"], rows.reward))[0]
     ahead, gain = steps_to_cost(data), np.asarray(judgement.advantage.reward)
+    beyond = [f"{x.min():.2f} to {x.max():.2f}" for x in (v, q)]
+    print(f"V_h from {beyond[0]}, Q_h from {beyond[1]}")
     print(f"median |Q_h - V_h| {np.median(np.abs(q - v)):.3f}, deviation of A_r {gain.std():.3f}")
     for who, mine in (("bold", bold), ("careful", ~bold)):
         for low, high in AHEAD:
@@ -100,7 +123,7 @@ def of_fisor(learner, state, data: datasets.Episodes, index: np.ndarray, bold: n
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("algorithm", choices=["coptidice", "fisor"])
+    words.add_argument("algorithm", choices=list(WAYS))
     words.add_argument("file", type=Path)
     words.add_argument("--set", nargs="*", default=[], metavar="OPTION=NUMBER")
     words.add_argument("--limit", type=float, default=25.0)
@@ -115,14 +138,16 @@ def main() -> None:
         state, metrics = step.state, step.metrics
     print({name: round(float(value), 3) for name, value in metrics.items() if not name.startswith("loss")})
     env = jsafe.envs.make(data.about.env, num_envs=20, seed=0, num_threads=1)
-    ways = [("most likely", {}, True), ("sampled", {}, False)]
-    if given.algorithm == "fisor":
-        ways = [("safest of 16", {}, True), ("its mean", {"choice": "policy"}, True)]
-    for title, way, certain in ways:
+    for title, way, certain in WAYS[given.algorithm]:
         acting = compare.learner_of(given.algorithm, data, given.limit, given.updates, changes | way)
         policy, key = acting.policy(state), jax.random.key(given.seed)
         found = evaluate(env, acting, policy, 20, key, certain, seed=1000 + given.seed)
-        print(f"{title}: {found['return'].mean():.1f} / {found['cost'].mean():.0f}")
+        print(
+            f"{title}: {found['return'].mean():.1f} / {found['cost'].mean():.0f},",
+            f"{acting_time(acting, policy, env, certain):.2f} ms for the actions of 20 environments",
+        )
+    if given.algorithm == "ccrr":
+        return
     index = np.random.default_rng(0).choice(data.rows(), SAMPLE)
     episode = np.searchsorted(data.start, index, side="right") - 1
     bold = data.costs[episode, 0] > 4 * given.limit

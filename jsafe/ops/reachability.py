@@ -6,10 +6,13 @@ import jax.numpy as jnp
 
 from jsafe.types import Array
 
+SAFE = -1.0
+"""`h` of a step without a cost."""
 
-def violation(cost: Array, unsafe: float = 25.0, safe: float = -1.0) -> Array:
-    """`h [...]` of costs `[..., M]`: `unsafe` where any is above 0, else `safe`."""
-    return jnp.where((cost > 0).any(axis=-1), unsafe, safe)
+
+def violation(cost: Array, unsafe: float = 25.0) -> Array:
+    """`h [...]` of costs `[..., M]`: `unsafe` where any is above 0, else `SAFE`."""
+    return jnp.where((cost > 0).any(axis=-1), unsafe, SAFE)
 
 
 def reach_target(h: Array, following: Array, gamma: Array, terminated: Array) -> Array:

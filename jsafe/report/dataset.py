@@ -24,7 +24,7 @@ QUANTILES = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 def describe(episodes: Episodes, limits: Sequence[float] = LIMITS) -> dict[str, Any]:
     """Plain values: sizes, quantiles of return, cost and length over episodes, shares within limits, who acted, sha256.
 
-    Shares count the episodes whose every cost is at most the limit.
+    Shares count the episodes whose every cost is at most the limit. Policies without an episode are left out.
     """
     about, costs = episodes.about, episodes.costs
     names = [f"cost {name}" for name in about.cost_names] if len(about.cost_names) > 1 else ["cost"]
@@ -36,6 +36,7 @@ def describe(episodes: Episodes, limits: Sequence[float] = LIMITS) -> dict[str, 
         {**dict(each), "episodes": int((who == i).sum()), "return": _mean(columns["return"][who == i])}
         | {"cost": _mean(costs[who == i].max(axis=1))}
         for i, each in enumerate(about.behaviours)
+        if (who == i).any()  # of many policies a filter may leave none
     ]
     return {
         "env": about.env,

@@ -166,6 +166,7 @@ def fitted_q(
     for number in range(-(-updates // CHUNK)):
         state, errors = chunk(*state, table, jax.random.fold_in(key, number))
         if on_update is not None:
+            jax.block_until_ready(errors)  # what is told has been done
             on_update(min((number + 1) * CHUNK, updates))
     start = values(state[0], jnp.asarray((first - mean) / std), jnp.asarray(act(first)))
     J = np.asarray(start.mean(axis=0), np.float64)

@@ -47,6 +47,8 @@ def test_runs_are_recorded_with_their_shares(run_folder, tmp_path, capsys):
     first, second = episodes.about.behaviours
     assert (first["run"], first["algorithm"], first["iteration"], first["deterministic"]) == ("one", "fake", 2, False)
     assert second["algorithm"] == "random"
+    told = report.describe(episodes.take(episodes.behaviour == 1))["behaviours"]
+    assert [(each["algorithm"], each["episodes"]) for each in told] == [("random", 12)]  # who has none is left out
     again = recording.record([f"{run_folder}@2", "random"], shares=[1, 3], episodes=8, num_envs=4, seed=3)
     assert datasets.checksum(again) == datasets.checksum(episodes)
     old, new = (restore(run_folder, iteration)[1].state.weights["w"] for iteration in (2, 4))

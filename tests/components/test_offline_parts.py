@@ -25,7 +25,19 @@ from jsafe.components.generators.diffusion import variance_preserving
 from jsafe.components.improvements import ClimbFeasible, Frozen, Regress
 from jsafe.components.regression_weights import Binary, Exp, Feasible, PerHead
 from jsafe.components.transforms.remaining import RemainingParams, remaining_budget
-from jsafe.components.valuations import Bootstrapped, Context, Dice, Expectile, Judgement, Penalised, Rows, Valuation
+from jsafe.components.valuations import (
+    Bootstrapped,
+    Context,
+    Dice,
+    Expectile,
+    Judgement,
+    Penalised,
+    Reach,
+    Rows,
+    Valuation,
+    reach,
+)
+from jsafe.components.valuations.expectile import Pairs
 from jsafe.nets.denoiser import Denoiser
 from jsafe.ops import reachability
 from jsafe.ops.expectile import expectile_loss
@@ -228,6 +240,21 @@ def test_how_far_the_safest_action_is_heard(unsafe, expectile):
         value = better(value)
     heard, unheard = expectile * (1 - share) * (1 - gamma), (1 - expectile) * share
     np.testing.assert_allclose(value, (unheard * unsafe - heard) / (unheard + heard), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("q", "v", "cost"), [(40.0, 60.0, 0.0), (-3.0, -9.0, 0.0), (10.0, 5.0, 1.0)])
+def test_nothing_is_worse_than_the_worst_step_nor_better_than_the_best(monkeypatch, q, v, cost):
+    """Networks that say more than 25 or less than -1: what others learn from them is cut there."""
+    constant = Pairs(None, lambda p, obs, action: jnp.full((2, 1, 1), p), lambda p, obs: jnp.full((1, 1), p))
+    monkeypatch.setattr(reach, "pairs", lambda *_: constant)
+    valuation = Reach(expectile=0.8).build(SPEC)
+    params = {"q": 0.0, "v": 0.0, "qh": q, "vh": v}
+    found = valuation.loss(params, params, context_of(rows_of(0.0, cost=cost), None), KEY).metrics
+    h = 25.0 if cost else -1.0
+    goal = 0.1 * h + 0.9 * max(h, min(max(v, -1.0), 25.0))
+    u = min(max(q, -1.0), 25.0) - v
+    np.testing.assert_allclose(found["loss/critic_reach"], 2 * (goal - q) ** 2, rtol=1e-5)
+    np.testing.assert_allclose(found["loss/value_reach"], (0.8 if u < 0 else 0.2) * u**2, rtol=1e-5)
 
 
 def act(choice, generator, reward, cost, more=(), weights=(1.0, 0.0), key=KEY, certain=True):

@@ -11,7 +11,8 @@ at gamma 0.99.
 
 Source: Zheng et al. 2024, Safe offline reinforcement learning with feasibility-guided diffusion model, ICLR, arXiv
 2401.10700. The preset `diffusion` has the authors' policy; the default is a Gaussian. Differences: one step of the
-policy per update, on the critics' minibatch of 256 (theirs: two on 1024 rows).
+policy per update, on the critics' minibatch of 256 (theirs: two on 1024 rows); `Q_h` and `V_h` are held between the
+least and the largest h, as their equations say.
 """
 
 from __future__ import annotations

@@ -25,6 +25,9 @@ class Reach(Layers):
         L_Qh = sum_j mean ((1 - gamma) h + gamma max(h, V_h(s')) - Q_h,j(s, a))^2       (h where terminated)
         L_Vh = mean |tau - 1[u > 0]| u^2,   u = max_j Q'_h,j(s, a) - V_h(s)
 
+    Both lie between -1 and `unsafe`, by their equations; what a network says beyond is cut before another learns from
+    it, or errors feed on themselves through the maximum over replicas.
+
     `V_h` leans to the safest recorded action; above 0 no recorded action avoids a violation. It leans only so far:
     where a share p of the recorded actions violates whatever came before, V_h settles at
 
@@ -33,7 +36,7 @@ class Reach(Layers):
     above 0, although a safe action is at hand, once p exceeds 0.4 % at the defaults and gamma 0.99 (8 % at `unsafe` 1):
     then the policy flees everywhere and earns nothing. `reach/feasible` at 0 shows it; a smaller `unsafe` cures it.
 
-    Source: Zheng et al. 2024 (FISOR, arXiv 2401.10700), and the authors' code.
+    Source: Zheng et al. 2024 (FISOR, arXiv 2401.10700), and the authors' code, which does not cut.
     """
 
     replicas: int = number(2, low=1)
@@ -56,15 +59,19 @@ class Reach(Layers):
         def reach_q(params, obs, action):
             return nets.q(params["qh"], obs, action).max(axis=0)[0]
 
+        def possible(value):
+            return jnp.clip(value, reachability.SAFE, self.unsafe)
+
         def loss(params, slow, context, key):
             rows = context.rows
             of_v, of_q, _ = pair_losses(nets, params, slow, context, rows.reward[None], self.expectile)
             h = reachability.violation(rows.cost, self.unsafe)
-            following = jax.lax.stop_gradient(nets.v(params["vh"], rows.next_obs)[0])
+            following = possible(jax.lax.stop_gradient(nets.v(params["vh"], rows.next_obs)[0]))
             goal = reachability.reach_target(h, following, context.gamma, rows.terminated)
             missed = goal - nets.q(params["qh"], rows.obs, rows.action)[:, 0]
             of_qh = jnp.square(missed).sum(axis=0).mean()
-            error = jax.lax.stop_gradient(reach_q(slow, rows.obs, rows.action)) - nets.v(params["vh"], rows.obs)[0]
+            seen = possible(jax.lax.stop_gradient(reach_q(slow, rows.obs, rows.action)))
+            error = seen - nets.v(params["vh"], rows.obs)[0]
             of_vh = expectile_loss(-error, self.expectile).mean()
             metrics = {
                 "loss/critic_reward": of_q[0],
