@@ -35,7 +35,7 @@ from jsafe.options.fields import (
     traced_values,
     word,
 )
-from jsafe.options.json import difference, from_json, merge, static, to_json
+from jsafe.options.json import difference, from_json, merge, static, to_json, unsaid
 
 __all__ = [
     "LARGEST_FLOAT",
@@ -62,5 +62,6 @@ __all__ = [
     "traced",
     "traced_values",
     "type_of",
+    "unsaid",
     "word",
 ]

@@ -96,6 +96,18 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
+def unsaid(config: Any) -> dict[str, Any]:
+    """The defaults of a dataclass and of its parts as a JSON tree: what a file means that is older than a field."""
+    tree = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            tree[field.name] = unsaid(value)
+        elif field.default is not dataclasses.MISSING:
+            tree[field.name] = to_json(field.default)
+    return tree
+
+
 def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     """Two JSON trees in one; where both hold a value, that of `over` stays."""
     trees = {n for n in under.keys() & over.keys() if isinstance(under[n], dict) and isinstance(over[n], dict)}

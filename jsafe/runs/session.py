@@ -27,7 +27,7 @@ from jsafe.curves.sinks import Events, WandbRun
 from jsafe.curves.vocabulary import cost_name
 from jsafe.data import BadValueError, PrefetchCollector
 from jsafe.feeds import Dataset
-from jsafe.options import to_json
+from jsafe.options import to_json, unsaid
 from jsafe.runs import device
 from jsafe.runs import folder as folders
 from jsafe.runs.build import build_collector, build_learner, eval_env
@@ -195,7 +195,7 @@ class Session:
             "prng": str(jax.random.key_impl(self.key)),
             "backend": config.backend,
         }
-        before = {"backend": "host"}
+        before = {"backend": "host", "options": unsaid(described.options)}
         self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description, defaults=before)
         self.interval = Interval()
         self.table = CsvTable(folder / "progress.csv")

@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jsafe import options, registry
+from jsafe.options import difference, merge, to_json, unsaid
 from jsafe.runs.checkpoint import CheckpointError, Checkpoints, load_state, sealed
 
 
@@ -314,6 +316,20 @@ def test_a_checkpoint_from_before_an_option_had_its_default(tmp_path):
     other = Checkpoints(tmp_path, config={"options": {"tau": 0.1, "margin": 0.2}}, defaults=defaults)
     with pytest.raises(CheckpointError, match=r"options\.margin: 0\.0 there, 0\.2 here"):
         other.load({}, Rows())
+
+
+@pytest.mark.parametrize(("algorithm", "name"), [("ppo_lag", "rule_warmup"), ("cce_pets", "discount")])
+def test_a_session_says_what_older_checkpoints_do_not(tmp_path, algorithm, name):
+    """An option that came later is at its default there: the run goes on."""
+    config = registry.make_config(registry.get(algorithm))
+    now = to_json(config)
+    old = {key: value for key, value in now.items() if key != name}
+    assert difference(merge(unsaid(config), old), now) == []
+    part = next(key for key in ("rule", "known") if now[key].keys() - {"kind"})
+    old = now | {part: {"kind": now[part]["kind"]}}
+    assert difference(merge(unsaid(config), old), now) == []
+    changed = to_json(options.replace(config, {name: 0.5 if name == "discount" else 7}))
+    assert [line.split(":")[0] for line in difference(merge(unsaid(config), old), changed)] == [name]
 
 
 def test_environments_that_do_not_fit_are_an_error(tmp_path):
