@@ -232,16 +232,6 @@ def batch_with(cost, length=16.0, count=4.0):
     return batch._replace(measured=batch.measured._replace(episodes=episodes))
 
 
-def test_the_rule_waits_for_its_warmup():
-    """Two epochs of 64 steps are at most 150; the third one ends behind them."""
-    learner = jsafe.make("ppo_lag", SPEC, **TINY, rule_warmup=150)
-    update, state, found = jax.jit(learner.update), learner.init(KEY), []
-    for _ in range(4):
-        state, metrics = update(state, batch_with(30.0), KEY)
-        found.append(float(metrics["cost/0/multiplier"]))
-    assert found[0] == found[1] == np.float32(0.001) < found[2] < found[3]
-
-
 def test_the_multiplier_moves_before_the_policy_and_with_the_cost():
     learner, update = ppo_lag()
     state = learner.init(KEY)

@@ -122,8 +122,6 @@ def assemble(config: OnPolicyConfig, spec: EnvSpec, axis_name: str | None = None
         """The rule's next state, and what the step may know."""
         J, aim = costs.J_episodic if limits.per == "episode" else costs.per_step, limits.aim(state.limit)
         rule_state = rule.update(state.rule, J, aim)
-        if waits := config.rule_warmup // (config.steps_per_epoch * spec.action_repeat):
-            rule_state = jax.tree.map(lambda a, b: jnp.where(state.iteration >= waits, a, b), rule_state, state.rule)
         unit = jnp.ones(m)
         if not released:  # of the cost surrogate: per step, and scaled like the costs that are learnt
             unit = unit * jnp.maximum(costs.length, 1.0) if limits.per == "episode" else unit

@@ -55,8 +55,6 @@ class OnPolicyConfig(Options):
     2019 and OmniSafe). `all`: each is scaled (FOCOPS' authors). `mix`: the mix is scaled instead, so that the
     multiplier is the dual variable of the limit in units of reward per cost, whatever the spread of the advantages.
     `none`: centred only."""
-    rule_warmup: int = number(0, low=0)
-    """Environment steps before the rule's first step; until then its initial weights hold."""
     cost_penalty: float = traced(0.0, low=0)
     """Subtracts this times the sum of costs from the reward."""
     normalize_obs: bool = True
