@@ -19,7 +19,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -150,18 +150,25 @@ def _alive(process: int) -> bool:
     return True
 
 
-def packs(cells: Sequence[Cell], most: int) -> list[tuple[Cell, ...]]:
-    """Cells that can share a program side by side, at most so many; the others alone. In the order of their firsts."""
+def packs(
+    cells: Sequence[Cell], most: int, begun: Callable[[Cell], bool] = lambda cell: False
+) -> list[tuple[Cell, ...]]:
+    """Cells that can share a program side by side, at most so many; in the order of their firsts.
+
+    Those that have begun, or collect ahead, are alone.
+    """
     open_packs: dict[str, list[Cell]] = {}
     found: list[list[Cell]] = []
     for cell in cells:
+        if most == 1 or cell.config.depth or begun(cell):
+            found.append([cell])
+            continue
         program = to_json(cell.config) | {"seed": None}, static(cell.options)
         key = json.dumps((cell.algorithm, *program))
-        pack = open_packs.get(key)
-        if pack is None or len(pack) == most or cell.config.depth:  # one that collects ahead has a program of its own
-            pack = open_packs[key] = []
-            found.append(pack)
-        pack.append(cell)
+        if len(open_packs.get(key, ())) in (0, most):
+            open_packs[key] = []
+            found.append(open_packs[key])
+        open_packs[key].append(cell)
     return [tuple(pack) for pack in found]
 
 
@@ -174,9 +181,7 @@ class _Session:
         self.states = {cell.name: store.ended.get(cell.name, "waiting") for cell in store.cells}
         self.states = {name: "waiting" if state in again else state for name, state in self.states.items()}
         waiting = [cell for cell in store.cells if self.states[cell.name] == "waiting"]
-        new = {cell.name for cell in waiting if not Checkpoints(store.path(cell)).list()}
-        alone = [(cell,) for cell in waiting if cell.name not in new]
-        self._waiting: list[tuple[Cell, ...]] = alone + packs([cell for cell in waiting if cell.name in new], together)
+        self._waiting = packs(waiting, together, lambda cell: bool(Checkpoints(store.path(cell)).list()))
         self._running: list[tuple[tuple[Cell, ...], Job]] = []
         self._losses: dict[str, tuple[int, int]] = {}  # of each run: where it stood, and workers lost since then
         self._not_before: dict[str, float] = {}

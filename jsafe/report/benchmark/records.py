@@ -288,6 +288,11 @@ def _read(path: str | os.PathLike) -> list[dict[str, str]]:
 def write_csv(
     rows: Sequence[Mapping[str, Any]], columns: Sequence[str], path: str | os.PathLike, form: str = ".6g"
 ) -> None:
+    """Writes the columns of rows, numbers with a point in this form; "" is exact.
+
+    Raises:
+      OSError: If it cannot be written.
+    """
     with open(path, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(columns)
