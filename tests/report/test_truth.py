@@ -12,6 +12,7 @@ from jsafe import cli
 from jsafe.components.reward_normalizer import MovingNormalizer
 from jsafe.envs.api import Spec, Step
 from jsafe.report import benchmark, truth
+from jsafe.runs import branching
 from jsafe.runs.folder import RunError
 from jsafe.spaces import Box
 from jsafe.sweeps import reproduce
@@ -67,8 +68,8 @@ def ask(state, memory, obs, action):
 @pytest.mark.parametrize("cut", [False, True])
 def test_branches_sum_what_happens_until_the_episode_ends(cut):
     env = Countdown(4, cut)
-    starts = [truth.Start({"step": 3, "left": x}, ()) for x in (1.0, 2.0, 5.0)]
-    found = truth.cost_to_go(env, learner_of(env, ask), (), starts, 3, 4, jax.random.key(0))
+    starts = [branching.Start({"step": 3, "left": x}, ()) for x in (1.0, 2.0, 5.0)]
+    found = branching.cost_to_go(env, learner_of(env, ask), (), starts, 3, 4, jax.random.key(0))
     assert found.reward.shape == (3, 3)
     np.testing.assert_allclose(found.reward, np.repeat([[1.0], [1.5], [1.875]], 3, axis=1))
     np.testing.assert_allclose(found.cost[..., 0], np.repeat([[1], [2.25], [5 + 1 + 3 / 16 + 2 / 64]], 3, axis=1))
@@ -80,18 +81,18 @@ def test_branches_sum_what_happens_until_the_episode_ends(cut):
 
 def test_without_critics_the_discount_is_given():
     env = Countdown(2)
-    start = [truth.Start({"step": 0, "left": 2.0}, ())]
+    start = [branching.Start({"step": 0, "left": 2.0}, ())]
     with pytest.raises(ValueError, match="gamma must be given"):
-        truth.cost_to_go(env, learner_of(env), (), start, 1, 5, jax.random.key(0))
-    found = truth.cost_to_go(env, learner_of(env), (), start, 1, 5, jax.random.key(0), gamma=1.0)
+        branching.cost_to_go(env, learner_of(env), (), start, 1, 5, jax.random.key(0))
+    found = branching.cost_to_go(env, learner_of(env), (), start, 1, 5, jax.random.key(0), gamma=1.0)
     assert (found.reward.item(), found.cost.item(), found.estimate) == (2.0, 3.0, None)
     with pytest.raises(ValueError, match="rollouts must be at least 1, got 0"):
-        truth.cost_to_go(env, learner_of(env), (), start, 0, 5, jax.random.key(0), gamma=1.0)
+        branching.cost_to_go(env, learner_of(env), (), start, 0, 5, jax.random.key(0), gamma=1.0)
 
 
 def test_visited_states_are_spread_over_the_episode():
     env = Countdown(4)
-    found = truth.visited(env, learner_of(env), PolicyState(()), 40, jax.random.key(1))
+    found = branching.visited(env, learner_of(env), PolicyState(()), 40, jax.random.key(1))
     assert len(found) == 40
     assert {start.engine["left"] for start in found} == {1.0, 2.0, 3.0, 4.0, 5.0}
 
@@ -99,7 +100,7 @@ def test_visited_states_are_spread_over_the_episode():
 def test_a_task_without_states_cannot_be_branched():
     env = jsafe.envs.make("Toy-SpeedLimit-v0", 1, 0)
     with pytest.raises(RunError, match=r"Toy-SpeedLimit-v0 cannot be branched: it has no get_state, set_state$"):
-        truth.check_branches(env)
+        branching.check_branches(env)
 
 
 def test_calibration_of_a_critic_that_is_known_to_be_off():
