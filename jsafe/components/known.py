@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -19,8 +19,13 @@ GOAL_RADIUS = 0.3
 """Distance at which the goal of the Goal tasks counts as met, metres."""
 OTHERWISE = ("buttons", "push_box")
 """Parts of tasks whose goal is met otherwise than by coming near: it is pressed, or a box is pushed there."""
-OBSTACLES = ("vases", "pillars", "gremlins", "sigwalls", *OTHERWISE)
-"""Parts whose costs follow from contacts: they are not known. With a box to push hazards are wider."""
+BUTTONS = "buttons"
+TOUCHED = ("vases", "pillars", "gremlins", BUTTONS)
+"""Parts that cost when the robot touches them, round enough to be known by a distance between centres."""
+OBSTACLES = (*TOUCHED, "sigwalls", "push_box")
+"""Parts whose costs follow from contacts: they are not known exactly. With a box to push hazards are wider."""
+BUTTON_RADIUS = 0.2
+"""Distance at which the robot touches a button with its side, metres: with its front it is earlier."""
 
 
 class Known(NamedTuple):
@@ -61,11 +66,13 @@ def goal_geometry(
     margin: float = 0.0,
     goal: float | None = None,
     column: int | None = None,
+    touch: float | None = None,
 ) -> Known:
-    """The Goal tasks on coordinates.
+    """The Goal and Button tasks on coordinates.
 
-    Cost: `k 1[min_i ||hazard_i'|| <= radius + margin]` of the state after k repeated steps. Reward (with `goal`):
-    `||goal|| - ||goal'|| + 1[||goal'|| <= goal]`, and no more after that.
+    Cost: `k 1[min_i ||hazard_i'|| <= radius + margin]` of the state after k repeated steps; with `touch` besides
+    `k 1[min_i ||obstacle_i'|| <= touch]`, over vases, pillars, gremlins and the buttons but the one that is the goal.
+    Reward (with `goal`): `||goal|| - ||goal'|| + 1[||goal'|| <= goal]`, and no more after that.
 
     Args:
       spec: Its `layout` says where hazards and the goal are, `action_repeat` is k.
@@ -73,10 +80,11 @@ def goal_geometry(
       margin: Distance to keep besides, metres.
       goal: Radius of the goal, metres; None: the reward is not known.
       column: The one of several costs that is of hazards.
+      touch: Distance between centres at which the robot touches an obstacle, metres; None: there is none.
 
     Raises:
-      ValueError: If the layout does not name what is needed, there is no such column, or there are several costs and
-        none is said to be of hazards.
+      ValueError: If the layout does not name what is needed, there is no such column, there are several costs and
+        none is said to be of hazards, or contacts are to be known beside a column of hazards.
     """
     layout = {name: (start, stop) for name, start, stop in spec.layout}
     for name in (HAZARDS,) if goal is None else (HAZARDS, GOAL):
@@ -93,9 +101,22 @@ def goal_geometry(
     if column is not None and column >= spec.num_costs:
         raise ValueError(f"known.column must be below the number of costs, {spec.num_costs}, got {column}")
 
+    touched = [name for name in TOUCHED if name in layout]
+    if touch is not None and column is not None:
+        raise ValueError(f"known.touch={touch:g} makes one cost of all, known.column={column} is of hazards alone")
+    if touch is not None and not touched:
+        raise ValueError(
+            f"known.touch is of {', '.join(TOUCHED)}, and this observation has none of them: leave it out (None)"
+        )
+
     def cost(obs, action, next_obs):
-        near = _distances(next_obs, layout[HAZARDS]).min(axis=-1) <= radius + margin
-        return spec.action_repeat * near[..., None].astype(jnp.float32)
+        near = (_distances(next_obs, layout[HAZARDS]).min(axis=-1) <= radius + margin).astype(jnp.float32)
+        for name in () if touch is None else touched:
+            contact = _distances(next_obs, layout[name]) <= touch
+            if name == BUTTONS:
+                contact &= ~_is_goal(next_obs, layout)
+            near += contact.any(axis=-1)
+        return spec.action_repeat * near[..., None]
 
     if goal is None:
         return Known(cost=cost, arrived=arrival(spec))
@@ -110,7 +131,17 @@ def arrival(spec: EnvSpec) -> Callable[[Array], Array] | None:
     layout = {name: (start, stop) for name, start, stop in spec.layout}
     if GOAL not in layout or not layout.keys().isdisjoint(OTHERWISE):
         return None
-    return lambda next_obs: _distances(next_obs, layout[GOAL])[..., 0] <= GOAL_RADIUS
+    return _near(layout[GOAL], GOAL_RADIUS)
+
+
+def _near(columns: tuple[int, int], radius: float) -> Callable[[Array], Array]:
+    return lambda next_obs: _distances(next_obs, columns)[..., 0] <= radius
+
+
+def _is_goal(obs: Array, layout: Mapping[str, tuple[int, int]]) -> Array:
+    """Which of the buttons stands where the goal is, `[..., K]`: they are at least 0.4 m apart."""
+    apart = _pairs(obs, layout[BUTTONS]) - _pairs(obs, layout[GOAL])
+    return jnp.linalg.norm(apart, axis=-1) <= BUTTON_RADIUS
 
 
 def _approach(columns: tuple[int, int], radius: float) -> Function:
@@ -125,7 +156,12 @@ def _approach(columns: tuple[int, int], radius: float) -> Function:
 
 def _distances(obs: Array, columns: tuple[int, int]) -> Array:
     """Of all objects of a part, `[..., K]`."""
-    return jnp.linalg.norm(obs[..., slice(*columns)].reshape(*obs.shape[:-1], -1, 2), axis=-1)
+    return jnp.linalg.norm(_pairs(obs, columns), axis=-1)
+
+
+def _pairs(obs: Array, columns: tuple[int, int]) -> Array:
+    """Where the objects of a part are, `[..., K, 2]`."""
+    return obs[..., slice(*columns)].reshape(*obs.shape[:-1], -1, 2)
 
 
 @part("known", "none")
@@ -150,16 +186,22 @@ class Geometry(Options):
     column: int | None = number(None, low=0)
     """The one of several costs (`costs="separate"`) that is of hazards: the others are learnt."""
 
+    touch: float | None = number(None, above=0)
+    """Distance between the centres of the robot and of a vase, pillar, gremlin or wrong button at which they count as
+    touching, metres. It makes their costs known, about from above: Point's front touches a vase from 0.3 m on, a
+    gremlin from 0.29, a button from 0.26, its side from 0.2. None: they have to be learnt."""
+
     def told(self, goal: float | None = None) -> dict[str, Any]:
         """What `goal_geometry` is told."""
-        return {"radius": self.radius, "margin": self.margin, "goal": goal, "column": self.column}
+        return {name: getattr(self, name) for name in ("radius", "margin", "column", "touch")} | {"goal": goal}
 
 
 @part("known", "auto")
 @dataclasses.dataclass(frozen=True)
 class Auto(Geometry):
-    """What coordinates tell: the cost, where they show hazards and no other obstacle; when a goal is met, where that is
-    by coming near it; and on request the reward, there."""
+    """What coordinates tell: the cost, where they show hazards and no other obstacle (or `touch` says how near those
+    are touched); when a goal is met, where that is by coming near it (or, with `touch`, by pressing a button); and on
+    request the reward, there."""
 
     reward: bool = False
     """Whether such a goal's reward counts as known. Steps in which a goal was met teach nothing: a learnt reward knows
@@ -168,12 +210,15 @@ class Auto(Geometry):
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
         """A `Known`."""
         layout = {name: (start, stop) for name, start, stop in spec.layout}
-        arrived = arrival(spec)
+        arrived, meets = arrival(spec), GOAL_RADIUS
+        if self.touch is not None and GOAL in layout and BUTTONS in layout:
+            arrived, meets = _near(layout[GOAL], BUTTON_RADIUS), BUTTON_RADIUS
         known = Known(arrived=arrived)
         if self.reward and arrived is not None:
-            known = known._replace(reward=_approach(layout[GOAL], GOAL_RADIUS))
-        alone = layout.keys().isdisjoint(OBSTACLES) and spec.num_costs == 1
-        if HAZARDS in layout and (alone or self.column is not None):
+            known = known._replace(reward=_approach(layout[GOAL], meets))
+        unknown = set(OBSTACLES).difference(() if self.touch is None else TOUCHED)
+        alone = layout.keys().isdisjoint(unknown) and spec.num_costs == 1
+        if self.touch is not None or (HAZARDS in layout and (alone or self.column is not None)):
             known = known._replace(cost=goal_geometry(spec, **self.told()).cost, column=self.column)
         return known
 

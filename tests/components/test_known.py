@@ -32,6 +32,45 @@ def test_equals_the_engine_on_every_raw_step(robot, exact):
     assert costs > 20
 
 
+@pytest.mark.parametrize(("task", "columns"), [("Goal2", ["vases"]), ("Button1", ["buttons", "gremlins"])])
+def test_contacts_lie_between_the_side_and_the_front(task, columns):
+    """Nothing touches beyond the reach of a front and an edge, and everything does below that of two sides."""
+    options = {"observation": "coordinates", "parts": "base", "num_envs": 16, "seed": 0}
+    env = jsafe.envs.make(f"SafetyPoint{task}-v0", **options, costs="separate")
+    spec = env_spec(jsafe.envs.make(f"SafetyPoint{task}-v0", **options))
+    far, near = (goal_geometry(spec, radius=1e-9, touch=touch) for touch in (0.31, 0.2))
+    env.reset()
+    rng, met, touched, missed, a = np.random.default_rng(0), 0, 0, 0, np.zeros((16, 2))
+    for t in range(300):
+        if t % 20 == 0:
+            a = rng.uniform(-0.2, 1, (16, 2))
+        out = env.step(a)
+        seen = out.final_obs.astype(np.float32)
+        # A goal just met is seen elsewhere already.
+        counts = ~(out.info["success"] | out.terminated | out.truncated)
+        cost = sum(out.cost[:, i] for i, name in enumerate(env.spec.cost_names) if name in columns)[counts] >= 1
+        beyond, within = (np.asarray(known.cost(None, None, seen))[counts, 0] > 0 for known in (far, near))
+        if task == "Goal2":  # buttons are free of cost for ten steps, and gremlins turn their sides away
+            assert cost[within].all()
+        met, touched, missed = met + cost.sum(), touched + within.sum(), missed + (cost & ~beyond).sum()
+    assert met > 20
+    assert touched > 0
+    assert missed <= 0.1 * met if task == "Goal2" else missed == 0  # a vase that was thrown costs its speed, too
+
+
+def test_contacts_are_told_once_and_where_there_are_some():
+    env = jsafe.envs.make("SafetyPointGoal1-v0", observation="coordinates")
+    with pytest.raises(ValueError, match=r"known.touch is of vases, pillars, gremlins, buttons, and this"):
+        Auto(touch=0.3).build(env_spec(env))
+    env = jsafe.envs.make("SafetyPointGoal2-v0", observation="coordinates", costs="separate")
+    with pytest.raises(ValueError, match=r"known.touch=0.3 makes one cost of all, known.column=0 is of hazards alone"):
+        Auto(touch=0.3, column=0).build(env_spec(env))
+    button = Auto(touch=0.3, reward=True).build(
+        env_spec(jsafe.envs.make("SafetyPointButton1-v0", observation="coordinates"))
+    )
+    assert None not in (button.reward, button.cost, button.arrived)
+
+
 def test_hazards_of_other_tasks_have_other_radii():
     """Push's hazards are 0.3 m wide, and Goal's vases cost from level 2 on: nothing is taken for known there."""
     for task, known in (("Goal1", True), ("Goal2", False), ("Push1", False), ("Button1", False)):
