@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
+from jsafe.components.motion import PLAIN, Motion, known_motion
 from jsafe.options import Options, number, part
 from jsafe.types import Array, EnvSpec
 
@@ -38,12 +39,14 @@ class Known(NamedTuple):
         reward is known earns no more from there on; what a policy imagines ends before it. (A learnt reward knows no
         bonus: steps in which a goal was met teach nothing.)
       column: The one of several costs that `cost` gives, the others have to be learnt; None: it gives all of them.
+      motion: What a model has to see and predict of observations.
     """
 
     reward: Function | None = None
     cost: Function | None = None
     arrived: Callable[[Array], Array] | None = None
     column: int | None = None
+    motion: Motion = PLAIN
 
     def unknown(self, num_costs: int) -> tuple[int, ...]:
         """Which of the costs have to be learnt."""
@@ -185,7 +188,6 @@ class Geometry(Options):
     """Distance to keep besides, metres: SafeDreamer plans with 0.05. It is the cheap replacement of many particles."""
     column: int | None = number(None, low=0)
     """The one of several costs (`costs="separate"`) that is of hazards: the others are learnt."""
-
     touch: float | None = number(None, above=0)
     """Distance between the centres of the robot and of a vase, pillar, gremlin or wrong button at which they count as
     touching, metres. It makes their costs known, about from above: Point's front touches a vase from 0.3 m on, a
@@ -206,6 +208,9 @@ class Auto(Geometry):
     reward: bool = False
     """Whether such a goal's reward counts as known. Steps in which a goal was met teach nothing: a learnt reward knows
     no bonus, and little of what is near the goal."""
+    still: bool = False
+    """Whether things count as standing still, gremlins and a box to push apart: the model predicts how the robot moves
+    in its own frame, and where hazards and goals are seen follows (`jsafe.components.motion`)."""
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
         """A `Known`."""
@@ -220,6 +225,9 @@ class Auto(Geometry):
         alone = layout.keys().isdisjoint(unknown) and spec.num_costs == 1
         if self.touch is not None or (HAZARDS in layout and (alone or self.column is not None)):
             known = known._replace(cost=goal_geometry(spec, **self.told()).cost, column=self.column)
+        if self.still:
+            learns = known.reward is None or bool(known.unknown(spec.num_costs))
+            known = known._replace(motion=known_motion(spec, sees_all=learns))
         return known
 
 

@@ -337,7 +337,7 @@ def test_a_cost_that_is_known_among_learnt_ones():
     spec = jsafe.EnvSpec(2, 2, 3, layout=(("hazards", 0, 2),))
     known = Auto(column=1).build(spec)
     heads = Heads.beside(known, 3)
-    assert heads == (True, 2, (0, 2))
+    assert heads[:3] == (True, 2, (0, 2))
     steps = window(np.random.default_rng(0), 5)
     steps = steps._replace(cost=steps.cost * np.array([1.0, 2.0, 3.0], np.float32), extras={})
     learnt = transitions(linear(np.eye(2)[None], 0.0)._replace(heads=heads), steps).target[0, :, 1:3]

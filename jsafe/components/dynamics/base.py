@@ -12,27 +12,27 @@ import numpy as np
 
 from jsafe.components.compat import Released
 from jsafe.components.known import Known
+from jsafe.components.motion import PLAIN, Motion
 from jsafe.types import Array, Key, Metrics, Params, Steps
-
-LARGEST = 100.0
-"""Magnitude at which predicted observations are cut."""
 
 
 class Heads(NamedTuple):
     """What a model has to predict besides the change of the observation: the `reward`, and so many `costs`.
 
-    `columns`: which of the environment's costs those are; None: all of them.
+    `columns`: which of the environment's costs those are; None: all of them. `motion`: what it sees and predicts of
+    observations.
     """
 
     reward: bool
     costs: int
     columns: tuple[int, ...] | None = None
+    motion: Motion = PLAIN
 
     @classmethod
     def beside(cls, known: Known, num_costs: int) -> Heads:
         """What is not known."""
         columns = known.unknown(num_costs)
-        return cls(known.reward is None, len(columns), columns)
+        return cls(known.reward is None, len(columns), columns, known.motion)
 
     @property
     def width(self) -> int:
@@ -56,7 +56,7 @@ class Prediction(NamedTuple):
 
 
 class Transitions(NamedTuple):
-    """Rows that nets learn on, each net its own: `obs [E, R, O]`, `action [E, R, A]`, `target [E, R, D]`.
+    """Rows that nets learn on, each net its own: `obs [E, R, O]` (all of it), `action [E, R, A]`, `target [E, R, D]`.
 
     `weight [E, R]` is 0 for rows that nothing is learnt from.
     """
@@ -131,15 +131,12 @@ def transitions(dynamics: Dynamics, steps: Steps, stack: int = 1) -> Transitions
         cost = head(steps.cost)
         columns += [cost if heads.columns is None else cost[..., np.array(heads.columns)]]
     # What does not count may be anything, also far away.
-    target = jnp.where(learnt[..., None] > 0, jnp.concatenate([*columns, following - obs], axis=-1), 0.0)
+    target = jnp.where(
+        learnt[..., None] > 0, jnp.concatenate([*columns, heads.motion.change(obs, following)], axis=-1), 0.0
+    )
 
     def dealt(x):
         rows = x.reshape(*x.shape[:axis], -1, dynamics.size, *x.shape[axis + 2 :])
         return jnp.moveaxis(rows, axis + 1, axis)
 
     return Transitions(*map(dealt, (obs, head(steps.action), target, learnt)))
-
-
-def follow(obs: Array, change: Array) -> Array:
-    """`obs + change` within +-`LARGEST`; 0 where that is no number."""
-    return jnp.clip(jnp.nan_to_num(obs + change, nan=0.0, posinf=LARGEST, neginf=-LARGEST), -LARGEST, LARGEST)

@@ -89,7 +89,9 @@ class Ensemble(DynamicsPart):
         Collectives: `psum` of gradients, of the numbers of rows that count, and of the moments of the inputs.
         """
         heads = Heads(True, spec.num_costs) if heads is None else heads
-        inputs, outputs = spec.obs_dim + spec.act_dim, heads.width + spec.obs_dim
+        motion = heads.motion
+        seen, changes = motion.widths(spec.obs_dim)
+        inputs, outputs = seen + spec.act_dim, heads.width + changes
         costs = slice(int(heads.reward), heads.width if self.cost_head == "bernoulli" else int(heads.reward))
         released = compat == "omnisafe"
         net = mlp(inputs, 2 * outputs, self.hidden, act=self.activation, kernel_init=narrow_normal)
@@ -105,7 +107,7 @@ class Ensemble(DynamicsPart):
             return EnsembleState(params, adam.init(params), running_init(inputs), traced_values(self))
 
         def observe(state, rows):
-            x = jnp.concatenate([rows.obs, rows.action], axis=-1)
+            x = jnp.concatenate([motion.seen(rows.obs), rows.action], axis=-1)
             return state._replace(stats=running_update(state.stats, x, axis_name, rows.weight))
 
         def model(state):
@@ -117,7 +119,7 @@ class Ensemble(DynamicsPart):
 
         def outcome(params, known, obs, action):
             """Mean and log variance of all outputs, bounded."""
-            x = (jnp.concatenate([obs, action], axis=-1) - known.centre) / known.scale
+            x = (jnp.concatenate([motion.seen(obs), action], axis=-1) - known.centre) / known.scale
             mean, raw = jnp.split(jax.vmap(net.apply)(params["nets"], x), 2, axis=-1)
             return mean, bounded(raw, params["low"], params["high"])
 

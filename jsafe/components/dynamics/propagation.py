@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jsafe.components.dynamics.base import Dynamics, Model, Prediction, follow
+from jsafe.components.dynamics.base import Dynamics, Model, Prediction
 from jsafe.components.known import Known
 from jsafe.types import Array, Key
 
@@ -75,7 +75,7 @@ def simulator(
         width = prediction.mean.shape[-1]
         shape = (size, particles, 1 if noise == "common" else action.shape[0], width)
         sampled = prediction.mean + prediction.std * jax.random.normal(key, shape)
-        following = follow(obs, sampled[..., heads.width :])
+        following = heads.motion.follow(obs, sampled[..., heads.width :])
         acted = jnp.broadcast_to(action, (*following.shape[:-1], action.shape[-1]))
         reward = sampled[..., 0] if known.reward is None else known.reward(obs, acted, following)
         cost = known.costs(sampled[..., int(heads.reward) : heads.width], obs, acted, following)
@@ -135,7 +135,8 @@ def expected(dynamics: Dynamics, model: Model, obs: Array, actions: Array) -> Ar
 
     def step(obs: Array, action: Array) -> tuple[Array, Array]:
         acted = jnp.broadcast_to(action, (*obs.shape[:-1], action.shape[-1]))
-        following = follow(obs, dynamics.predict(model, obs, acted).mean[..., dynamics.heads.width :])
+        change = dynamics.predict(model, obs, acted).mean[..., dynamics.heads.width :]
+        following = dynamics.heads.motion.follow(obs, change)
         return following, following
 
     _, path = jax.lax.scan(step, jnp.broadcast_to(obs, (dynamics.size, 1, obs.shape[-1])), actions)
@@ -186,7 +187,8 @@ def imagined(
         mean, std = (x[drawn(again) if redraw else fixed, rows] for x in dynamics.predict(model, *both))
         sampled = mean + std * jax.random.normal(noise_key, mean.shape)
         width = dynamics.heads.width
-        following = jnp.concatenate([obs[:, frame:], follow(newest, sampled[:, width:])], axis=-1)
+        after = dynamics.heads.motion.follow(newest, sampled[:, width:])
+        following = jnp.concatenate([obs[:, frame:], after], axis=-1)
         return following, (following, action, sampled[:, :width])
 
     _, (following, actions, signals) = jax.lax.scan(step, obs, jnp.arange(steps))

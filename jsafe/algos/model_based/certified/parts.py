@@ -9,7 +9,7 @@ import optax
 from jsafe.algos.model_based.certified.config import CrabsConfig
 from jsafe.components.barriers import safe_box, worst_next
 from jsafe.components.dynamics import Heads
-from jsafe.components.dynamics.base import follow
+from jsafe.components.motion import follow
 from jsafe.nets.perceptron import ensemble, mlp
 from jsafe.types import EnvSpec
 
