@@ -75,16 +75,22 @@ def goal_geometry(
       column: The one of several costs that is of hazards.
 
     Raises:
-      ValueError: If the layout does not name what is needed, there is no such column, or there are several costs and
-        none is said to be of hazards.
+      ValueError: If the layout does not name what is needed, or names what a goal is met by otherwise (with `goal`),
+        there is no such column, or there are several costs and none is said to be of hazards.
     """
     layout = {name: (start, stop) for name, start, stop in spec.layout}
     for name in (HAZARDS,) if goal is None else (HAZARDS, GOAL):
         if name not in layout:
+            asked = "" if column is None else f"known.column={column} says that a cost is of hazards, but "
             raise ValueError(
-                f"the geometry of {name!r} is known from coordinates alone (observation='coordinates'); this "
+                f"{asked}the geometry of {name!r} is known from coordinates alone (observation='coordinates'); this "
                 f"observation has {', '.join(layout) or 'no named parts'}: learn it (known='none')"
             )
+    if goal is not None and arrival(spec) is None:
+        raise ValueError(
+            f"the reward of this task is not that of coming near to a goal: its observation has {', '.join(layout)}; "
+            "take known='cost', or learn all (known='none')"
+        )
     if column is None and spec.num_costs != 1:
         raise ValueError(
             f"the environment has {spec.num_costs} costs: say with known.column which of them is of hazards, or learn "
@@ -166,14 +172,18 @@ class Auto(Geometry):
     no bonus, and little of what is near the goal."""
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
-        """A `Known`."""
+        """A `Known`.
+
+        Raises:
+          ValueError: For a `column` that does not exist, or without coordinates of hazards.
+        """
         layout = {name: (start, stop) for name, start, stop in spec.layout}
         arrived = arrival(spec)
         known = Known(arrived=arrived)
         if self.reward and arrived is not None:
             known = known._replace(reward=_approach(layout[GOAL], GOAL_RADIUS))
         alone = layout.keys().isdisjoint(OBSTACLES) and spec.num_costs == 1
-        if HAZARDS in layout and (alone or self.column is not None):
+        if self.column is not None or (alone and HAZARDS in layout):
             known = known._replace(cost=goal_geometry(spec, **self.told()).cost, column=self.column)
         return known
 
