@@ -51,7 +51,10 @@ class Known(NamedTuple):
         if self.cost is None:
             return learnt
         told = self.cost(obs, action, next_obs)
-        return told if self.column is None else jnp.insert(learnt, self.column, told[..., 0], axis=-1)
+        if self.column is None:
+            return told
+        before, after = jnp.split(learnt, [self.column], axis=-1)
+        return jnp.concatenate([before, told.astype(learnt.dtype), after], axis=-1)
 
 
 def goal_geometry(
