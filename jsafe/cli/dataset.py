@@ -256,6 +256,8 @@ def _filter(given: Filter, *_: Any) -> int:
     _check_output(given.output)
     ranges = {name: _range(name, getattr(given, name)) for name in ("costs", "returns")}
     cells = None if given.grid is None else _cells(given.grid)
+    if cells is None and given.target is None and (given.per_cell is not None or given.at_least > 1):
+        raise ValueError("per-cell and at-least are about the cells of a grid: give --grid, or --target")
     parts = [datasets.read(file) for file in given.files]
     episodes = parts[0] if len(parts) == 1 else datasets.concatenate(parts)
     before, rng = len(episodes), np.random.default_rng(given.seed)
@@ -264,12 +266,13 @@ def _filter(given: Filter, *_: Any) -> int:
             episodes = episodes.take(datasets.choose(episodes, name, limit))
     if given.frontier:
         episodes = episodes.take(datasets.frontier(episodes))
-    if ranges["costs"] is not None:
-        episodes = episodes.take(between(episodes.costs.max(axis=1), *ranges["costs"]))
-    if ranges["returns"] is not None:
-        episodes = episodes.take(between(episodes.returns, *ranges["returns"]))
+    for name, bounds in ranges.items():
+        if bounds is not None:
+            values = episodes.returns if name == "returns" else episodes.costs.max(axis=1)
+            told = f"--{name} {getattr(given, name)}: theirs are {values.min():.4g} to {values.max():.4g}"
+            episodes = _taken(episodes, between(values, *bounds), told)
     if given.finished:
-        episodes = episodes.take(episodes.finished)
+        episodes = _taken(episodes, episodes.finished, "--finished: the recording of all was stopped")
     if cells is not None or given.target is not None:
         root = max(1, math.isqrt(given.target or len(episodes)))
         options = {"per_cell": given.per_cell, "at_least": given.at_least, "target": given.target}
@@ -281,6 +284,13 @@ def _filter(given: Filter, *_: Any) -> int:
     print(f"{len(episodes)} of {before} episodes are kept")
     _show(episodes, given.output)
     return 0
+
+
+def _taken(episodes: Any, mask: np.ndarray, told: str) -> Any:
+    """The episodes in a mask; an error that says what has left none."""
+    if not mask.any():
+        raise ValueError(f"none of {len(episodes)} episodes is left by {told}")
+    return episodes.take(mask)
 
 
 def _import(given: Import, env_options: dict[str, Any], imports: tuple[str, ...]) -> int:
@@ -432,6 +442,8 @@ def _range(name: str, text: str | None) -> tuple[float, float] | None:
         )
     except ValueError:
         raise ValueError(f"{name} must be LOW:HIGH, got {text!r}") from None
+    if not low <= high:
+        raise ValueError(f"{name} must be LOW:HIGH with LOW at most HIGH, got {text!r}")
     return low, high
 
 

@@ -59,7 +59,10 @@ class Known(NamedTuple):
         if self.cost is None:
             return learnt
         told = self.cost(obs, action, next_obs)
-        return told if self.column is None else jnp.insert(learnt, self.column, told[..., 0], axis=-1)
+        if self.column is None:
+            return told
+        before, after = jnp.split(learnt, [self.column], axis=-1)
+        return jnp.concatenate([before, told.astype(learnt.dtype), after], axis=-1)
 
 
 def goal_geometry(
@@ -86,16 +89,23 @@ def goal_geometry(
       touch: Distance between centres at which the robot touches an obstacle, metres; None: there is none.
 
     Raises:
-      ValueError: If the layout does not name what is needed, there is no such column, there are several costs and
-        none is said to be of hazards, or contacts are to be known beside a column of hazards.
+      ValueError: If the layout does not name what is needed, or names what a goal is met by otherwise (with `goal`),
+        there is no such column, there are several costs and none is said to be of hazards, or contacts are to be known
+        beside a column of hazards.
     """
     layout = {name: (start, stop) for name, start, stop in spec.layout}
     for name in (HAZARDS,) if goal is None else (HAZARDS, GOAL):
         if name not in layout:
+            asked = "" if column is None else f"known.column={column} says that a cost is of hazards, but "
             raise ValueError(
-                f"the geometry of {name!r} is known from coordinates alone (observation='coordinates'); this "
+                f"{asked}the geometry of {name!r} is known from coordinates alone (observation='coordinates'); this "
                 f"observation has {', '.join(layout) or 'no named parts'}: learn it (known='none')"
             )
+    if goal is not None and arrival(spec) is None:
+        raise ValueError(
+            f"the reward of this task is not that of coming near to a goal: its observation has {', '.join(layout)}; "
+            "take known='cost', or learn all (known='none')"
+        )
     if column is None and spec.num_costs != 1:
         raise ValueError(
             f"the environment has {spec.num_costs} costs: say with known.column which of them is of hazards, or learn "
@@ -213,7 +223,11 @@ class Auto(Geometry):
     in its own frame, and where hazards and goals are seen follows (`jsafe.components.motion`)."""
 
     def build(self, spec: EnvSpec, axis_name: str | None = None) -> Known:
-        """A `Known`."""
+        """A `Known`.
+
+        Raises:
+          ValueError: For a `column` that does not exist, or without coordinates of hazards.
+        """
         layout = {name: (start, stop) for name, start, stop in spec.layout}
         arrived, meets = arrival(spec), GOAL_RADIUS
         if self.touch is not None and GOAL in layout and BUTTONS in layout:
@@ -223,7 +237,7 @@ class Auto(Geometry):
             known = known._replace(reward=_approach(layout[GOAL], meets))
         unknown = set(OBSTACLES).difference(() if self.touch is None else TOUCHED)
         alone = layout.keys().isdisjoint(unknown) and spec.num_costs == 1
-        if self.touch is not None or (HAZARDS in layout and (alone or self.column is not None)):
+        if self.touch is not None or self.column is not None or (alone and HAZARDS in layout):
             known = known._replace(cost=goal_geometry(spec, **self.told()).cost, column=self.column)
         if self.still:
             learns = known.reward is None or bool(known.unknown(spec.num_costs))

@@ -77,6 +77,7 @@ class WandbRun:
             resume="allow",
             dir=str(folder),
             config=dict(config),
+            reinit="create_new",  # runs of one program each have their own
         )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

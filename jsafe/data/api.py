@@ -44,13 +44,13 @@ class Collector(Protocol):
 
 
 class BadValueError(ValueError):
-    """An environment gave a reward, cost or observation that no learner can use.
+    """An environment gave a reward, cost or observation that no learner can use, or a policy no action.
 
     It is raised before the step has reached a replay, a batch or a statistic. The environments have gone on: the
     collector cannot, but another one can from the last checkpoint.
 
     Attributes:
-      what: `reward`, `cost 0 (cost_hazards)`, `observation 12` ...
+      what: `reward`, `cost 0 (cost_hazards)`, `observation 12`, `action` ...
       env: Number of the environment.
       step: Number of the step in its episode, from 1; 0 for the first observation of an episode.
       value: What it gave.

@@ -12,7 +12,7 @@ import numpy as np
 
 from jsafe.data import coroutine as acting
 from jsafe.data import partition
-from jsafe.data.api import make_collector
+from jsafe.data.api import BadValueError, make_collector
 from jsafe.data.stepping import SteppingCollector
 from jsafe.types import ActFn, Batch, Key, Learner, Memory
 
@@ -21,7 +21,8 @@ class ManyCollector:
     """R runs of N environments each, side by side in one batched environment of R N.
 
     Every run has a collector of its own (`collectors`), with its own replay, counters and statistics, which sees only
-    its environments; their random streams are those of a run by itself, and so is all that the collector draws.
+    its environments; their random streams are those of a run by itself, and so is all that the collector draws. A run
+    that is spoilt (`BadValueError`) is `lost`, and does not disturb the others: it gets copies of their batches.
 
     Args:
       make_env: `number of environments -> batched environment`; called with N and with R N. The engine's state has to
@@ -49,6 +50,8 @@ class ManyCollector:
         self.collectors = [make_collector(*each, **options) for each in zip(views, learners, seeds)]
         started = [view.started for view in views]
         one.close()
+        self.lost: dict[int, BadValueError] = {}
+        """What has ended runs, by their numbers."""
         self._env.load_state_dict(partition.merge_envs(started, n))
         if any(not _equal(state, view.state_dict()) for state, view in zip(started, views)):
             raise ValueError(
@@ -59,7 +62,7 @@ class ManyCollector:
     @property
     def env_steps(self) -> int:
         """Environment steps so far, of each run."""
-        return self.collectors[0].env_steps
+        return max(collector.env_steps for collector in self.collectors)  # one that is lost has stopped counting
 
     @property
     def progress(self) -> int:
@@ -72,24 +75,42 @@ class ManyCollector:
         Args:
           policy_states: What `learner.policy` returned, stacked likewise.
           keys: Typed keys `[R]`.
+
+        Raises:
+          BadValueError: When all runs are lost.
         """
         transforms = acting.transform_params(policy_states)
-        runs = [
-            cast(SteppingCollector, collector).collecting(jax.tree.map(lambda x, r=r: x[r], transforms), keys[r])
+        runs = {
+            r: cast(SteppingCollector, collector).collecting(jax.tree.map(lambda x, r=r: x[r], transforms), keys[r])
             for r, collector in enumerate(self.collectors)
-        ]
-        requests: list[Any] = [next(run) for run in runs]
-        batches: list[Any] = [None] * len(runs)
-        while any(request is not None for request in requests):
-            answers = self._answer(requests, policy_states, keys)
-            for r, (run, answer) in enumerate(zip(runs, answers)):
-                if answer is None:
+            if r not in self.lost
+        }
+        answers: list[Any] = [None] * len(self.collectors)
+        requests: dict[int, Any] = dict.fromkeys(runs)
+        batches: dict[int, Batch] = {}
+        while requests:
+            for r in list(requests):
+                if requests[r] is not None and answers[r] is None:
                     continue
                 try:
-                    requests[r] = run.send(answer)
+                    requests[r] = runs[r].send(answers[r])
                 except StopIteration as done:
-                    requests[r], batches[r] = None, done.value
-        return _stacked(batches)
+                    batches[r] = done.value
+                    del requests[r]
+                except BadValueError as error:
+                    self.lost[r] = error
+                    del requests[r]
+            if requests:
+                answers = self._answer(self._asked(requests), policy_states, keys)
+        if not batches:
+            raise list(self.lost.values())[-1]
+        spare = next(iter(batches.values()))
+        return _stacked([batches.get(r, spare) for r in range(len(self.collectors))])
+
+    def _asked(self, requests: dict[int, Any]) -> list[Any]:
+        """The request of every run: None of those that are done, and in the place of lost ones that of another."""
+        spare = next(iter(requests.values()))
+        return [requests.get(r, spare if r in self.lost else None) for r in range(len(self.collectors))]
 
     def episodes(self) -> list[dict[str, float]]:
         """The statistics of each run; see `EpisodeTracker.pop`."""

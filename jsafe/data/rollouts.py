@@ -77,7 +77,7 @@ class RolloutCollector(SteppingCollector):
         for t in range(feed.length):
             seen_obs = _put(obs, t, transform.augment(self._obs, self._z), structure)
             actions[t], log_probs[t], self.memory = yield acting.Act(seen_obs, self.memory, self._started, t)
-            step = yield acting.Advance(self._actions.to_env(actions[t]))
+            step = yield self._advance(actions[t])
             bad = self._door.look(step, self._tracker.lengths)
             if bad is not None:
                 step = yield from self._mended(step, bad)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe.data import coroutine as acting
+from jsafe.data.api import BadValueError
 from jsafe.data.door import LARGEST, Bad, Door
 from jsafe.data.episodes import EpisodeTracker, Finished
 from jsafe.types import Batch, EpisodeStats, Key, Learner, Obs, PolicyState
@@ -146,6 +147,20 @@ class SteppingCollector:
     def collecting(self, params: Any, key: Key) -> Generator[Any, Any, Batch]:
         """Collects one batch; `params` are those of the transform."""
         raise NotImplementedError
+
+    def _advance(self, action: np.ndarray) -> acting.Advance:
+        """A step with a policy's actions.
+
+        Raises:
+          BadValueError: If they are not finite, whatever `on_bad` is: it is the policy that is spoilt.
+        """
+        if action.dtype.kind == "f" and not (good := np.isfinite(action)).all():
+            at = tuple(np.argwhere(~good)[0])
+            env = int(at[0])
+            raise BadValueError(
+                "action", env, int(self._tracker.lengths[env]) + 1, float(action[at]), "the policy has diverged"
+            )
+        return acting.Advance(self._actions.to_env(action))
 
     def _begin_all(self, obs: Obs) -> None:
         """All environments have been reset."""

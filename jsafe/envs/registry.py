@@ -18,7 +18,7 @@ from jsafe.envs.safety_gym.tasks import SAFEXP, TASKS, Task
 from jsafe.envs.safety_gym.tasks.validate import validate
 from jsafe.envs.toy import TOYS
 from jsafe.envs.velocity.tasks import VELOCITY_IDS
-from jsafe.errors import closest
+from jsafe.errors import closest, unknown
 
 if TYPE_CHECKING:
     from jsafe.envs.device import DeviceEnv
@@ -309,8 +309,17 @@ def _device(id: str, costs: str, options: dict[str, Any]) -> DeviceEnv:
 
 
 def _bind(id: str, factory: Callable[..., Any], *args: Any, **options: Any) -> None:
+    """Checks the options of a task against what makes it."""
+    signature = inspect.signature(factory)
+    named = [each for each in list(signature.parameters.values())[len(args) :] if each.kind != each.VAR_POSITIONAL]
+    if all(each.kind != each.VAR_KEYWORD for each in named):
+        of_all = ("observation", "parts", "action_repeat") if id in _IDS else ("action_repeat",)
+        if id in _IDS and _IDS[id][2].get("observation") == "vision":
+            of_all += ("size", "cameras", "detail", "lidars")
+        for name in options.keys() - {each.name for each in named}:
+            raise ValueError(unknown(f"option of {id!r}", name, [*(each.name for each in named), *of_all]))
     try:
-        inspect.signature(factory).bind(*args, **options)
+        signature.bind(*args, **options)
     except TypeError as error:
         raise ValueError(f"options of {id!r}: {error}") from None
 

@@ -35,7 +35,7 @@ from jsafe.options.fields import (
     traced_values,
     word,
 )
-from jsafe.options.json import difference, from_json, merge, static, to_json, unsaid
+from jsafe.options.json import completed, difference, from_json, static, to_json
 
 __all__ = [
     "LARGEST_FLOAT",
@@ -45,11 +45,11 @@ __all__ = [
     "Options",
     "check",
     "check_fields",
+    "completed",
     "difference",
     "elsewhere",
     "from_json",
     "kinds",
-    "merge",
     "number",
     "part",
     "paths",
@@ -62,6 +62,5 @@ __all__ = [
     "traced",
     "traced_values",
     "type_of",
-    "unsaid",
     "word",
 ]

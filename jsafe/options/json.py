@@ -96,22 +96,15 @@ def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
-def unsaid(config: Any) -> dict[str, Any]:
-    """The defaults of a dataclass and of its parts as a JSON tree: what a file means that is older than a field."""
-    tree = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            tree[field.name] = unsaid(value)
-        elif field.default is not dataclasses.MISSING:
-            tree[field.name] = to_json(field.default)
-    return tree
+def completed(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """A JSON tree of options that may be older than some of them: those that it lacks are at their defaults.
 
-
-def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    """Two JSON trees in one; where both hold a value, that of `over` stays."""
-    trees = {n for n in under.keys() & over.keys() if isinstance(under[n], dict) and isinstance(over[n], dict)}
-    return {**under, **over, **{name: merge(under[name], over[name]) for name in trees}}
+    A tree that `from_json` does not read (of another version, with other parts) comes back as it is.
+    """
+    try:
+        return to_json(from_json(kind, data))
+    except (TypeError, ValueError):
+        return data
 
 
 def difference(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> list[str]:

@@ -21,7 +21,7 @@ from jsafe.curves import vocabulary
 from jsafe.curves.csv_table import read_progress
 from jsafe.curves.vocabulary import Unit
 from jsafe.errors import unknown
-from jsafe.options import difference, merge, to_json
+from jsafe.options import completed, difference
 
 
 class Run(NamedTuple):
@@ -149,7 +149,7 @@ def load(folder: str | os.PathLike) -> Run:
         if _is_first_version(data):
             columns = _of_all_environments(columns, data["config"].get("num_envs", 1))
         names = tuple(map(str, data.get("cost_names", ())))
-        options = merge(_defaults(name, data), data["config"])  # an option that is younger than the run
+        options = _completed(name, data)
         offline = about.get("data") is not None
         preset, backend = about.get("preset"), about.get("backend", "host")
         return Run(folder, name, about["env"], about["seed"], preset, options, columns, names, offline, backend)
@@ -170,13 +170,14 @@ def _of_all_environments(columns: dict[str, np.ndarray], num_envs: int) -> dict[
     return columns | {name: np.where(early, np.nan, columns[name]) for name in means}
 
 
-def _defaults(name: str, data: dict[str, Any]) -> dict[str, Any]:
+def _completed(name: str, data: dict[str, Any]) -> dict[str, Any]:
+    """The options, with those that are younger than the run."""
     if _is_first_version(data):  # other names and another layout of options
-        return {}
+        return data["config"]
     try:
-        return to_json(registry.get(name).config)
+        return completed(type(registry.get(name).config), data["config"])
     except ValueError:  # an algorithm that is not registered here
-        return {}
+        return data["config"]
 
 
 def group(runs: Sequence[Run]) -> dict[str, dict[str, list[Run]]]:

@@ -33,6 +33,7 @@ import shutil
 import warnings
 import zipfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -40,7 +41,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.options import difference, merge
+from jsafe.options import difference
 
 FORMAT = 2
 BEST = "best"
@@ -76,8 +77,8 @@ class Checkpoints:
       folder: The run folder; `checkpoints` and `journal` are made in it when needed.
       keep: Number of checkpoints to keep; the replay rows that any of them needs are kept with them.
       config: JSON-able description of the run, stored in each checkpoint and compared when loading.
-      defaults: What `config` held, in effect, before it had some of its fields: checkpoints of earlier versions lack
-        the options that were added since.
+      meant: What a stored description means today: checkpoints of earlier versions lack the options that were added
+        since. As it is by default.
     """
 
     def __init__(
@@ -86,11 +87,11 @@ class Checkpoints:
         *,
         keep: int = 2,
         config: dict[str, Any] | None = None,
-        defaults: dict[str, Any] | None = None,
+        meant: Callable[[dict[str, Any]], dict[str, Any]] = dict,
     ):
         self.folder = Path(folder)
         self.keep = keep
-        self.config, self.defaults = json.loads(json.dumps([config or {}, defaults or {}]))
+        self.config, self._meant = json.loads(json.dumps(config or {})), meant
         self._journal: list[list[str]] = []  # name and checksum of the chunks on the disk, oldest first
         self._unwritten: list[dict[str, np.ndarray]] = []  # chunks that failed to reach it
         self._next_chunk = 0
@@ -198,7 +199,7 @@ class Checkpoints:
             except _Unreadable as error:
                 problems.append(str(error))
                 continue
-            lines = difference(merge(self.defaults, stored.manifest["config"]), self.config)
+            lines = difference(self._meant(stored.manifest["config"]), self.config)
             if lines:
                 raise CheckpointError(f"{stored.path} belongs to another configuration:\n  " + "\n  ".join(lines))
             state = stored.state(template)

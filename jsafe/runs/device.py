@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jsafe.data import BadValueError
 from jsafe.data.device import Collecting, DeviceCollector, Report
 from jsafe.envs.device import DeviceEnv
 from jsafe.runs.loop import INIT_FOLD, TrainStep, strong
@@ -113,6 +114,7 @@ def run_many(
 
     Raises:
       ValueError: If the numbers of learners, keys and seeds differ, or the learners in more than their states.
+      BadValueError: When all runs are lost (`ManyStep.lost`); one that diverges does not disturb the others.
     """
     if not isinstance(env, DeviceEnv):
         collectors = list(env)
@@ -139,19 +141,28 @@ def run_many(
     roots = jnp.stack(list(keys))
     advance = jax.jit(repeat(jax.vmap(iterate(learner, collecting), (0, 0, 0, None)), every), donate_argnums=(0, 1))
     states, worlds, iteration = [], [], 0
-    while collectors[0].env_steps < total_steps:
-        done = collectors[0].env_steps
+    done = max(collector.env_steps for collector in collectors)
+    lost: dict[int, BadValueError] = {}
+    while done < total_steps:
         count = chunk(iteration, done, learner.feed.steps_per_batch, total_steps, every)
         state, world, told = advance(state, world, roots, np.uint32(iteration), np.int32(count))
         metrics, reports = jax.device_get(told)
         for i in range(count):
             iteration += 1
             for r, collector in enumerate(collectors):
+                if r in lost:
+                    continue
                 here = jax.tree.map(lambda x, i=i, r=r: x[i, r], reports)
-                collector.took(functools.partial(_cut, world, r), here)
+                try:
+                    collector.took(functools.partial(_cut, world, r), here)
+                except BadValueError as error:
+                    lost[r] = error
+            if len(lost) == len(collectors):
+                raise list(lost.values())[-1]
+            done = max(collector.env_steps for collector in collectors)
             values = [{name: x[i, r] for name, x in metrics.items()} for r in range(len(learners))]
             newest = state if i == count - 1 else None
-            yield ManyStep(iteration, collectors[0].env_steps, newest, values, [c.episodes() for c in collectors])
+            yield ManyStep(iteration, done, newest, values, [c.episodes() for c in collectors], dict(lost))
 
 
 def iterate(learner: Learner, collecting: Collecting, axis_name: str | None = None) -> Callable:

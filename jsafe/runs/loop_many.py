@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jsafe.data import ManyCollector
+from jsafe.data import BadValueError, ManyCollector
 from jsafe.data.datasets import ManyDatasets
 from jsafe.options import difference, to_json
 from jsafe.runs.loop import INIT_FOLD
@@ -27,6 +27,7 @@ class ManyStep(NamedTuple):
         they never left the program (`jsafe.device.run_many`).
       metrics: For each run its scalars, on the device.
       episodes: For each run the statistics of finished episodes.
+      lost: What has ended a run, by its number; what is told of it means nothing from there on.
     """
 
     iteration: int
@@ -34,6 +35,7 @@ class ManyStep(NamedTuple):
     state: Any
     metrics: list[Metrics]
     episodes: list[dict[str, float]]
+    lost: dict[int, BadValueError]
 
 
 def run_many(
@@ -46,7 +48,7 @@ def run_many(
     """`run` for R runs at once: one compiled update under `vmap`, one policy call, one engine.
 
     Run r equals `run(learners[r], its collector, key=keys[r])` by itself to float tolerance (a batched matrix product
-    rounds otherwise). A run that diverges does not disturb the others.
+    rounds otherwise). A run that diverges does not disturb the others (`ManyStep.lost`).
 
     Args:
       learners: One for each run. They may differ in what their states hold (cost limits, learning rates, discounts ...)
@@ -60,6 +62,7 @@ def run_many(
 
     Raises:
       ValueError: If the numbers of learners and keys differ, or the learners in more than their states.
+      BadValueError: When all runs are lost.
 
     Example:
       >>> make_env = functools.partial(jsafe.envs.make, "Toy-SpeedLimit-v0")
@@ -99,7 +102,8 @@ def run_many(
             states, checked = [], True
         state, metrics = update(state, batch, pairs[:, 1])
         iteration += 1
-        yield ManyStep(iteration, collector.progress, state, metrics, collector.episodes())
+        lost = dict(collector.lost)
+        yield ManyStep(iteration, collector.progress, state, metrics, collector.episodes(), lost)
 
 
 def check_shapes(learners: Sequence[Learner], states: Sequence[Any]) -> None:

@@ -130,7 +130,9 @@ def _train_together(
             due = step.state is not None and time.monotonic() - saved >= config.checkpoint_seconds
             number = stop.signal
             for r, session in enumerate(sessions):
-                if outcomes[r] is None:
+                if outcomes[r] is None and r in step.lost:
+                    outcomes[r] = session.refused(step.lost[r])
+                elif outcomes[r] is None:
                     session.step = _Slice(step, r)  # type: ignore[assignment]
                     outcomes[r] = session.take(session.step, number, due)  # type: ignore[arg-type]
             saved = time.monotonic() if due else saved

@@ -27,7 +27,7 @@ from jsafe.curves.sinks import Events, WandbRun
 from jsafe.curves.vocabulary import cost_name
 from jsafe.data import BadValueError, PrefetchCollector
 from jsafe.feeds import Dataset
-from jsafe.options import to_json, unsaid
+from jsafe.options import completed, to_json
 from jsafe.runs import device
 from jsafe.runs import folder as folders
 from jsafe.runs.build import build_collector, build_learner, eval_env
@@ -195,8 +195,12 @@ class Session:
             "prng": str(jax.random.key_impl(self.key)),
             "backend": config.backend,
         }
-        before = {"backend": "host", "options": unsaid(described.options)}
-        self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description, defaults=before)
+
+        def meant(stored: dict[str, Any]) -> dict[str, Any]:
+            options = completed(type(described.options), stored.get("options", {}))
+            return {"backend": "host"} | stored | {"options": options}
+
+        self.checkpoints = Checkpoints(folder, keep=config.keep_checkpoints, config=description, meant=meant)
         self.interval = Interval()
         self.table = CsvTable(folder / "progress.csv")
         self.curve_is_lost = False

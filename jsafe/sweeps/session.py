@@ -36,7 +36,7 @@ from jsafe.sweeps.pools import Ended, Engine, Job, Local, Pool, cluster
 from jsafe.sweeps.screen import Screen
 from jsafe.sweeps.store import Store
 from jsafe.sweeps.table import summarize
-from jsafe.sweeps.worker import BUSY, LOG
+from jsafe.sweeps.worker import BUSY, LOG, last_event
 
 _STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
 _PATIENCE = 120.0
@@ -242,18 +242,28 @@ class _Session:
             self.states[cell.name] = "running"
 
     def _apart(self, pack: tuple[Cell, ...], ended: Ended) -> None:
-        """Runs of one program that did not all finish: each goes on from its own newest checkpoint, if it has to."""
+        """Runs of one program that did not all finish: those that have not, nor diverged, go on from their own newest
+        checkpoints."""
         how = ended.how or f"exit status {ended.code}"
+        left = []
         for cell in pack:
+            event = last_event(self.store.path(cell))
+            if event == "finished":
+                self._end(cell, Ended(0))
+            elif event == "diverged":
+                self._end(cell, Ended(1, "it diverged"))
+            else:
+                left.append(cell)
+        for cell in left:
             self.states[cell.name] = "interrupted" if self._stopping else "waiting"
-        if self._stopping:
-            self._screen.event(f"{pack[0].name} and {len(pack) - 1} more: interrupted, {how}")
+        if not left:
             return
-        self._screen.event(
-            f"{pack[0].name} and {len(pack) - 1} more in its program ended ({how}); they go on one by one:\n"
-            + self._tail(pack[0])
-        )
-        self._waiting += [(cell,) for cell in pack]
+        told = f"{left[0].name} and {len(left) - 1} more in its program"
+        if self._stopping:
+            self._screen.event(f"{told}: interrupted, {how}")
+            return
+        self._screen.event(f"{told} ended ({how}); they go on one by one:\n{self._tail(pack[0])}")
+        self._waiting += [(cell,) for cell in left]
 
     def _end(self, cell: Cell, ended: Ended) -> None:
         if ended.code == 0:

@@ -76,7 +76,6 @@ def train_task(task: Task) -> int:
 def _train(folders: Sequence[str], num_threads: int) -> int:
     keep_programs()
     notes = [(Checkpoints(folder), _noting(Path(folder) / WORKERS)) for folder in folders]
-    status = 1
     for checkpoints, note in notes:
         note("began", checkpoints.list())
     try:
@@ -85,12 +84,17 @@ def _train(folders: Sequence[str], num_threads: int) -> int:
         else:
             outcomes = train_many(folders, num_threads=num_threads)
         status = max(screen.tell(outcome) for outcome in outcomes)
+        ends = [outcome.status for outcome in outcomes]
+        for outcome in outcomes[1:]:  # what all have printed is in the log of the first
+            if outcome.message:
+                with contextlib.suppress(OSError), open(outcome.folder / LOG, "a") as log:
+                    print(f"{outcome.status}: {outcome.message}", file=log)
     except (ValueError, RunError, CheckpointError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         status = BUSY if isinstance(error, BusyError) else 1
-    names = {0: "finished", 1: "failed", BUSY: "refused"}
-    for checkpoints, note in notes:
-        note(names.get(status, "interrupted"), checkpoints.list())
+        ends = ["refused" if status == BUSY else "failed"] * len(folders)
+    for (checkpoints, note), end in zip(notes, ends):
+        note(end, checkpoints.list())
     return status
 
 
@@ -108,6 +112,14 @@ def _noting(path: Path) -> Callable[[str, list[int]], None]:
                 table.writerow((now, socket.gethostname(), os.getpid(), event, iteration))
 
     return note
+
+
+def last_event(folder: Path) -> str:
+    """How the last process of a run has ended by what it noted: the status of an `Outcome`, or `refused`; `began` if it
+    was lost."""
+    path = folder / WORKERS
+    rows = read_csv(path) if path.exists() else []
+    return str(rows[-1].get("event")) if rows else ""
 
 
 class History(NamedTuple):

@@ -89,6 +89,9 @@ def test_episodes_are_filtered_and_put_together(tmp_path, capsys):
     for words, kept in cases.items():
         assert run(capsys, "dataset", "filter", output, "-o", thin, *words)[0] == 0
         np.testing.assert_allclose(datasets.read(thin).returns, episodes.returns[kept])
+    status, _, error = run(capsys, "dataset", "filter", output, "-o", thin, "--returns", "1e6:")
+    assert status == 2
+    assert f"none of 12 episodes is left by --returns 1e6:: theirs are {episodes.returns.min():.4g} to" in error
     assert run(capsys, "dataset", "filter", output, output, "-o", thin, "--fraction", 0.5)[0] == 0
     assert len(datasets.read(thin)) == 12
     assert run(capsys, "dataset", "filter", output, "-o", thin, "--grid", "3x3", "--per-cell", 1)[0] == 0
@@ -155,7 +158,10 @@ def test_fitted_values_are_those_of_the_policy(tmp_path, run_folder, capsys):
         ("dataset info nowhere.npz", 1, "nowhere.npz: No such file"),
         ("dataset filter -o a.npz", 2, "name at least one data set"),
         ("dataset filter nowhere.npz -o a.npz --costs 3", 2, "costs must be LOW:HIGH, got '3'"),
+        ("dataset filter nowhere.npz -o a.npz --costs 3:2", 2, "LOW at most HIGH, got '3:2'"),
+        ("dataset filter nowhere.npz -o a.npz --returns nan:", 2, "LOW at most HIGH, got 'nan:'"),
         ("dataset filter nowhere.npz -o a.npz --grid 3", 2, "grid must be two whole numbers"),
+        ("dataset filter nowhere.npz -o a.npz --per-cell 3", 2, "give --grid, or --target"),
         ("dataset import nowhere.npz -o a.npz", 2, "in our own layout already, or is not there"),
         ("dataset info nowhere.npz --plot a.xyz", 2, "output must end in one of"),
         ("dataset evaluate nowhere a.npz", 2, "nowhere is not a run folder"),

@@ -352,13 +352,25 @@ def test_a_cost_that_is_known_among_learnt_ones():
 
 
 @pytest.mark.parametrize(
-    ("spec", "message"),
+    ("part", "spec", "message"),
     [
-        (jsafe.EnvSpec(7, 2), "no named parts"),
-        (jsafe.EnvSpec(7, 2, layout=LAYOUT[1:2]), "has goal"),
-        (jsafe.EnvSpec(7, 2, 2, layout=LAYOUT), "the environment has 2"),
+        (KnownRewardAndCost(), jsafe.EnvSpec(7, 2), "no named parts"),
+        (KnownRewardAndCost(), jsafe.EnvSpec(7, 2, layout=LAYOUT[1:2]), "has goal"),
+        (KnownRewardAndCost(), jsafe.EnvSpec(7, 2, 2, layout=LAYOUT), "the environment has 2"),
+        (KnownRewardAndCost(), jsafe.EnvSpec(9, 2, layout=(*LAYOUT, ("push_box", 7, 9))), "not that of coming near"),
+        (Auto(column=0), jsafe.EnvSpec(7, 2, 2), "known.column=0 says .* no named parts"),
+        (Auto(column=1), jsafe.EnvSpec(7, 2, layout=LAYOUT), "below the number of costs, 1, got 1"),
     ],
 )
-def test_what_is_not_known(spec, message):
+def test_what_is_not_known(part, spec, message):
     with pytest.raises(ValueError, match=message):
-        KnownRewardAndCost().build(spec)
+        part.build(spec)
+
+
+@pytest.mark.parametrize("known", [Auto(reward=True), KnownRewardAndCost()])
+def test_arrival_is_not_paid_for_twice(known):
+    """A value learner knows what follows a goal; where a plan earns nothing after it, the two do not go together."""
+    spec = jsafe.EnvSpec(7, 2, layout=LAYOUT)
+    jsafe.model_based(spec, known=known)
+    with pytest.raises(ValueError, match="reward must be off with a value learner"):
+        jsafe.model_based(spec, planner="arc", value="sac", known=known)

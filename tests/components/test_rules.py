@@ -12,7 +12,7 @@ from jsafe.components import rules
 from jsafe.components.limits import CostLimit
 from jsafe.components.optim import adam_epsilon_hat
 from jsafe.options import kinds, to_json
-from jsafe.types import EnvSpec
+from jsafe.types import ConstraintRule, EnvSpec
 
 COSTS = [30.0, 50.0, 20.0, 10.0, 26.0, 40.0, 0.0, 0.0, 90.0, 25.0, 25.0, 25.0, 60.0, 5.0]
 LIMIT = 25.0
@@ -298,3 +298,24 @@ def test_adam_epsilon_hat_differs_from_adam_where_gradients_are_small():
     scale = np.sqrt(0.001) / 0.1
     assert moved["hat"][1] == pytest.approx(-0.1 * scale * 1e-8 / (np.sqrt(1e-17) + 1e-7), rel=1e-3)
     assert moved["plain"][1] == pytest.approx(-0.05, rel=1e-3)
+
+
+@pytest.mark.parametrize("interval", [None, 1, 7, 64, 20_000, 999_983, 10**9])
+def test_the_pace_of_a_rule_does_not_depend_on_how_long_a_run_has_been(interval):
+    """Counted with Python's integers, also after more steps than 32 bits can count."""
+
+    def count(state, J_cost, limit):
+        return state + 1
+
+    rule = ConstraintRule(lambda: jnp.zeros((), jnp.int32), count, None)
+
+    @jax.jit
+    def moved(first):
+        pace = {"steps": 200, "interval": interval, "warmup": 3_000_000_000}
+        return jax.vmap(lambda i: rules.paced(rule, jnp.int32(0), 0.0, 0.0, iteration=i, **pace))(first)
+
+    every = interval or 200
+    for first in (0, 14_999_990, 15_000_000, 10**9 // 200 * 4 - 500, 2**31 - 1_001):
+        steps = [200 * i for i in range(first, first + 1000)]
+        wanted = [((s + 200) // every - s // every) * (s + 200 > 3_000_000_000) for s in steps]
+        assert moved(jnp.arange(first, first + 1000, dtype=jnp.int32)).tolist() == wanted

@@ -42,3 +42,25 @@ def test_rows_reach_one_run_that_resumes(monkeypatch, tmp_path):
         (200, {"episode/return": 1.5}),
     ]
     assert calls.count(("finish",)) == 2
+
+
+def test_runs_of_one_program_have_their_own(monkeypatch, tmp_path):
+    """Stands in for the package, which gives the run that is active back unless a new one is asked for."""
+    active, rows = [], {}
+
+    def init(name, reinit=None, **_):
+        if not active or reinit == "create_new":
+            active.append(name)
+        here = active[-1]
+        log = lambda values, step: rows.setdefault(here, []).append(step)  # noqa: E731
+        return types.SimpleNamespace(log=log, finish=lambda: active.remove(here))
+
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
+    runs = [WandbRun(tmp_path / name, {}) for name in ("s0", "s1")]
+    for step in (100, 200):
+        for run in runs:
+            run.write(step, {"episode/return": 1.5})
+    for run in runs:
+        run.close()
+    assert rows == {"s0": [100, 200], "s1": [100, 200]}
+    assert not active

@@ -235,10 +235,17 @@ def test_other_runs_beside_it_are_left_alone(make_learner, assert_equal, feed):
             np.testing.assert_allclose(x[1], y, rtol=1e-5, atol=1e-6)
     assert [each["episode/bad"] for each in many.episodes()] == [1, 0]
     stops = ManyCollector(Wide, [learner, learner], [0, 50])
-    for i in range(2):
-        stops.collect(policies, jax.random.split(jax.random.key(i), 2))
-    with pytest.raises(BadValueError, match="reward of environment 1 is nan"):
-        stops.collect(policies, jax.random.split(jax.random.key(2), 2))
+    alone = make_collector(Wide(3), learner, seed=50)
+    for i in range(4):
+        assert list(stops.lost) == [0] * (i > 2)
+        keys = jax.random.split(jax.random.key(i), 2)
+        together, single = stops.collect(policies, keys), alone.collect(policy, keys[1])
+        for x, y in zip(jax.tree.leaves(together), jax.tree.leaves(single), strict=True):
+            np.testing.assert_allclose(x[1], y, rtol=1e-5, atol=1e-6)
+    assert str(stops.lost[0]).startswith("reward of environment 1 is nan")
+    assert stops.progress == alone.progress > stops.collectors[0].progress
+    with pytest.raises(BadValueError, match="action of environment 0 is nan in step"):
+        stops.collect(jax.tree.map(lambda x: np.full_like(x, np.nan), policies), keys)
 
 
 def test_environments_that_are_never_good_raise(make_learner):

@@ -89,7 +89,7 @@ def test_errors_reach_the_caller(make_env, make_learner):
     collector = PrefetchCollector(make_collector(env, make_learner(env, ROLLOUT)))
     collector.collect(policies(env, 1)[0], jax.random.key(0))
     collector.collect(PolicyState(jnp.full((env.spec.obs_dim, 2), jnp.nan)), jax.random.key(1))
-    with pytest.raises(ValueError, match="actions must be finite"):
+    with pytest.raises(ValueError, match="the policy has diverged"):
         collector.collect(policies(env, 1)[0], jax.random.key(2))
     collector.close()
 

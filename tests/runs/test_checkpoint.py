@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import pathlib
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from jsafe import options, registry
-from jsafe.options import difference, merge, to_json, unsaid
+from jsafe.options import completed, to_json
 from jsafe.runs.checkpoint import CheckpointError, Checkpoints, load_state, sealed
 
 
@@ -308,28 +309,48 @@ def _same_json(a, b):
         return False
 
 
-def test_a_checkpoint_from_before_an_option_had_its_default(tmp_path):
-    Checkpoints(tmp_path, config={"options": {"tau": 0.1}}).save(1, {}, Rows())
-    defaults = {"options": {"tau": 0.5, "margin": 0.0}}
-    now = Checkpoints(tmp_path, config={"options": {"tau": 0.1, "margin": 0.0}}, defaults=defaults)
-    assert now.load({}, Rows()).iteration == 1
-    other = Checkpoints(tmp_path, config={"options": {"tau": 0.1, "margin": 0.2}}, defaults=defaults)
-    with pytest.raises(CheckpointError, match=r"options\.margin: 0\.0 there, 0\.2 here"):
+def older(config, *path):
+    """The options as a version wrote them that did not have one of them yet."""
+    tree = to_json(config)
+    inside = tree
+    for name in path[:-1]:
+        inside = inside[name]
+    del inside[path[-1]]
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "path", "change"),
+    [
+        ("ppo_lag", ("normalize_cost",), {"normalize_cost": True}),
+        ("cce_pets", ("discount",), {"discount": 0.5}),
+        ("cce_pets", ("known", "reward"), {"known.reward": True}),
+        ("cce_pets", ("known",), {"known": "none"}),  # a whole part
+        ("sac_lag", ("rule",), {"rule": "pid"}),  # whose numbers are not those of its kind
+        ("mbpo_lag", ("inner", "rates"), {"inner.rates": "step"}),
+    ],
+)
+def test_a_checkpoint_from_before_an_option_had_its_default(tmp_path, algorithm, path, change):
+    """The run goes on where the option is as it was before there was one, and nowhere else, which is told by name."""
+    config = type(registry.get(algorithm).config)()
+    meant = partial(completed, type(config))
+    Checkpoints(tmp_path, config=older(config, *path)).save(1, {}, Rows())
+    assert Checkpoints(tmp_path, config=to_json(config), meant=meant).load({}, Rows()).iteration == 1
+    other = Checkpoints(tmp_path, config=to_json(options.replace(config, change)), meant=meant)
+    with pytest.raises(CheckpointError, match="belongs to another configuration") as raised:
         other.load({}, Rows())
+    lines = str(raised.value).splitlines()[1:]
+    assert all(line.strip().startswith(".".join(path)) for line in lines)
 
 
-@pytest.mark.parametrize(("algorithm", "name"), [("ppo_lag", "cost_penalty"), ("cce_pets", "discount")])
-def test_a_session_says_what_older_checkpoints_do_not(tmp_path, algorithm, name):
-    """An option that came later is at its default there: the run goes on."""
-    config = registry.make_config(registry.get(algorithm))
-    now = to_json(config)
-    old = {key: value for key, value in now.items() if key != name}
-    assert difference(merge(unsaid(config), old), now) == []
-    part = next(key for key in ("rule", "known") if now[key].keys() - {"kind"})
-    old = now | {part: {"kind": now[part]["kind"]}}
-    assert difference(merge(unsaid(config), old), now) == []
-    changed = to_json(options.replace(config, {name: 0.5}))
-    assert [line.split(":")[0] for line in difference(merge(unsaid(config), old), changed)] == [name]
+@pytest.mark.parametrize("change", [{"unheard_of": 1}, {"discount": "much"}, {"known": {"kind": "oracle"}}])
+def test_a_checkpoint_of_options_that_are_not_understood(tmp_path, change):
+    """Those of a later version, or of another's parts: the difference is told as it is."""
+    config = type(registry.get("cce_pets").config)()
+    Checkpoints(tmp_path, config=to_json(config) | change).save(1, {}, Rows())
+    with pytest.raises(CheckpointError, match=f"{next(iter(change))}.* there, ") as raised:
+        Checkpoints(tmp_path, config=to_json(config), meant=partial(completed, type(config))).load({}, Rows())
+    assert "discount" not in str(raised.value) or "discount" in change
 
 
 def test_environments_that_do_not_fit_are_an_error(tmp_path):

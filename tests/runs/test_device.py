@@ -1,6 +1,7 @@
 """Training in one program: the same as the loop with environments outside, however it is cut, and exactly resumable."""
 
 import contextlib
+import functools
 import io
 import json
 
@@ -65,6 +66,42 @@ def test_many_runs_equal_single_ones():
             np.testing.assert_allclose(list(step.episodes[r].values()), list(each.episodes.values()), rtol=1e-4)
     with pytest.raises(ValueError, match="one seed for each of 2 learners, got 1"):
         next(device.run_many([learner] * 2, env, keys=keys, total_steps=80, seeds=[1]))
+
+
+@pytest.mark.parametrize("inside", [True, False])
+def test_a_run_that_diverges_does_not_disturb_the_others(inside):
+    """Its policy gives NaN from the third iteration on; the other run ends as it does alone."""
+    env, learner = fake()
+
+    def update(state, batch, key):
+        new, metrics = learner.update(state, batch, key)
+        spoilt = 0.0 * (1.0 / ((new.weak < 50) | (new.updates < 3)))  # nothing, or NaN
+        return new._replace(weights={"w": new.weights["w"] + spoilt}), metrics
+
+    sound = learner._replace(update=update)
+    doomed = sound._replace(init=lambda key: (state := learner.init(key))._replace(weak=90 * state.weak))
+    learners, common = [doomed, sound], {"keys": [jax.random.key(seed) for seed in (2, 5)], "total_steps": 80}
+    alone = {"key": common["keys"][1], "total_steps": 80}
+
+    def many(learners, seeds, **options):
+        if inside:
+            return device.run_many(learners, env, every=3, seeds=seeds, **options)
+        collector = jsafe.data.ManyCollector(functools.partial(hosted, env), learners, seeds)
+        return train.run_many(learners, collector, **options)
+
+    steps = list(many(learners, [7, 70], **common))
+    assert [list(step.lost) for step in steps] == [[]] * 3 + [[0]] * 5
+    assert "observation" in str(steps[-1].lost[0]) if inside else "action of environment 0" in str(steps[-1].lost[0])
+    if inside:
+        single = device.run(sound, env, every=3, seed=70, **alone)
+    else:
+        single = train.run(sound, jsafe.data.make_collector(hosted(env, 2), sound, seed=70), **alone)
+    for step, each in zip(steps, single, strict=True):
+        assert step.env_steps == each.env_steps
+        np.testing.assert_allclose(step.metrics[1]["loss/fake"], each.metrics["loss/fake"], rtol=1e-4)
+        np.testing.assert_allclose(list(step.episodes[1].values()), list(each.episodes.values()), rtol=1e-4)
+    with pytest.raises(jsafe.data.BadValueError):
+        list(many([doomed], [7], keys=common["keys"][:1], total_steps=80))
 
 
 def test_an_algorithm_learns_the_same_inside_and_outside():

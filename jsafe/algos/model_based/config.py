@@ -78,7 +78,7 @@ class ModelBasedConfig(Options):
     fifth less."""
     discount: float = number(1.0, low=0, high=1)
     """Of the rewards within a plan and of its end's worth, per step; costs are not discounted."""
-    rule_interval: int | None = number(None, low=1)
+    rule_interval: int | None = number(None, low=1, high=10**9)
     """Environment steps between steps of the rule; None: one in every iteration in which an episode ended."""
     matmul_precision: Precision = "float32"
     """Precision of matrix products on accelerators; see `jsafe.ops.precision`."""

@@ -79,7 +79,7 @@ class SAC(Released):
     learning_rate: float = number(1e-3, above=0)
     """Of actor, critics and temperature."""
     gamma: float = number(0.99, low=0, high=1)
-    """Discount factor of the critics; rewards within a plan are not discounted."""
+    """Discount factor of the critics; rewards within a plan have their own, `discount`."""
     tau: float = number(0.005, low=0, high=1)
     """Share of the online critics mixed into the targets."""
     temperature: Part = seam("temperature", Learned(), Temperature)

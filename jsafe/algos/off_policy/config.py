@@ -70,8 +70,9 @@ class OffPolicyConfig(Options):
     tau: float = traced(0.005, low=0, high=1)
     """Share of the online critics (and actor, where it has a slow copy) mixed into the targets after an update."""
     rates: Literal["update", "step"] = "update"
-    """What `tau` and the rate of a learned temperature count: updates, or environment steps, so that they keep their
-    pace when `feed.updates` is changed."""
+    """What `tau` and the rate of a learned temperature count: updates, or decisions (an environment's steps, each of
+    which may hold its action for several of the simulation's), so that they keep their pace when `feed.updates` is
+    changed. `gamma` counts decisions, too."""
     policy_delay: int = number(1, low=1)
     """Critic updates per update of actor, temperature and targets."""
     adam_eps: float = number(1e-8, above=0)
@@ -84,7 +85,7 @@ class OffPolicyConfig(Options):
     cost_estimate: Literal["measured", "critics"] = "measured"
     """What drives the rule: costs of the environment, once per iteration; or the cost critics at replayed actions, in
     every update, against the limit as a discounted sum."""
-    rule_interval: int | None = number(None, low=1)
+    rule_interval: int | None = number(None, low=1, high=10**9)
     """Environment steps between steps of the rule on measured costs; None: one step per iteration, however long."""
     rule_warmup: int = number(10_000, low=0)
     """Environment steps before the rule's first step; until then its initial weights hold."""

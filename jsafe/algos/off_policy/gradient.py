@@ -16,6 +16,7 @@ from jsafe.components.augmentations import Augmentation
 from jsafe.components.critics import polyak
 from jsafe.components.optim import clip_norm, descend, scale_by_adam_epsilon_hat
 from jsafe.components.reward_normalizer import RewardNormalizer
+from jsafe.components.rules import exceeds
 from jsafe.ops.stats import psum
 from jsafe.types import Array, ConstraintRule, EnvSpec, Key, Metrics, Params, Steps, Weights
 
@@ -124,7 +125,7 @@ class GradientStep:
         moved = self.rule.update(state.rule, cost, aim)
         if self.config.rule_warmup:
             steps = self.config.feed.steps_per_batch * self.spec.action_repeat
-            begun = (state.iteration + 1) * steps > self.config.rule_warmup
+            begun = exceeds(state.iteration + 1, steps, self.config.rule_warmup)
             moved = jax.tree.map(lambda new, old: jnp.where(begun, new, old), moved, state.rule)
         columns = {"discounted": cost, "limit_discounted": aim}
         metrics = {f"cost/{i}/{name}": x[i] for i in range(cost.shape[0]) for name, x in columns.items()}

@@ -11,6 +11,7 @@ how the objective mixes: `reward * R - sum_i cost_i * C_i`. Several costs keep o
 """
 
 from jsafe.components.rules.augmented import Augmented as Augmented
+from jsafe.components.rules.base import exceeds as exceeds
 from jsafe.components.rules.base import mix as mix
 from jsafe.components.rules.base import multiplier as multiplier
 from jsafe.components.rules.base import paced as paced

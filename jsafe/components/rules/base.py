@@ -56,16 +56,38 @@ def paced(
       J_cost, limit: `[M]`.
       iteration: Iterations before this one.
       steps: Environment steps of an iteration.
-      interval: Environment steps between updates; None: one per iteration.
+      interval: Environment steps between updates, at most 2^31; None: one per iteration.
       warmup: Environment steps before the first update.
     """
-    before, after = (i * steps for i in (iteration, iteration + 1))
     interval = interval or steps
-    count = after // interval - before // interval
+    count, begun = crossings(iteration, steps, interval), exceeds(iteration + 1, steps, warmup)
     for i in range(-(-steps // interval)):
-        due = (i < count) & (after > warmup)
+        due = (i < count) & begun
         state = jax.tree.map(lambda a, b, due=due: jnp.where(due, a, b), rule.update(state, J_cost, limit), state)
     return state
+
+
+def exceeds(iterations: Array, steps: int, bound: int) -> Array:
+    """`iterations * steps > bound`, without the product: it would not fit into 32 bits."""
+    return iterations > min(bound // steps, 2**31 - 1)
+
+
+def crossings(iteration: Array, steps: int, interval: int) -> Array:
+    """Multiples of `interval` (at most 2^31) in `(iteration * steps, (iteration + 1) * steps]`, without those products.
+
+    Of `q, r = divmod(steps, interval)` these are q, and one more where `iteration * r % interval + r` reaches the
+    interval. The remainder is summed up over the bits of `iteration`, each of which adds one that is known.
+    """
+    whole, rest = divmod(steps, interval)
+    if not rest:
+        return jnp.full_like(iteration, whole)
+    parts = jnp.array([(rest << bit) % interval for bit in range(31)], jnp.uint32)
+
+    def add(bit: Array, found: Array) -> Array:
+        return (found + jnp.where((iteration >> bit) & 1, parts[bit], 0)) % jnp.uint32(interval)
+
+    passed = jax.lax.fori_loop(0, 31, add, jnp.zeros_like(iteration, jnp.uint32))
+    return whole + (passed + jnp.uint32(rest) >= jnp.uint32(interval))
 
 
 class Switch(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 
 from jsafe import spaces
 from jsafe.data import ram
-from jsafe.data.api import feeds_with
+from jsafe.data.api import BadValueError, feeds_with
 from jsafe.data.datasets.episodes import DatasetError, Episodes
 from jsafe.data.datasets.layouts import read
 from jsafe.data.datasets.native import checksum
@@ -177,6 +177,8 @@ class ManyDatasets:
                 )
             other._table = first._table
         self.feed = first.feed
+        self.lost: dict[int, BadValueError] = {}
+        """None: no environment is stepped that could spoil a run."""
 
     @property
     def env_steps(self) -> int:

@@ -272,7 +272,7 @@ class Episodes:
             if largest[row] > 1 + BEYOND:
                 raise DatasetError(
                     f"{where}: action is {largest[row]:g} in row {row}, and actions lie in [-1, 1]; "
-                    "the option `clip` clips them as the environment did"
+                    "of an import `env` says how wide the task's bounds are; `clip` clips them as the environment did"
                 )
         elif self.action.min() < 0 or (self.action >= np.asarray(self.about.action.sizes)).any():  # type: ignore[union-attr]
             raise DatasetError(f"{where}: action holds a choice that {self.about.action} lacks")
@@ -317,6 +317,9 @@ class Episodes:
         for name, value in (per_episode | {"behaviour": self.behaviour}).items():
             if value is not None and len(value) != len(self):
                 raise DatasetError(f"{where}: {name} has {len(value)} entries for {len(self)} episodes")
+        known = max(1, len(self.about.behaviours))
+        if self.behaviour is not None and not ((self.behaviour >= 0) & (self.behaviour < known)).all():
+            raise DatasetError(f"{where}: behaviour must be below {known}, got {self.behaviour.max()}")
 
 
 def concatenate(parts: Sequence[Episodes]) -> Episodes:

@@ -81,7 +81,7 @@ class ReplayCollector(SteppingCollector):
             if at_random:
                 action = self._actions.random(rng)
             action = self._actions.clipped(action)
-            result = yield acting.Advance(self._actions.to_env(action))
+            result = yield self._advance(action)
             bad = self._door.look(result, self._tracker.lengths)
             if bad is not None:
                 result = yield from self._mended(result, bad)

@@ -64,7 +64,10 @@ def test_the_grid_keeps_what_is_rare():
 
 def test_parts_of_a_data_set_keep_their_rows():
     episodes = dataclasses.replace(small(), behaviour=np.arange(3, dtype=np.int16), states={"x": np.arange(3.0)})
-    part = episodes.take([2, 0])
+    with pytest.raises(DatasetError, match="behaviour must be below 1, got 2"):
+        episodes.check()
+    about = dataclasses.replace(episodes.about, behaviours=({"run": "a"}, {"run": "b"}, {"run": "c"}))
+    part = dataclasses.replace(episodes, about=about).take([2, 0])
     np.testing.assert_array_equal(part.returns, [63, 6])
     np.testing.assert_array_equal(part.lengths, [3, 4])
     np.testing.assert_array_equal(part.behaviour, [2, 0])
