@@ -101,7 +101,8 @@ def goal_geometry(
                 f"{asked}the geometry of {name!r} is known from coordinates alone (observation='coordinates'); this "
                 f"observation has {', '.join(layout) or 'no named parts'}: learn it (known='none')"
             )
-    if goal is not None and arrival(spec) is None:
+    otherwise = set(OTHERWISE).difference(() if touch is None else (BUTTONS,))
+    if goal is not None and not layout.keys().isdisjoint(otherwise):
         raise ValueError(
             f"the reward of this task is not that of coming near to a goal: its observation has {', '.join(layout)}; "
             "take known='cost', or learn all (known='none')"
@@ -114,7 +115,7 @@ def goal_geometry(
     if column is not None and column >= spec.num_costs:
         raise ValueError(f"known.column must be below the number of costs, {spec.num_costs}, got {column}")
 
-    touched = [name for name in TOUCHED if name in layout]
+    touched, reach = [name for name in TOUCHED if touch is not None and name in layout], touch or 0.0
     if touch is not None and column is not None:
         raise ValueError(f"known.touch={touch:g} makes one cost of all, known.column={column} is of hazards alone")
     if touch is not None and not touched:
@@ -124,8 +125,8 @@ def goal_geometry(
 
     def cost(obs, action, next_obs):
         near = (_distances(next_obs, layout[HAZARDS]).min(axis=-1) <= radius + margin).astype(jnp.float32)
-        for name in () if touch is None else touched:
-            contact = _distances(next_obs, layout[name]) <= touch
+        for name in touched:
+            contact = _distances(next_obs, layout[name]) <= reach
             if name == BUTTONS:
                 contact &= ~_is_goal(next_obs, layout)
             near += contact.any(axis=-1)
@@ -216,8 +217,9 @@ class Auto(Geometry):
     request the reward, there."""
 
     reward: bool = False
-    """Whether such a goal's reward counts as known. Steps in which a goal was met teach nothing: a learnt reward knows
-    no bonus, and little of what is near the goal."""
+    """Whether such a goal's reward counts as known: the way come nearer, and 1 within 0.3 m (a button: 0.2 m). Say no
+    for a task of your own that pays otherwise. Steps in which a goal was met teach nothing: a learnt reward knows no
+    bonus, and little of what is near the goal."""
     still: bool = False
     """Whether things count as standing still, gremlins and a box to push apart: the model predicts how the robot moves
     in its own frame, and where hazards and goals are seen follows (`jsafe.components.motion`)."""

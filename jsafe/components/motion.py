@@ -133,8 +133,8 @@ def among_still_things(layout: Mapping[str, tuple[int, int]]) -> Motion:
             return flat(_turned(at, turn[..., None, :], -1))
 
         shape = jnp.broadcast_shapes(obs.shape[:-1], change.shape[:-1])
-        new = [after(name) for name in order]
-        new = jnp.concatenate([jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in new], axis=-1)
+        found = [after(name) for name in order]
+        new = jnp.concatenate([jnp.broadcast_to(x, (*shape, x.shape[-1])) for x in found], axis=-1)
         return jnp.clip(new, -LARGEST, LARGEST)
 
     inputs = tuple(parts[name] for name in order if name in sensors or name in moving)

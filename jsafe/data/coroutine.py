@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe import spaces
+from jsafe.data.api import BadValueError
 from jsafe.types import ActFn, CMDPTransform, EnvSpec, Key, Learner, Obs, TransformStep, env_spec
 
 IDENTITY = CMDPTransform(
@@ -159,6 +160,15 @@ class Actions:
         if self._box:
             return rng.uniform(-1, 1, (self._num_envs, *self.shape))
         return spaces.sample(self.space, rng, (self._num_envs,))
+
+
+def check_actions(action: np.ndarray, lengths: np.ndarray) -> None:
+    """Raises BadValueError where a policy's actions `[N, ...]` are not finite; `lengths [N]`: steps of the episodes."""
+    if action.dtype.kind != "f" or (good := np.isfinite(action)).all():
+        return
+    at = tuple(np.argwhere(~good)[0])
+    env = int(at[0])
+    raise BadValueError("action", env, int(lengths[env]) + 1, float(action[at]), "the policy has diverged")
 
 
 def received(obs: Obs) -> Obs:

@@ -54,7 +54,7 @@ def evaluate(
 
     Raises:
       ValueError: If `episodes` is less than one, or the environment does not fit the learner.
-      BadValueError: If the environment gives a value that cannot be used (`jsafe.data.Door`).
+      BadValueError: If the environment gives a value that cannot be used (`jsafe.data.Door`), or the policy no action.
     """
     steps = (played.step for played in play(env, Policy(learner, policy_state, deterministic), key, seed=seed))
     return _count(env, steps, episodes, on_step)

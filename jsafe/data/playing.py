@@ -57,7 +57,7 @@ def play(
 
     Raises:
       ValueError: If the environment does not fit the learner.
-      BadValueError: If the environment gives a value that cannot be used (`jsafe.data.Door`).
+      BadValueError: If the environment gives a value that cannot be used (`jsafe.data.Door`), or the policy no action.
     """
     n = env.num_envs
     if policy is not None:
@@ -70,6 +70,7 @@ def play(
     seen, lengths, last = coroutine.received(first), np.zeros(n, np.int64), None
     while True:
         action = actions.clipped(chosen.send((seen, last))).astype(actions.dtype, copy=False)
+        coroutine.check_actions(action, lengths)
         out = env.step(actions.to_env(action))
         door.look(out, lengths)
         yield Played(seen, action, out)

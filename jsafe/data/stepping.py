@@ -10,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jsafe.data import coroutine as acting
-from jsafe.data.api import BadValueError
 from jsafe.data.door import LARGEST, Bad, Door
 from jsafe.data.episodes import EpisodeTracker, Finished
 from jsafe.types import Batch, EpisodeStats, Key, Learner, Obs, PolicyState
@@ -154,12 +153,7 @@ class SteppingCollector:
         Raises:
           BadValueError: If they are not finite, whatever `on_bad` is: it is the policy that is spoilt.
         """
-        if action.dtype.kind == "f" and not (good := np.isfinite(action)).all():
-            at = tuple(np.argwhere(~good)[0])
-            env = int(at[0])
-            raise BadValueError(
-                "action", env, int(self._tracker.lengths[env]) + 1, float(action[at]), "the policy has diverged"
-            )
+        acting.check_actions(action, self._tracker.lengths)
         return acting.Advance(self._actions.to_env(action))
 
     def _begin_all(self, obs: Obs) -> None:

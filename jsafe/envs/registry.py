@@ -313,7 +313,9 @@ def _bind(id: str, factory: Callable[..., Any], *args: Any, **options: Any) -> N
     signature = inspect.signature(factory)
     named = [each for each in list(signature.parameters.values())[len(args) :] if each.kind != each.VAR_POSITIONAL]
     if all(each.kind != each.VAR_KEYWORD for each in named):
-        of_all = ("observation", "parts", "action_repeat") if id in _IDS else ("action_repeat",)
+        of_all: tuple[str, ...] = ("action_repeat",)
+        if id in _IDS:
+            of_all = ("observation", "parts", *of_all)
         if id in _IDS and _IDS[id][2].get("observation") == "vision":
             of_all += ("size", "cameras", "detail", "lidars")
         for name in options.keys() - {each.name for each in named}:

@@ -358,6 +358,7 @@ def test_a_cost_that_is_known_among_learnt_ones():
         (KnownRewardAndCost(), jsafe.EnvSpec(7, 2, layout=LAYOUT[1:2]), "has goal"),
         (KnownRewardAndCost(), jsafe.EnvSpec(7, 2, 2, layout=LAYOUT), "the environment has 2"),
         (KnownRewardAndCost(), jsafe.EnvSpec(9, 2, layout=(*LAYOUT, ("push_box", 7, 9))), "not that of coming near"),
+        (KnownRewardAndCost(), jsafe.EnvSpec(9, 2, layout=(*LAYOUT, ("buttons", 7, 9))), "not that of coming near"),
         (Auto(column=0), jsafe.EnvSpec(7, 2, 2), "known.column=0 says .* no named parts"),
         (Auto(column=1), jsafe.EnvSpec(7, 2, layout=LAYOUT), "below the number of costs, 1, got 1"),
     ],
@@ -365,6 +366,16 @@ def test_a_cost_that_is_known_among_learnt_ones():
 def test_what_is_not_known(part, spec, message):
     with pytest.raises(ValueError, match=message):
         part.build(spec)
+
+
+def test_a_pressed_button_is_a_goal_where_touches_are_known():
+    spec = jsafe.EnvSpec(9, 2, layout=(*LAYOUT, ("buttons", 7, 9)))
+    known = KnownRewardAndCost(touch=0.3, goal=0.2).build(spec)
+    near = jnp.array([0, 0.1, 0.0, 5, 5, 5, 5, 0.1, 0.0])
+    assert known.arrived is not None
+    assert known.arrived(near)
+    assert known.cost is not None
+    assert not known.cost(near, None, near).any()  # it is the one to press
 
 
 @pytest.mark.parametrize("known", [Auto(reward=True), KnownRewardAndCost()])

@@ -202,6 +202,43 @@ def test_runs_that_differ_in_numbers_of_the_state_share_a_program():
     assert [len(pack) for pack in sweep.packs(ahead, 4)] == [1] * 4
 
 
+@pytest.mark.parametrize("stopping", [False, True])
+def test_what_became_of_runs_that_shared_a_program(tmp_path, stopping):
+    """One has finished, one has diverged; one failed with the program, and of one nothing is known: they go on."""
+    found = cells(seeds=4)
+    events = dict(zip([cell.name for cell in found], ["finished", "diverged", "failed", "began"]))
+    started = []
+
+    class Pool:
+        workers, again, told = 1, False, "in a test"
+
+        def start(self, paths, num_threads):
+            started.append([path.name for path in paths])
+            for path in paths:
+                event = events[path.name] if len(paths) > 1 else "finished"
+                (path / "workers.csv").write_text(f"time,host,process,event,iteration\nnow,here,1,{event},1\n")
+            code = 0 if len(paths) == 1 else 130 if stopping else 1
+            return type("Job", (), {"poll": lambda _: sweep.Ended(code), "stop": lambda _: None})()
+
+        def close(self):
+            pass
+
+    console = Console(width=300, file=io.StringIO())
+    store = Store(tmp_path, found)
+    session = sweep._Session(store, Pool(), False, 4, console)
+    session._start(session._waiting.pop())
+    while session.step(stopping):
+        pass
+    session.close()
+    names = list(events)
+    assert started == [names] + ([] if stopping else [[names[2]], [names[3]]])
+    left = "interrupted" if stopping else "finished"
+    assert session.states == dict(zip(names, ["finished", "failed", left, left]))
+    assert f"{names[1]}: failed (it diverged)" in console.file.getvalue()
+    told = json.loads((tmp_path / "sweep.json").read_text())["ended"]
+    assert told == {name: state for name, state in session.states.items() if state != "interrupted"}
+
+
 def test_a_folder_belongs_to_one_sweep(tmp_path):
     store = Store(tmp_path, cells())
     store.load()

@@ -178,7 +178,7 @@ class ManyDatasets:
             other._table = first._table
         self.feed = first.feed
         self.lost: dict[int, BadValueError] = {}
-        """None: no environment is stepped that could spoil a run."""
+        """What has ended runs, by their numbers: evaluations of policies that had diverged."""
 
     @property
     def env_steps(self) -> int:
@@ -196,11 +196,19 @@ class ManyDatasets:
         Args:
           policy_states: What `learner.policy` returned, stacked likewise.
           keys: Typed keys `[R]`.
+
+        Raises:
+          BadValueError: When all runs are lost.
         """
         for r, collector in enumerate(self.collectors):
-            if collector._interval:
-                collector._look_at(jax.tree.map(lambda x, r=r: x[r], policy_states))
+            if collector._interval and r not in self.lost:
+                try:
+                    collector._look_at(jax.tree.map(lambda x, r=r: x[r], policy_states))
+                except BadValueError as error:
+                    self.lost[r] = error
             collector._updates += self.feed.updates
+        if len(self.lost) == len(self.collectors):
+            raise list(self.lost.values())[-1]
         first = self.collectors[0]
         if first.resident:
             return _draw_many(self.feed, first._table, keys)

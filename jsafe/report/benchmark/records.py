@@ -91,7 +91,8 @@ class Score(NamedTuple):
       success: Share of episodes.
       episodes: That were evaluated.
       training_return, training_cost: Of training episodes (sampled actions) in the last 5 % of the steps.
-      minutes: Wall time of the training, with whatever else the machine did.
+      minutes: Wall time of the training, with whatever else the machine did; of a run that shared its program
+        (`together`), of all of them.
       version, commit, machine: Of the program that evaluated, and where.
     """
 

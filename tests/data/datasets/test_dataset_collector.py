@@ -225,6 +225,19 @@ def test_runs_side_by_side_draw_what_they_would_alone(assert_equal):
         )
 
 
+def test_a_policy_that_has_diverged_ends_its_run_alone():
+    env = ToyEnv(2, act_dim=2, horizon=5)
+    data = datasets.record(env, None, jax.random.key(0), episodes=2)
+    learner = fed(data)
+    many = ManyDatasets(env, [learner, learner], [0, 1], data=data, eval_interval=6, eval_episodes=2)
+    states = learner.policy(np.array([1, np.nan], np.float32))
+    for i in range(3):
+        many.collect(states, jax.random.split(jax.random.key(i), 2))
+    assert list(many.lost) == [1]
+    assert str(many.lost[1]).startswith("action of environment 0 is nan in step 1 of its episode")
+    assert [each["episode/count"] for each in many.episodes()] == [2, 0]
+
+
 def test_devices_share_the_minibatch():
     episodes = small()
     learner = fed(episodes, batch_size=8)
