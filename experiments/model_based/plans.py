@@ -29,7 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jsafe
-from jsafe.components.dynamics import Dynamics, Ensemble, Heads
+from jsafe.components.dynamics import Dynamics, Heads
 from jsafe.components.dynamics.propagation import simulator
 from jsafe.components.known import GOAL_RADIUS, goal_geometry
 from jsafe.runs import evaluation
@@ -90,9 +90,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
 planner, of `jsafe.model_based`."""
 
 
-def learner_of(name: str, spec: Any) -> Any:
-    """The learner of a setting."""
-    changes = SETTINGS[name]
+def learner_of(name: str, trained: Any) -> Any:
+    """The learner of a setting, with the model of the run."""
+    still = getattr(trained.config.known, "still", False)
+    spec, changes = trained.spec, {"dynamics": trained.config.dynamics, "known.still": still} | SETTINGS[name]
     return (
         jsafe.model_based(spec, **changes)
         if "planner" in changes
@@ -124,8 +125,8 @@ def fitting(learner: Any, state: Any) -> Any:
 class Search:
     """A setting at work in N environments: plans by its own memory, and the seconds they took."""
 
-    def __init__(self, name: str, spec: Any, state: Any, count: int):
-        self.learner = learner_of(name, spec)
+    def __init__(self, name: str, trained: Any, state: Any, count: int):
+        self.learner = learner_of(name, trained)
         self.state = fitting(self.learner, state)
         self.memory, self._act = self.learner.memory.init(count), jax.jit(self.learner.act, static_argnums=4)
         self.seconds: list[float] = []
@@ -172,10 +173,11 @@ def main() -> None:
     state, spec = trained.policy(loaded.state), trained.spec
     env = jsafe.envs.make(read(args.run).config.env, args.envs, args.seed, num_threads=1)
     if args.act:
-        table = acted(args, spec, state, env)
+        table = acted(args, trained, state, env)
     else:
-        heads = Heads(reward=not getattr(trained.config.known, "reward", False), costs=0)
-        table = thought(args, spec, state, env, judge(Ensemble().build(spec, heads=heads), spec, state.params["model"]))
+        heads = Heads.beside(trained.config.known.build(spec), spec.num_costs)
+        dynamics = trained.config.dynamics.build(spec, heads=heads)
+        table = thought(args, trained, state, env, judge(dynamics, spec, state.params["model"]))
     for row in table:
         print(" | ".join(f"{x:.4g}" if isinstance(x, float) else str(x) for x in row.values()), flush=True)
     if args.csv:
@@ -193,9 +195,9 @@ def summary(name: str, values: dict[str, np.ndarray], search: Search) -> dict[st
     return row | {"cpu_seconds": float(np.median(search.seconds[1:]))}
 
 
-def thought(args: Any, spec: Any, state: Any, env: Any, value: Any) -> list[dict[str, Any]]:
+def thought(args: Any, trained: Any, state: Any, env: Any, value: Any) -> list[dict[str, Any]]:
     """What the model thinks of the plans of all settings in the same states."""
-    searches = {name: Search(name, spec, state, args.envs) for name in dict.fromkeys([*args.settings, BASE])}
+    searches = {name: Search(name, trained, state, args.envs) for name in dict.fromkeys([*args.settings, BASE])}
     obs, started = env.reset(), np.ones(args.envs, bool)
     found: dict[str, list[Any]] = {name: [] for name in searches}
     for t in range(args.decisions):
@@ -214,11 +216,11 @@ def thought(args: Any, spec: Any, state: Any, env: Any, value: Any) -> list[dict
     return rows
 
 
-def acted(args: Any, spec: Any, state: Any, env: Any) -> list[dict[str, Any]]:
+def acted(args: Any, trained: Any, state: Any, env: Any) -> list[dict[str, Any]]:
     """What comes of acting by each setting."""
-    rows, goal = [], next((start, stop) for part, start, stop in spec.layout if part == "goal")
+    rows, goal = [], next((start, stop) for part, start, stop in trained.spec.layout if part == "goal")
     for name in args.settings:
-        search, obs = Search(name, spec, state, args.envs), env.reset(args.seed)
+        search, obs = Search(name, trained, state, args.envs), env.reset(args.seed)
         started, total = np.ones(args.envs, bool), np.zeros((4, args.envs))
         for _ in range(args.decisions):
             out = env.step(np.clip(search.act(obs, started)[0], -1, 1))
