@@ -76,7 +76,8 @@ class Certify(Options):
     the old set: `0.001 sum_i relu(h(s_i) - h_ref(s_i))`.
 
     Source: Luo & Ma 2021 (arXiv 2108.01846), algorithms 3 and 4, with the authors' code for what the paper leaves open.
-    Their acceptance of moves is wrong (`ops.mala.log_accept`); ours is right unless `squares` says otherwise.
+    There chains begin anywhere in the box, and again only when none has failed for long. Their acceptance of moves is
+    wrong (`ops.mala.log_accept`); ours is right unless `squares` says otherwise.
     """
 
     chains: int = number(10_000, low=1)
@@ -94,13 +95,13 @@ class Certify(Options):
     max_steps: int = number(20_000, low=1)
     """Steps after which a search gives up."""
     renew: int = number(1000, low=1)
-    """Clean steps after which the box is measured anew, and the chains start again."""
+    """Steps after which the box is measured anew, and the chains start again."""
     clean: int = number(5000, low=1)
     """Clean steps in a row after which the certificate counts as found."""
     projections: int = number(10, low=0)
     """Adam steps, at most, by which stray chains come back before each move."""
     draws: int = number(10_000, low=1)
-    """States per round of measuring the box."""
+    """States per round of measuring the box, and of which the chains begin at a sample."""
     squares: float = number(0.5, above=0)
     """Factor of the noise's square in the acceptance: 1/2 is right, 1 is what was released."""
 
@@ -109,15 +110,31 @@ class Certify(Options):
         del spec, axis_name
         return self
 
-    def begin(self, value: StateFn, start: Array, key: Key) -> Search:
-        """Chains that are spread over the box around `h < 0`."""
-        box_key, point_key = jax.random.split(key)
+    def begin(self, value: StateFn, objective: StateFn, start: Array, key: Key) -> Search:
+        """Chains at a sample, by their density, of `draws` states that are uniform in the box around `h < 0`.
+
+        In four dimensions a tenth of the box or less is inside, and chains that begin anywhere in it are still on their
+        way in when they begin again; and those that sit in one corner do not see what fails in another.
+        """
+        box_key, point_key, choice_key = jax.random.split(key, 3)
         box = level_box(value, start, box_key, draws=self.draws)
-        shape = (self.chains, start.shape[0])
-        point = jax.random.uniform(point_key, shape, minval=-1.0, maxval=1.0)
-        zeros = jnp.zeros(self.chains)
-        chains = mala.Chains(point, zeros, jnp.zeros(shape), zeros + 0.01)
-        return Search(chains, jnp.zeros(shape), jnp.zeros((), jnp.int32), box)
+        shape = (max(self.draws, self.chains), start.shape[0])
+        drawn = jax.random.uniform(point_key, shape, minval=-1.0, maxval=1.0)
+        density = self._density(box, value, objective)(drawn)
+        # The largest of `density + Gumbel noise` are a sample of the density, without replacement.
+        _, chosen = jax.lax.top_k(density + jax.random.gumbel(choice_key, density.shape), self.chains)
+        rows, zeros = jnp.zeros((self.chains, start.shape[0])), jnp.zeros(self.chains)
+        return Search(mala.Chains(drawn[chosen], zeros, rows, zeros + 0.01), rows, jnp.zeros((), jnp.int32), box)
+
+    def _density(self, box: SearchBox, value: StateFn, objective: StateFn) -> StateFn:
+        """Logarithm of what the chains sample, of the box's coordinates."""
+
+        def density(z):
+            s = box.centre + box.half * z
+            h = value(s)
+            return jnp.where(h < 0.0, objective(s), -h - OUTSIDE) / self.temperature
+
+        return density
 
     def blank(self, width: int) -> Search:
         """A search of the right shapes that has not begun."""
@@ -137,11 +154,7 @@ class Certify(Options):
         """
         search = self._projected(search, value)
         box = search.box
-
-        def density(z):
-            s = box.centre + box.half * z
-            h = value(s)
-            return jnp.where(h < 0.0, objective(s), -h - OUTSIDE) / self.temperature
+        density = self._density(box, value, objective)
 
         def target(z):
             found, pull = jax.vjp(density, z)
@@ -241,19 +254,33 @@ class Certify(Options):
         """
         adam = self.optimizer()
 
+        def again(old, new):
+            """Chains from anew, which know by now how far a move goes."""
+            tau = jnp.full_like(old.chains.tau, jnp.median(old.chains.tau))
+            return new._replace(chains=new.chains._replace(tau=tau))
+
         def body(state):
             step_key, box_key = jax.random.split(jax.random.fold_in(key, state.steps))
 
             def h(obs):
                 return value(state.params, obs)
 
-            search, seen = self.advance(state.search, h, lambda obs: objective(state.params, obs), step_key)
-            grads = self.gradient(state.params, search.states, value, objective, reference)
-            updates, opt_state = adam.update(grads, state.opt_state, state.params)
-            clean = jnp.where(seen.masked > 0.0, 0, state.clean + 1)
-            due = (clean > 0) & (clean % self.renew == 0)
-            search = jax.lax.cond(due, lambda s: self.begin(h, start, box_key), lambda s: s, search)
-            return Training(optax.apply_updates(state.params, updates), opt_state, search, state.steps + 1, clean, seen)
+            def failure(obs):
+                return objective(state.params, obs)
+
+            search, seen = self.advance(state.search, h, failure, step_key)
+
+            def mended(params, opt_state):
+                grads = self.gradient(params, search.states, value, objective, reference)
+                updates, opt_state = adam.update(grads, opt_state, params)
+                return optax.apply_updates(params, updates), opt_state
+
+            fails = seen.masked > 0.0
+            params, opt_state = jax.lax.cond(fails, mended, lambda *same: same, state.params, state.opt_state)
+            clean = jnp.where(fails, 0, state.clean + 1)
+            due = (state.steps + 1) % self.renew == 0
+            search = jax.lax.cond(due, lambda s: again(s, self.begin(h, failure, start, box_key)), lambda s: s, search)
+            return Training(params, opt_state, search, state.steps + 1, clean, seen)
 
         zero = jnp.zeros((), jnp.int32)
         first = Training(params, opt_state, search, zero, zero, Seen(jnp.float32(0), jnp.float32(0)))

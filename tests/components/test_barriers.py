@@ -113,7 +113,7 @@ def test_a_certificate_is_found_and_holds():
 
     def find(key):
         params, start = barrier.init(key), jnp.zeros(2)
-        search = certify.begin(lambda s: value(params, s), start, key)
+        search = certify.begin(lambda s: value(params, s), lambda s: objective(params, s), start, key)
         return certify.train(params, certify.optimizer().init(params), search, start, value, objective, key)
 
     done = jax.jit(find)(jax.random.key(0))
@@ -123,3 +123,35 @@ def test_a_certificate_is_found_and_holds():
     h, after = value(done.params, grid), value(done.params, grid @ dynamics.T)
     assert (h < 0).sum() > 500
     assert not ((h < 0) & (after > 0)).any()
+
+
+def test_chains_begin_by_their_density():
+    """`exp(3 s0)` in the unit disc, whose mean of s0 is I2(3) / I1(3) = 0.568; none begins in a corner of the box."""
+    certify = Certify(chains=500, draws=40_000, temperature=0.1)
+
+    def value(s):
+        return jnp.square(s).sum(-1) - 1.0
+
+    search = jax.jit(lambda key: certify.begin(value, lambda s: 0.3 * s[:, 0], jnp.zeros(2), key))(jax.random.key(0))
+    assert (value(search.states) < 0.0).all()
+    np.testing.assert_allclose(search.states.mean(0), [0.568, 0.0], atol=0.07)
+
+
+def test_a_certificate_that_holds_is_left_alone():
+    """Neither Adam's momentum nor the penalty of the weights moves it while chains look for a failure."""
+    certify = Certify(chains=20, learning_rate=0.1, max_steps=30, renew=10, clean=20, draws=50)
+
+    def value(params, s):
+        return params * jnp.square(s).sum(-1) - 1.0
+
+    def objective(params, s):
+        return jnp.full(s.shape[:1], -0.5)
+
+    def find(params, key):
+        start, adam = jnp.zeros(2), certify.optimizer()
+        _, moving = adam.update(jnp.float32(1.0), adam.init(params), params)
+        search = certify.begin(lambda s: value(params, s), lambda s: objective(params, s), start, key)
+        return certify.train(params, moving, search, start, value, objective, key)
+
+    done = jax.jit(find)(jnp.float32(1.0), jax.random.key(0))
+    assert (int(done.steps), int(done.clean), float(done.params)) == (20, 20, 1.0)

@@ -162,6 +162,30 @@ def test_it_recovers_a_mean_and_a_spread():
     assert float(jnp.abs(out.final[..., 2] - 0.7).max()) < 1.0
 
 
+def test_scaled_changes():
+    """It learns as on changes divided by their deviations, and predicts them multiplied; rewards and costs stay."""
+    rng = np.random.default_rng(3)
+    units = np.array([1, 1, 1e-3, 1, 1e2], np.float32)
+    batch = rows(rng)._replace(weight=np.ones((2, 6), np.float32))
+    batch = batch._replace(target=batch.target * units)
+    found = units.copy()
+    found[2:] = batch.target[..., 2:].reshape(-1, 3).std(0, ddof=1)
+
+    def learned(scaled, batch):
+        dynamics = Ensemble(size=2, hidden=(4, 4), scaled=scaled).build(SPEC)
+
+        def run(key):
+            state, metrics = dynamics.update(dynamics.observe(dynamics.init(key), batch), batch)
+            return dynamics.predict(dynamics.model(state), batch.obs, batch.action), metrics
+
+        return jax.jit(run)(jax.random.key(0))
+
+    (scaled, metrics), (plain, _) = learned(True, batch), learned(False, batch._replace(target=batch.target / found))
+    np.testing.assert_allclose(scaled.mean, plain.mean * found, rtol=2e-3, atol=1e-6)
+    np.testing.assert_allclose(scaled.std, plain.std * found, rtol=1e-3)
+    assert float(metrics["model/squared_error"]) > 100  # in the units of the targets
+
+
 def test_a_constant_input_under_either_scale():
     """The released floor divides the slightest spread by 1e-12; ours leaves a constant as it is."""
     spec = jsafe.EnvSpec(2, 1)

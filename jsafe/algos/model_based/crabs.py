@@ -13,8 +13,9 @@ reference's. So policies that are not certified yet act only as far as the last 
 
 It begins from nothing (the authors and OmniSafe load intermediate files), in phases that `crabs/phase` tells:
 
-0. *initial policy*: soft actor-critic on `-mean(z^2)` of the bounded components z, scaled to the box, less a penalty
-   for leaving it, until nothing has been violated for `quiet_steps`;
+0. *initial policy*: soft actor-critic on `-mean(z^2)` of the bounded components z, scaled to the box, less
+   `pretrain_effort` times its actions' square and a penalty for leaving it, until nothing has been violated for
+   `quiet_steps`;
 1. *trial*: that policy, frozen, acts by its mean in half of the environments and sampled in the others for
    `trial_steps`; a violation leads back to 0. Models and the scale of observations are learned;
 2. *certificate*: h is trained with a wider margin, until one is found;
@@ -26,7 +27,8 @@ Violations before 3 are counted as `crabs/pretrain_violations`, those after as `
 |---|---|---|
 | acceptance of MALA's moves | `|w|^2` in place of half of it | correct (`certify.squares=1` is theirs) |
 | the policy's mean, where noise is added | squashed by tanh twice | once |
-| models | gated networks of the next state | the ensemble of the planners, of the change |
+| models | gated networks of the next state | the ensemble of the planners, of the change in units of its deviation |
+| chains begin, and begin again | anywhere in the box; after long without a failure | by their density; regularly |
 | set without bounds (velocities) | open | ends at 10 standard deviations (`barrier.reach`) |
 | scale of observations | of 1e6 steps of the initial policy | of all data when the trial ends |
 | actor's loss | at s' (authors), at s (OmniSafe) | at s |
@@ -50,8 +52,9 @@ LAPTOP = {
     "certify.max_steps": 3000,
     "certify.renew": 100,
     "certify.clean": 400,
-    "certify.draws": 2000,
+    "certify.draws": 4000,
     "critic_warmup": 1000,
+    "pretrain_margin": 0.02,
     "quiet_steps": 6000,
     "trial_steps": 7200,
     "unroll": 100,

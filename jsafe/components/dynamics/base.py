@@ -41,7 +41,8 @@ class Heads(NamedTuple):
 
 
 class Model(NamedTuple):
-    """All that predicting needs: the nets' `params`, and `centre` and `scale [O + A]` of their inputs."""
+    """All that predicting needs: the nets' `params`, and `centre` and `scale [O + A]` of their inputs
+    (`[O + A + O]` where the changes are scaled, too)."""
 
     params: Params
     centre: Array

@@ -20,12 +20,15 @@ from jsafe.types import Array, EnvSpec
 
 CONSTANT = 1e-3
 """Standard deviation below which an input counts as constant."""
+STILL = 1e-6
+"""Standard deviation below which a change of the observation is not scaled."""
 DECAY = (0.25, 0.5, 0.75)
 """Shares of the weight decay of the first layers; the others have the last of them, the output layer has 1."""
 
 
 class EnsembleState(NamedTuple):
-    """Everything that an update changes: `params` (`nets`, `high`, `low`), Adam's state, moments of the inputs."""
+    """Everything that an update changes: `params` (`nets`, `high`, `low`), Adam's state, moments of the inputs
+    and, where they are scaled, of changes."""
 
     params: Any
     opt_state: Any
@@ -76,6 +79,9 @@ class Ensemble(DynamicsPart):
     cost_head: Literal["gaussian", "bernoulli"] = "gaussian"
     """How learnt costs are predicted: as Gaussians; or, costs of 0 and 1, as probabilities (logits, cross entropy),
     CAP's binary mode."""
+    scaled: bool = False
+    """Predict the change of an observation in units of its standard deviation. Unscaled, variances begin at and tend
+    to `e^-10`: a component that changes by less than the root of that, 0.007, a step is hardly learned."""
 
     def build(
         self,
@@ -97,6 +103,7 @@ class Ensemble(DynamicsPart):
         net = mlp(inputs, 2 * outputs, self.hidden, act=self.activation, kernel_init=narrow_normal)
         decays = [DECAY[min(i, len(DECAY) - 1)] for i in range(len(self.hidden))] + [1.0]
         adam = optax.scale_by_adam()
+        measured = inputs + (changes if self.scaled else 0)
 
         def init(key):
             params = {
@@ -104,22 +111,28 @@ class Ensemble(DynamicsPart):
                 "high": jnp.full((outputs,), 0.5, jnp.float32),
                 "low": jnp.full((outputs,), -10.0, jnp.float32),
             }
-            return EnsembleState(params, adam.init(params), running_init(inputs), traced_values(self))
+            return EnsembleState(params, adam.init(params), running_init(measured), traced_values(self))
 
         def observe(state, rows):
-            x = jnp.concatenate([motion.seen(rows.obs), rows.action], axis=-1)
+            known = (motion.seen(rows.obs), rows.action, rows.target[..., heads.width :])
+            x = jnp.concatenate(known if self.scaled else known[:2], axis=-1)
             return state._replace(stats=running_update(state.stats, x, axis_name, rows.weight))
 
         def model(state):
             deviation = jnp.sqrt(state.stats.m2 / jnp.maximum(state.stats.count - 1.0, 1.0))
-            least = 1e-12 if released else CONSTANT
+            least = 1e-12 if released else jnp.where(jnp.arange(measured) < inputs, CONSTANT, STILL)
             scale = jnp.maximum(deviation, least) if released else jnp.where(deviation < least, 1.0, deviation)
             scale = jnp.where(state.stats.count > 1, scale, 1.0)
             return Model(state.params, state.stats.mean, scale)
 
+        def unit(known):
+            """What the outputs are in units of: 1, or `[D]`."""
+            return jnp.ones(outputs).at[heads.width :].set(known.scale[inputs:]) if self.scaled else 1.0
+
         def outcome(params, known, obs, action):
-            """Mean and log variance of all outputs, bounded."""
-            x = (jnp.concatenate([motion.seen(obs), action], axis=-1) - known.centre) / known.scale
+            """Mean and log variance of all outputs in their units, bounded."""
+            x = jnp.concatenate([motion.seen(obs), action], axis=-1)
+            x = (x - known.centre[:inputs]) / known.scale[:inputs]
             mean, raw = jnp.split(jax.vmap(net.apply)(params["nets"], x), 2, axis=-1)
             return mean, bounded(raw, params["low"], params["high"])
 
@@ -127,7 +140,7 @@ class Ensemble(DynamicsPart):
             if released:
                 params = params | jax.lax.stop_gradient({name: params[name] for name in ("high", "low")})
             mean, log_var = outcome(params, known, rows.obs, rows.action)
-            square = jnp.square(mean - rows.target)
+            square = jnp.square(mean - rows.target / unit(known))
             nll = square * jnp.exp(-log_var) + log_var
             if costs.stop > costs.start:
                 happened = (rows.target[..., costs] > 0).astype(jnp.float32)
@@ -139,7 +152,7 @@ class Ensemble(DynamicsPart):
             kernels += [params["nets"][f"dense_{i + 1}"]["kernel"] for i in range(len(self.hidden))]
             decay = sum(c * jnp.vdot(w, w) for c, w in zip(decays, kernels))
             bounds = 0.0 if released else 0.01 * (params["high"] - params["low"]).sum()
-            error = (share_of_rows * square.mean(axis=-1)).sum()
+            error = (share_of_rows * (square * jnp.square(unit(known))).mean(axis=-1)).sum()
             metrics = {"model/nll": fit / self.size, "model/squared_error": error / self.size}
             return fit + share * (bounds + 0.5 * self.decay * decay), metrics
 
@@ -154,7 +167,7 @@ class Ensemble(DynamicsPart):
 
         def predict(known, obs, action):
             mean, log_var = outcome(known.params, known, obs, action)
-            std = jnp.exp(0.5 * log_var)
+            mean, std = mean * unit(known), jnp.exp(0.5 * log_var) * unit(known)
             if costs.stop > costs.start:
                 mean = mean.at[..., costs].set(jax.nn.sigmoid(mean[..., costs]))
                 std = std.at[..., costs].set(0.0)

@@ -37,7 +37,7 @@ class CrabsConfig(Options):
     """The certificate."""
     certify: Part = seam("certificate", Certify(), Certify)
     """How it is looked for."""
-    dynamics: Part = seam("dynamics", Ensemble(hidden=(256, 256, 256, 256)), Dynamics)
+    dynamics: Part = seam("dynamics", Ensemble(hidden=(256, 256, 256, 256), scaled=True), Dynamics)
     """The models."""
     temperature: Part = seam("temperature", Learned(init=0.1), Temperature)
     """How the policy's entropy weighs."""
@@ -67,6 +67,9 @@ class CrabsConfig(Options):
     """Environment steps of the trial: mean and sampled episodes of the initial policy have to be safe."""
     pretrain_penalty: float = number(10.0, low=0)
     """What leaving the safe box costs the initial policy, in reward."""
+    pretrain_effort: float = number(0.1, low=0)
+    """What the mean square of its actions costs the initial policy: without it nothing keeps it from chattering, and
+    around a policy that overshoots there is hardly a set that it does not leave."""
     candidates: int = number(100, low=2)
     """Actions that the guard tries."""
     noise: float = number(2.0, low=0)

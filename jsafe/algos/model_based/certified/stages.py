@@ -86,7 +86,9 @@ class Stages:
             state.opt_state["barrier"],
             jax.lax.cond(
                 first,
-                lambda: p.certify.begin(lambda s: value(state.barrier, s), p.start, begin_key),
+                lambda: p.certify.begin(
+                    lambda s: value(state.barrier, s), lambda s: at(state.barrier, policy, s), p.start, begin_key
+                ),
                 lambda: state.search,
             ),
             p.start,

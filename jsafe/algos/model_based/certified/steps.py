@@ -28,7 +28,8 @@ class GradientSteps:
         row = jax.tree.map(lambda x: x[0, :: p.dynamics.size], steps._replace(next_obs=None, extras={}))
         following = steps.obs[1, :: p.dynamics.size]
         z = (following[..., p.which] - p.middle) / p.half
-        own = -jnp.square(z).mean(-1) - p.config.pretrain_penalty * (row.cost[..., 0] > 0)
+        own = -jnp.square(z).mean(-1) - p.config.pretrain_effort * jnp.square(row.action).mean(-1)
+        own -= p.config.pretrain_penalty * (row.cost[..., 0] > 0)
         return Rows(row.obs, row.action, jnp.where(initial, own, row.reward), row.terminated, row.weight, following)
 
     def descent(self, state, name, grads):
@@ -107,12 +108,16 @@ class GradientSteps:
         def adversarial_loss(params):
             found = at(state.barrier, params, search.states)
             mask = (inside & (found > 0.0)).astype(jnp.float32)
-            return (mask * found).sum() / jnp.maximum(mask.sum(), 1.0)
+            return (mask * found).sum() / jnp.maximum(mask.sum(), 1.0), mask.sum() > 0.0
 
         def body(carry):
             params, opt_state, debt = carry
-            direction, opt_state = p.adversary.update(jax.grad(adversarial_loss)(params), opt_state, params)
-            return descend(params, direction, state.numbers.adversary_learning_rate), opt_state, debt - state.freq
+            grads, fails = jax.grad(adversarial_loss, has_aux=True)(params)
+            direction, moved = p.adversary.update(grads, opt_state, params)
+            new = (descend(params, direction, state.numbers.adversary_learning_rate), moved)
+            # Where nothing fails the penalty of the weights alone would move it.
+            kept = jax.tree.map(lambda a, b: jnp.where(fails, a, b), new, (params, opt_state))
+            return *kept, debt - state.freq
 
         first = (state.params["actor"], state.opt_state["adversary"], state.debt + 1.0)
         policy, opt_state, debt = jax.lax.while_loop(lambda carry: carry[2] >= state.freq, body, first)
