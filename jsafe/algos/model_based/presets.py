@@ -85,7 +85,7 @@ JSAFE_ARC: dict[str, Any] = JSAFE | {"samples": 100, "planner.kappa": 100.0, "va
 """Plans of seven steps differ by some tenths of reward: under a kappa of 10 all candidates weigh nearly the same, and
 the plan hardly leaves their plain mean (`experiments/model_based`)."""
 
-JSAFE_STEPS = 200_000
+JSAFE_STEPS = 100_000
 
 
 def presets(
