@@ -33,10 +33,12 @@ from jsafe.components.dynamics import Dynamics, Heads
 from jsafe.components.dynamics.propagation import simulator
 from jsafe.components.known import GOAL_RADIUS, goal_geometry
 from jsafe.runs import evaluation
+from jsafe.runs.build import build_env, on_host
 from jsafe.runs.folder import read
 
 LEARNT: dict[str, Any] = {"known.reward": False, "discount": 1.0}
 """What the preset `jsafe` was until a goal's reward was known to it."""
+KNOWN: dict[str, Any] = {"known.reward": True, "discount": 0.95}
 FULL: dict[str, Any] = LEARNT | {
     "samples": 512,
     "elites": 64,
@@ -79,21 +81,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
         )
     },
     **{f"arc-{kappa}": ARC | {"kappa": float(kappa)} for kappa in (10, 100, 1000)},
-    "known-1.0, margin 0.05": {"discount": 1.0, "known.margin": 0.05},
+    "known-1.0, margin 0.05": KNOWN | {"discount": 1.0, "known.margin": 0.05},
+    **{f"known-0.95, margin {margin}": KNOWN | {"known.margin": margin} for margin in (0.05, 0.02, 0.01, 0.0)},
+    "known-0.95, margin 0.05, horizon 10": KNOWN | {"known.margin": 0.05, "planner.horizon": 10},
+    "known-0.95, no limit": KNOWN | {"score": "returns"},
+    **{f"horizon {horizon}": {"planner.horizon": horizon} for horizon in (5, 7, 10, 15, 20)},
     **{
-        f"known-0.95, margin {margin}": {"discount": 0.95, "known.margin": margin} for margin in (0.05, 0.02, 0.01, 0.0)
+        f"touch {touch}, horizon {horizon}": {"known.touch": touch, "planner.horizon": horizon}
+        for touch in (0.26, 0.3)
+        for horizon in (7, 10, 15)
     },
-    "known-0.95, margin 0.05, horizon 10": {"discount": 0.95, "known.margin": 0.05, "planner.horizon": 10},
-    "known-0.95, no limit": {"discount": 0.95, "score": "returns"},
 }
 """What is changed of `cce_pets` with its preset `jsafe` (cem: candidates, elites, refinements); where there is a
 planner, of `jsafe.model_based`."""
 
 
 def learner_of(name: str, trained: Any) -> Any:
-    """The learner of a setting, with the model of the run."""
-    still = getattr(trained.config.known, "still", False)
-    spec, changes = trained.spec, {"dynamics": trained.config.dynamics, "known.still": still} | SETTINGS[name]
+    """The learner of a setting, with the model of the run and what is known to it."""
+    own = {"dynamics": trained.config.dynamics, "known": trained.config.known}
+    spec, changes = trained.spec, own | SETTINGS[name]
     return (
         jsafe.model_based(spec, **changes)
         if "planner" in changes
@@ -171,7 +177,7 @@ def main() -> None:
     args = parser.parse_args()
     trained, loaded = evaluation.restore(args.run)
     state, spec = trained.policy(loaded.state), trained.spec
-    env = jsafe.envs.make(read(args.run).config.env, args.envs, args.seed, num_threads=1)
+    env = build_env(on_host(read(args.run).config), args.envs, args.seed, 1)
     if args.act:
         table = acted(args, trained, state, env)
     else:
