@@ -16,6 +16,7 @@ from jsafe import registry
 from jsafe.cli import algorithm as words_of
 from jsafe.cli import completion, dataset, evaluate, export, parse, play, plot, reproduce, sweep, train, truth
 from jsafe.options import fields
+from jsafe.runs.folder import read
 
 ROOT = Path(__file__).parents[1]
 TEXTS = sorted(
@@ -175,6 +176,17 @@ def test_the_committed_tables_are_those_of_the_committed_runs(experiment, capsys
     rows = capsys.readouterr().out.splitlines()
     assert len(rows) > 8
     assert not set(rows) - set((ROOT / "experiments" / family / "README.md").read_text().splitlines())
+
+
+def test_committed_runs_and_policies_have_the_options_of_today():
+    """Whoever records a run draws the curves of all: one option that is gone would stop them."""
+    results = ROOT / "experiments" / "benchmark" / "results"
+    runs, policies = sorted((results / "runs").iterdir()), sorted((results / "policies").glob("*.npz"))
+    assert min(len(runs), len(policies)) > 10
+    for run in runs:
+        assert read(run).algorithm
+    for policy in policies:
+        assert jsafe.load(policy).about
 
 
 def test_a_cost_beyond_the_limit_is_never_as_good(experiment, tmp_path, capsys):
