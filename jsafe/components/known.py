@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jsafe.components.motion import PLAIN, Motion, known_motion
+from jsafe.components.motion import PLAIN, Motion, columns_of, known_motion
 from jsafe.options import Options, number, part
 from jsafe.types import Array, EnvSpec
 
@@ -18,12 +18,12 @@ HAZARDS, GOAL = "hazards", "goal"
 """Parts of an observation with coordinates, two numbers for each object."""
 GOAL_RADIUS = 0.3
 """Distance at which the goal of the Goal tasks counts as met, metres."""
-OTHERWISE = ("buttons", "push_box")
+BUTTONS, BOX = "buttons", "push_box"
+OTHERWISE = (BUTTONS, BOX)
 """Parts of tasks whose goal is met otherwise than by coming near: it is pressed, or a box is pushed there."""
-BUTTONS = "buttons"
 TOUCHED = ("vases", "pillars", "gremlins", BUTTONS)
 """Parts that cost when the robot touches them, round enough to be known by a distance between centres."""
-OBSTACLES = (*TOUCHED, "sigwalls", "push_box")
+OBSTACLES = (*TOUCHED, "sigwalls", BOX)
 """Parts whose costs follow from contacts: they are not known exactly. With a box to push hazards are wider."""
 BUTTON_RADIUS = 0.2
 """Distance at which the robot touches a button with its side, metres: with its front it is earlier."""
@@ -93,7 +93,7 @@ def goal_geometry(
         there is no such column, there are several costs and none is said to be of hazards, or contacts are to be known
         beside a column of hazards.
     """
-    layout = {name: (start, stop) for name, start, stop in spec.layout}
+    layout = columns_of(spec)
     for name in (HAZARDS,) if goal is None else (HAZARDS, GOAL):
         if name not in layout:
             asked = "" if column is None else f"known.column={column} says that a cost is of hazards, but "
@@ -135,20 +135,19 @@ def goal_geometry(
     if goal is None:
         return Known(cost=cost, arrived=arrival(spec))
 
-    return Known(
-        _approach(layout[GOAL], goal), cost, lambda next_obs: _distances(next_obs, layout[GOAL])[..., 0] <= goal
-    )
+    return Known(_approach(layout[GOAL], goal), cost, _near(layout[GOAL], goal))
 
 
 def arrival(spec: EnvSpec) -> Callable[[Array], Array] | None:
     """`next_obs -> bool [...]`, whether the goal is met; None where coordinates do not tell."""
-    layout = {name: (start, stop) for name, start, stop in spec.layout}
+    layout = columns_of(spec)
     if GOAL not in layout or not layout.keys().isdisjoint(OTHERWISE):
         return None
     return _near(layout[GOAL], GOAL_RADIUS)
 
 
 def _near(columns: tuple[int, int], radius: float) -> Callable[[Array], Array]:
+    """Whether a goal is met by coming so near to it."""
     return lambda next_obs: _distances(next_obs, columns)[..., 0] <= radius
 
 
@@ -230,7 +229,7 @@ class Auto(Geometry):
         Raises:
           ValueError: For a `column` that does not exist, or without coordinates of hazards.
         """
-        layout = {name: (start, stop) for name, start, stop in spec.layout}
+        layout = columns_of(spec)
         arrived, meets = arrival(spec), GOAL_RADIUS
         if self.touch is not None and GOAL in layout and BUTTONS in layout:
             arrived, meets = _near(layout[GOAL], BUTTON_RADIUS), BUTTON_RADIUS

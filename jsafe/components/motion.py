@@ -155,6 +155,11 @@ def _turned(vector: Array, angle: Array, sign: int = 1) -> Array:
     return jnp.stack([cos * x - sign * sin * y, sign * sin * x + cos * y], axis=-1)
 
 
+def columns_of(spec: EnvSpec) -> dict[str, tuple[int, int]]:
+    """Where each named part of an observation lies: its first column, and the one behind its last."""
+    return {name: (start, stop) for name, start, stop in spec.layout}
+
+
 def known_motion(spec: EnvSpec, sees_all: bool) -> Motion:
     """`among_still_things`, where an observation tells where the robot is; else `PLAIN`.
 
@@ -162,7 +167,7 @@ def known_motion(spec: EnvSpec, sees_all: bool) -> Motion:
       spec: What the environment is like.
       sees_all: Whether the model has to see everything, for a reward or costs that it has to learn.
     """
-    layout = {name: (start, stop) for name, start, stop in spec.layout}
+    layout = columns_of(spec)
     if not layout.keys() >= {ROTATION, PLACE}:
         return PLAIN
     motion = among_still_things(layout)
