@@ -36,8 +36,9 @@ class Known(NamedTuple):
       reward: `[...]`.
       cost: `[..., M]`; of one `column` alone `[..., 1]`.
       arrived: `next_obs -> bool [...]`: another problem follows from there, of which nothing is known. A plan whose
-        reward is known earns no more from there on; what a policy imagines ends before it. (A learnt reward knows no
-        bonus: steps in which a goal was met teach nothing.)
+        reward is known earns no more from there on but, where ends of plans are valued, what a new problem is worth in
+        the mean; what a policy imagines ends before it. (A learnt reward knows no bonus: steps in which a goal was met
+        teach nothing.)
       column: The one of several costs that `cost` gives, the others have to be learnt; None: it gives all of them.
       motion: What a model has to see and predict of observations.
     """

@@ -8,12 +8,14 @@ import pytest
 
 import jsafe
 from jsafe import options, registry
-from jsafe.algos.model_based.value import SAC
+from jsafe.algos.model_based.assembly import search
+from jsafe.algos.model_based.value import SAC, Value
 from jsafe.algos.off_policy import assembly as off_policy_assembly
-from jsafe.components.dynamics import Ensemble, ensemble
+from jsafe.components.dynamics import Dynamics, Ensemble, Heads, Prediction, ensemble
 from jsafe.components.known import Known
-from jsafe.components.planners import ARC, CEM
+from jsafe.components.planners import ARC, CEM, Planner
 from jsafe.components.rules import Lagrange
+from jsafe.components.scores import Returns
 from jsafe.data import make_collector
 from jsafe.envs.api import Spec
 from jsafe.envs.toy import ToyEnv
@@ -264,7 +266,7 @@ def test_the_rows_of_the_value_learner(compat, monkeypatch):
     batch = random_batch(learner, jax.random.key(1))
     nets, steps = 5, batch.steps
     value = SAC(updates=7).build(jsafe.EnvSpec(5, 2), None, compat, nets)
-    value.update((), batch, jax.random.key(0))
+    value.update(value.init(jax.random.key(0)), batch, jax.random.key(0))
     jax.effects_barrier()
     (rows,) = seen
     assert rows.reward.shape == (7, 2, 4)
@@ -273,6 +275,46 @@ def test_the_rows_of_the_value_learner(compat, monkeypatch):
         np.testing.assert_array_equal(rows.reward[i], steps.reward[i // nets][:, i % nets :: nets])
         np.testing.assert_array_equal(rows.weight[i], weight[i // nets][:, i % nets :: nets])
     assert steps.extras["jump"].any()
+
+
+def test_what_a_new_problem_is_worth(monkeypatch):
+    """The mean value of the observations that follow goals that were met."""
+    learner = jsafe.make("pets", jsafe.EnvSpec(5, 2), **small("pets"))
+    spy(monkeypatch, [])
+    value = SAC(updates=7).build(jsafe.EnvSpec(5, 2), None, "paper", 5)
+    state, pooled = value.init(jax.random.key(0)), []
+    for i in (1, 2):
+        batch = random_batch(learner, jax.random.key(i))
+        obs, new = batch.steps.obs[0], batch.steps.extras["jump"][0, 0] & (batch.steps.weight[0, 0] > 0)
+        state, _ = value.update(state, batch, jax.random.key(0))
+        params = value.params(state)
+        pooled += np.asarray(value.end(params, obs[1], jnp.zeros((len(new), 2))))[new].tolist()
+        np.testing.assert_allclose(value.afresh(params), np.mean(pooled), rtol=1e-5)
+    assert len(pooled) > 1
+
+
+def test_arrival_is_paid_for_once():
+    """A goal met within a plan: its bonus, and from there on what a new problem is worth; else the worth of the end."""
+    spec = jsafe.EnvSpec(1, 1)
+    known = Known(lambda o, a, n: a[..., 0] + (n[..., 0] > 1), lambda o, a, n: 0 * n[..., :1], lambda n: n[..., 0] > 1)
+
+    def predict(model, obs, action):
+        return Prediction(action, jnp.zeros_like(action))
+
+    dynamics = Dynamics(1, Heads(False, 0), *(lambda *x: None,) * 5, predict)
+    value = Value(*(lambda *x: None,) * 4, lambda params, final, last: 10 * final[:, 0], lambda params: 7.0, 1)
+
+    def plan(mean, evaluate, proposals, key, explore):
+        return evaluate(jnp.array([[[0.6], [0.1]], [[0.6], [0.1]]]), key)
+
+    run = search(
+        spec, dynamics, known, Planner(2, 0, plan), Returns().build(spec), value,
+        particles=1, noise="common", released=False, discount=0.5,
+    )  # fmt: skip
+    params = {"model": (), "limit": jnp.ones(1), "kappa": jnp.ones(1), "value": ()}
+    judged = run(params, jnp.zeros((2, 1)), jnp.zeros(1), jax.random.key(0), False)
+    arrives, does_not = 0.6 + 0.5 * (0.6 + 1) + 0.25 * 7, 0.1 + 0.5 * 0.1 + 0.25 * 10 * 0.2
+    np.testing.assert_allclose(judged.returns, [arrives, does_not], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "stack", "length"), [("td3_lag", 1, 2), ("seditor", 2, 4)])

@@ -354,6 +354,10 @@ def test_no_reward_after_arrival():
         out = simulate((), jnp.array([2.0, 0.0]), jnp.zeros((5, 1, 1)), jax.random.key(0))
         np.testing.assert_allclose(out.reward, worth)  # two metres and the bonus, not the way away from it
         np.testing.assert_allclose(out.cost, 5.0)  # costs are not discounted
+        assert (out.left == 0).all()  # its end is no longer the plan's: another problem began after two steps
+        np.testing.assert_allclose(out.afresh, discount**2)
+        short = simulate((), jnp.array([2.0, 0.0]), jnp.zeros((1, 1, 1)), jax.random.key(0))
+        np.testing.assert_allclose([float(short.left[0, 0, 0]), float(short.afresh[0, 0, 0])], [discount, 0])
 
 
 def test_a_cost_that_is_known_among_learnt_ones():
@@ -400,12 +404,3 @@ def test_a_pressed_button_is_a_goal_where_touches_are_known():
     assert known.arrived(near)
     assert known.cost is not None
     assert not known.cost(near, None, near).any()  # it is the one to press
-
-
-@pytest.mark.parametrize("known", [Auto(reward=True), KnownRewardAndCost()])
-def test_arrival_is_not_paid_for_twice(known):
-    """A value learner knows what follows a goal; where a plan earns nothing after it, the two do not go together."""
-    spec = jsafe.EnvSpec(7, 2, layout=LAYOUT)
-    jsafe.model_based(spec, known=known)
-    with pytest.raises(ValueError, match="reward must be off with a value learner"):
-        jsafe.model_based(spec, planner="arc", value="sac", known=known)

@@ -160,6 +160,8 @@ ROLLOUT = Rollout(
     worst=jnp.array([[1.0], [3.0], [1.0]]),
     spread=jnp.array([[0.1, 0.2, 0.4]]),
     final=jnp.zeros((2, 1, 3, 2)),
+    left=jnp.ones((2, 1, 3)),
+    afresh=jnp.zeros((2, 1, 3)),
 )
 """Two nets of one particle, three candidates, two steps."""
 
@@ -208,7 +210,7 @@ def test_a_penalty_belongs_to_its_candidate():
     aim = Aim(jnp.array([1.0]), jnp.array([1.0]))
 
     def costs(spread, compat):
-        rollout = Rollout(zero, zero[..., None], jnp.zeros((candidates, 1)), spread, zero[..., None])
+        rollout = Rollout(zero, zero[..., None], jnp.zeros((candidates, 1)), spread, zero[..., None], zero, zero)
         return np.asarray(Penalised().build(SPEC, None, compat, steps=1000).judge(rollout, 0.0, aim, 1).cost[:, 0])
 
     more = spread.at[:, 2].add(1.0)

@@ -125,7 +125,7 @@ def search(
                 last = jnp.broadcast_to(actions[-1], (*rollout.reward.shape, actions.shape[-1]))
                 flat = (x.reshape(-1, x.shape[-1]) for x in (rollout.final, last))
                 worth = value.end(params["value"], *flat).reshape(rollout.reward.shape)
-                terminal = options["discount"] ** planner.horizon * worth
+                terminal = rollout.left * worth + rollout.afresh * value.afresh(params["value"])
             return score.judge(rollout, terminal, aim, planner.enough)
 
         proposals = proposed(params, obs, propose_key) if value is not None and planner.proposals else None
@@ -143,8 +143,8 @@ def assemble(config: ModelBasedConfig, spec: EnvSpec, axis_name: str | None = No
       axis_name: Mapped axis to reduce over.
 
     Raises:
-      ValueError: If the number of limits does not fit, a part does not fit the environment, a rule has nothing to
-        move, or the end of a plan is valued although it is known when a goal is met and what that pays.
+      ValueError: If the number of limits does not fit, a part does not fit the environment, or a rule has nothing to
+        move.
 
     Returns:
       A `Learner`.
@@ -170,11 +170,6 @@ def assemble(config: ModelBasedConfig, spec: EnvSpec, axis_name: str | None = No
     rule: ConstraintRule = config.rule.build(spec, axis_name)
     if not (score.uses_kappa or isinstance(config.rule, NoRule)):
         raise ValueError("a rule moves the weight of the model's ignorance, which only score='penalised' has")
-    if value is not None and known.reward is not None and known.arrived is not None:
-        raise ValueError(
-            "known.reward must be off with a value learner: the end of a plan is worth what meeting the goal pays, "
-            "which a known reward has counted already"
-        )
     plan = search(
         spec,
         dynamics,

@@ -18,6 +18,7 @@ from jsafe.components.rules import NoRule
 from jsafe.components.temperature import Learned, Temperature
 from jsafe.feeds import Replay
 from jsafe.nets.perceptron import Activation
+from jsafe.ops.stats import psum
 from jsafe.options import number, part, seam
 from jsafe.types import Array, Batch, EnvSpec, Key, Metrics, Part
 
@@ -34,6 +35,7 @@ class Value(NamedTuple):
       params: `state -> params`, all that planning needs.
       propose: `(params, obs [R, O], key, deterministic) -> action [R, A]`.
       end: `(params, final [R, O], last action [R, A]) -> [R]`: what the last observation of a plan is worth.
+      afresh: `params -> []`: what a problem is worth that begins as a goal has been met, in the mean.
       minibatches: Number of minibatches that an update takes.
     """
 
@@ -42,7 +44,20 @@ class Value(NamedTuple):
     params: Callable[[Any], Any]
     propose: Callable[[Any, Array, Key, Any], Array]
     end: Callable[[Any, Array, Array], Array]
+    afresh: Callable[[Any], Array]
     minibatches: int
+
+
+class SACState(NamedTuple):
+    """The `learner`'s state, the mean worth of states in which a problem began `afresh`, and of how many `[]` each."""
+
+    learner: Any
+    afresh: Array
+    count: Array
+
+
+REMEMBERED = 1000.0
+"""States that the mean worth of new problems is of, about: it follows the critics."""
 
 
 @part("value", "none")
@@ -126,11 +141,26 @@ class SAC(Released):
                 x = x.reshape(-1, *x.shape[2:])[: self.updates]
                 return x[0] if self.updates == 1 else x
 
-            state, metrics = inner.update(state, batch._replace(steps=jax.tree.map(dealt, steps)), key)
+            learner, metrics = inner.update(state.learner, batch._replace(steps=jax.tree.map(dealt, steps)), key)
+            state = state._replace(learner=learner)
+            if jump is not None:
+                one = jax.tree.map(lambda x: x if axis == 1 else x[0], (batch.steps.obs, batch.steps.weight, jump))
+                state = begun(state, *one)
             return state, {name: x for name, x in metrics.items() if name.partition("/")[0] in TOLD}
 
+        def begun(state, obs, weight, jump):
+            """`state` that has seen what problems begin in `[T, B]` rows."""
+            new, first, told = (weight[:-1] > 0) & jump[:-1], obs[1:].reshape(-1, obs.shape[-1]), params(state)
+            worth = end(told, first, propose(told, first, jax.random.key(0), True)).reshape(new.shape)
+            total, seen = psum((jnp.where(new, worth, 0.0).sum(), new.sum().astype(jnp.float32)), axis_name)
+            count = jnp.minimum(state.count + seen, REMEMBERED)
+            return state._replace(
+                afresh=state.afresh + (total - seen * state.afresh) / jnp.maximum(count, 1.0), count=count
+            )
+
         def params(state):
-            return {"actor": inner.policy(state), "critic": state.params["critic"]}
+            critic = state.learner.params["critic"]
+            return {"actor": inner.policy(state.learner), "critic": critic, "afresh": state.afresh}
 
         def propose(params, obs, key, deterministic):
             return inner.act(params["actor"], (), obs, key, deterministic).action
@@ -142,4 +172,7 @@ class SAC(Released):
             action = propose(params, final, jax.random.key(0), True)
             return networks.reward(params["critic"], networks.embed(params["critic"], final), action)
 
-        return Value(inner.init, update, params, propose, end, self.updates)
+        def init(key):
+            return SACState(inner.init(key), jnp.zeros(()), jnp.zeros(()))
+
+        return Value(init, update, params, propose, end, lambda params: params["afresh"], self.updates)

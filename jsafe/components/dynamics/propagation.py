@@ -24,6 +24,8 @@ class Rollout(NamedTuple):
       worst: `[S, M]`, the sum over the steps of the largest cost of any particle.
       spread: `[K, S]`, the sum over the steps of `max_e ||sd_e(s, a)||_2`: how little is known there.
       final: `[E, K, S, O]`, the last observation.
+      left: `[E, K, S]`, the discount of what the last observation is worth: 0 where what follows is no longer the plan's.
+      afresh: `[E, K, S]`, the discount of what another problem is worth that began within the plan, else 0.
     """
 
     reward: Array
@@ -31,11 +33,14 @@ class Rollout(NamedTuple):
     worst: Array
     spread: Array
     final: Array
+    left: Array
+    afresh: Array
 
 
 class _Carry(NamedTuple):
     obs: Array
     earns: Array
+    afresh: Array
     reward: Array
     cost: Array
     worst: Array
@@ -93,12 +98,14 @@ def simulator(
 
     def advanced(carry: _Carry, prediction: Prediction, action: Array, key: Key) -> _Carry:
         following, reward, cost = outcomes(prediction, carry.obs, action, key)
-        earns = discount * carry.earns
+        earns, afresh = discount * carry.earns, carry.afresh
         if known.reward is not None and known.arrived is not None:
-            earns = jnp.where(known.arrived(following), 0.0, earns)
+            arrived = known.arrived(following)
+            earns, afresh = jnp.where(arrived, 0.0, earns), jnp.where(arrived, afresh + earns, afresh)
         return _Carry(
             following,
             earns,
+            afresh,
             carry.reward + carry.earns * reward,
             carry.cost + cost,
             carry.worst + cost.max(axis=(0, 1)),
@@ -114,6 +121,7 @@ def simulator(
             jnp.broadcast_to(obs, (*rows, obs.shape[-1])),
             jnp.ones(rows),
             jnp.zeros(rows),
+            jnp.zeros(rows),
             jnp.zeros((*rows, num_costs)),
             jnp.zeros((candidates, num_costs)),
             jnp.zeros((particles, candidates)),
@@ -125,7 +133,7 @@ def simulator(
             return advanced(carry, predicted(model, carry.obs, action), action, key), None
 
         carry, _ = jax.lax.scan(step, carry, (actions[1:], keys[1:]))
-        return Rollout(carry.reward, carry.cost, carry.worst, carry.spread, carry.obs)
+        return Rollout(carry.reward, carry.cost, carry.worst, carry.spread, carry.obs, carry.earns, carry.afresh)
 
     return simulate
 
