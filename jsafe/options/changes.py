@@ -10,6 +10,9 @@ from typing import Any
 from jsafe.errors import closest, unknown
 from jsafe.options.fields import FieldError, as_part, hints_of, kinds
 
+SEVERAL, ONE, EXACT = range(3)
+"""Kinds of names: a word for several options, a word for one, its full name."""
+
 
 def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
     """A copy with changes; a part keeps what is not changed.
@@ -18,11 +21,13 @@ def replace(options: Any, changes: Mapping[str, Any], owner: str = "") -> Any:
       options: A dataclass of options.
       changes: By name. A field of a part is `rule.kp`, or `kp` where no other part has one. A part is given as an
         object, as the name of its kind (with its defaults), or as a mapping of its fields (and `kind`). Short names
-        of the type (`Options.SHORT`) come first.
+        of the type (`Options.SHORT`) come first. Of names that mean one option the full one counts, then a word for it
+        alone, then a word for several, in whatever order they are given.
       owner: Whose options they are, for messages.
 
     Raises:
-      ValueError: For an unknown or ambiguous name, with the closest match, or a value that is not allowed.
+      ValueError: For an unknown or ambiguous name, with the closest match, a value that is not allowed, or two
+        names of one option that are equally exact.
     """
     try:
         return _replace(options, changes, owner)
@@ -91,18 +96,31 @@ def _part(field: dataclasses.Field, old: Any, given: Any, nested: Mapping[str, A
 
 
 def _spelled_out(options: Any, changes: Mapping[str, Any], owner: str) -> dict[str, Any]:
-    """Changes by full names; a part that is exchanged comes before the fields it brings."""
+    """Changes by full names. The exacter name counts; a part that is exchanged comes before the fields it brings."""
     own = {field.name for field in dataclasses.fields(options)}
     full: dict[str, Any] = {}
+    said: dict[str, tuple[int, str]] = {}
     loose = {}
+
+    def put(path: str, rank: int, name: str, value: Any) -> None:
+        before, other = said.get(path, (-1, ""))
+        if before == rank:
+            raise ValueError(
+                f"{other}={full[path]!r} and {name}={value!r} are two values of one option"
+                f"{f' of {owner}' if owner else ''}, {path}: leave one out"
+            )
+        if before < rank:
+            full[path], said[path] = value, (rank, name)
+
     for name, value in changes.items():
         short = getattr(type(options), "SHORT", {}).get(name)
         if callable(short):
-            full |= short(value)
+            for path, inner in short(value).items():
+                put(path, SEVERAL, name, inner)
         elif short is not None:
-            full[short] = value
+            put(short, ONE, name, value)
         elif name in own or "." in name:
-            full[name] = value
+            put(name, EXACT, name, value)
         else:
             loose[name] = value
     if loose:
@@ -116,7 +134,7 @@ def _spelled_out(options: Any, changes: Mapping[str, Any], owner: str) -> dict[s
                 raise ValueError(
                     f"option {name!r}{f' of {owner}' if owner else ''} is one of {', '.join(hits)}: say which"
                 )
-            full[hits[0]] = value
+            put(hits[0], ONE, name, value)
     return full
 
 

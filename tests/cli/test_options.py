@@ -9,7 +9,7 @@ import pytest
 
 from jsafe.cli import algorithm, parse
 from jsafe.components.rules import PID, Lagrange, NoRule
-from jsafe.options import kinds
+from jsafe.options import kinds, replace
 
 ENV = ["--env", "Toy-SpeedLimit-v0"]
 
@@ -43,6 +43,20 @@ def test_short_names_reach_several_parts_and_specific_ones_win():
     assert read("--cost-limit 10 20").options.limit.value == (10.0, 20.0)
     with pytest.raises(ValueError, match="give one of --cost-limit and --cost-limit-per-step, not both"):
         read("--cost-limit 10 --cost-limit-per-step 1e-3")
+
+
+@pytest.mark.parametrize("order", [list, lambda changes: list(reversed(changes))])
+def test_the_exacter_name_counts_in_python_too(order):
+    """Whatever the order: a preset that sharpens another by the full name must not lose it to the short one."""
+
+    def changed(*changes):
+        return replace(parts.PartsConfig(), dict(order(changes)), "parts")
+
+    assert changed(("kp", 0.1), ("rule.kp", 0.2)).rule.kp == 0.2
+    options = changed(("hidden", (64,)), ("critic.hidden", (32,)))
+    assert (options.policy.hidden, options.critic.hidden) == ((64,), (32,))
+    with pytest.raises(ValueError, match="are two values of one option of parts, limit.value: leave one out"):
+        changed(("cost_limit", 1.0), ("cost_limit_per_step", 2.0))
 
 
 def test_a_preset_comes_first_and_brings_its_steps():

@@ -24,7 +24,7 @@ class Rollout(NamedTuple):
       worst: `[S, M]`, the sum over the steps of the largest cost of any particle.
       spread: `[K, S]`, the sum over the steps of `max_e ||sd_e(s, a)||_2`: how little is known there.
       final: `[E, K, S, O]`, the last observation.
-      left: `[E, K, S]`, the discount of what the last observation is worth: 0 where what follows is no longer the plan's.
+      left: `[E, K, S]`, the discount of what the last observation is worth, 0 where another problem began.
       afresh: `[E, K, S]`, the discount of what another problem is worth that began within the plan, else 0.
     """
 
