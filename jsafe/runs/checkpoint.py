@@ -24,24 +24,33 @@ the disk are kept in memory for the next attempt.
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import re
 import shutil
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jsafe.options import difference
+from jsafe.runs.storage import (
+    BROKEN,
+    checksum,
+    decode,
+    described,
+    encode,
+    encode_state,
+    load_npz,
+    npz,
+    sealed,
+    sync_folder,
+    unsealed,
+    write_through,
+)
 
 FORMAT = 2
 BEST = "best"
@@ -55,7 +64,6 @@ _OURS = re.compile(r"\d{8}|\.\d{8}\.(new|old|unreadable)(\.old)?")
 _FILES = ("manifest.json", "arrays.npz")
 """What a checkpoint consists of; a folder with none of them is somebody else's, whatever its name."""
 _OUR_CHUNKS = re.compile(r"(\d{8})\.npz|\.(\d{8})\.npz\.new")
-_BROKEN = (OSError, ValueError, KeyError, TypeError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 class CheckpointError(RuntimeError):
@@ -135,9 +143,9 @@ class Checkpoints:
             "format": FORMAT,
             "iteration": iteration,
             "config": self.config,
-            "learner": _encode_state(state, arrays),
-            "collector": _encode(collector.state_dict(), arrays),
-            "extra": _encode(extra or {}, arrays),
+            "learner": encode_state(state, arrays),
+            "collector": encode(collector.state_dict(), arrays),
+            "extra": encode(extra or {}, arrays),
         }
         self.check_folders()
         (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -153,17 +161,17 @@ class Checkpoints:
         _remove(temporary)
         temporary.mkdir()
         try:
-            data = _npz(arrays)
+            data = npz(arrays)
             manifest["arrays"] = checksum(data)
-            _write(temporary / "arrays.npz", data)
-            _write(temporary / "manifest.json", sealed(manifest))
-            _sync_folder(temporary)
+            write_through(temporary / "arrays.npz", data)
+            write_through(temporary / "manifest.json", sealed(manifest))
+            sync_folder(temporary)
             if path.exists():  # only one that could not be read is ever written again
                 _remove(path)
             if path.exists():
                 os.replace(path, _free(path.with_name(f"{path.name}.not-ours")))
             os.replace(temporary, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 _remove(temporary)
@@ -231,13 +239,13 @@ class Checkpoints:
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             arrays: list[np.ndarray] = []
-            tree = _encode(self._unwritten[0], arrays)
+            tree = encode(self._unwritten[0], arrays)
             name = f"{self._next_chunk:08d}.npz"
             temporary = folder / f".{name}.new"
-            data = _npz(arrays, header=np.frombuffer(json.dumps(tree).encode(), np.uint8))
-            _write(temporary, data)
+            data = npz(arrays, header=np.frombuffer(json.dumps(tree).encode(), np.uint8))
+            write_through(temporary, data)
             os.replace(temporary, folder / name)
-            _sync_folder(folder)
+            sync_folder(folder)
             self._journal = [*self._journal, [name, checksum(data)]]
             self._next_chunk += 1
             self._unwritten.pop(0)
@@ -311,19 +319,6 @@ def best_folder(folder: str | os.PathLike) -> Path:
     raise CheckpointError(f"{folder} has no best checkpoint: {why}")
 
 
-def free_bytes(folder: str | os.PathLike) -> int:
-    """Free bytes on the disk that holds `folder`, which need not exist yet."""
-    path = Path(folder).absolute()
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
-
-
-def tree_bytes(tree: Any) -> int:
-    """Bytes that the arrays of a tree take in a file."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree) if isinstance(leaf, (np.ndarray, jax.Array)))
-
-
 class _Unreadable(Exception):
     """A damaged file: the next older checkpoint may do."""
 
@@ -337,7 +332,7 @@ class _Stored:
             data = (self.path / "manifest.json").read_bytes()
             self.manifest = json.loads(data)
             found = self.manifest["format"]
-        except _BROKEN as error:
+        except BROKEN as error:
             raise _Unreadable(f"{self.path} is unreadable ({type(error).__name__}: {error})") from error
         if found in _MADE_BY and "checksum" not in self.manifest:
             raise CheckpointError(f"{self.path} was made by {_MADE_BY[found]}: only that version can go on with it")
@@ -346,16 +341,16 @@ class _Stored:
             if found != FORMAT:
                 raise CheckpointError(f"{self.path} has format {found}; this version of jsafe reads format {FORMAT}")
             if arrays:
-                self.arrays = _load_npz(self.path / "arrays.npz", self.manifest["arrays"])
-        except _BROKEN as error:
+                self.arrays = load_npz(self.path / "arrays.npz", self.manifest["arrays"])
+        except BROKEN as error:
             raise _Unreadable(f"{self.path} is unreadable ({type(error).__name__}: {error})") from error
 
     def decode(self, part: str) -> Any:
-        return _decode(self.manifest[part], self.arrays)
+        return decode(self.manifest[part], self.arrays)
 
     def state(self, template: Any) -> Any:
         """The learner's state in the tree of `template`; a difference in any leaf is an error that names it."""
-        expected, structure = _described(template)
+        expected, structure = described(template)
         stored = {entry["path"]: entry for entry in self.manifest["learner"]}
         lines = [f"{path}: not in the checkpoint" for path in expected if path not in stored]
         lines += [f"{path}: in the checkpoint only" for path in stored if path not in expected]
@@ -368,161 +363,15 @@ class _Stored:
             raise CheckpointError(
                 f"{self.path} does not fit this learner:\n  " + "\n  ".join([*sorted(lines)[:8], *more])
             )
-        return jax.tree.unflatten(structure, [_decode(stored[path]["value"], self.arrays) for path in expected])
-
-
-def _described(state: Any) -> tuple[dict[str, tuple[tuple[int, ...], str]], Any]:
-    leaves, structure = jax.tree_util.tree_flatten_with_path(state)
-    described = {jax.tree_util.keystr(path): (tuple(np.shape(leaf)), _dtype(leaf)) for path, leaf in leaves}
-    return described, structure
-
-
-def _dtype(leaf: Any) -> str:
-    return str(leaf.dtype) if hasattr(leaf, "dtype") else str(np.asarray(leaf).dtype)
-
-
-def _encode_state(state: Any, arrays: list[np.ndarray]) -> list[dict[str, Any]]:
-    described, _ = _described(state)
-    leaves = jax.device_get([_plain_key(leaf) for leaf in jax.tree.leaves(state)])
-    entries = []
-    for (path, (shape, dtype)), leaf, original in zip(described.items(), leaves, jax.tree.leaves(state)):
-        kind = "jax" if isinstance(original, jax.Array) else "scalar" if np.ndim(leaf) == 0 else "array"
-        value = {"$": kind, **_store(np.asarray(leaf), arrays)}
-        if _is_key(original):
-            value = {"$": "key", "impl": str(jax.random.key_impl(original)), **_store(np.asarray(leaf), arrays)}
-        entries.append({"path": path, "shape": list(shape), "dtype": dtype, "value": value})
-    return entries
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _plain_key(leaf: Any) -> Any:
-    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
-
-
-def _store(array: np.ndarray, arrays: list[np.ndarray]) -> dict[str, Any]:
-    """Puts an array into the file; types that numpy's format lacks (bfloat16 ...) travel as raw bytes."""
-    if array.dtype.hasobject:
-        raise TypeError("an array of Python objects cannot be stored in a checkpoint")
-    entry = {"i": len(arrays), "dtype": str(array.dtype), "shape": list(array.shape)}
-    if array.dtype.kind == "V" and array.dtype.names is None:
-        array = np.frombuffer(np.ascontiguousarray(array).tobytes(), np.uint8)
-    arrays.append(array)
-    return entry
-
-
-def _encode(value: Any, arrays: list[np.ndarray]) -> Any:
-    """JSON form of nested dicts, lists, tuples and plain values, with arrays put into `arrays`."""
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    if isinstance(value, dict):
-        return {"$": "dict", "items": [[_encode(k, arrays), _encode(v, arrays)] for k, v in value.items()]}
-    if type(value) in (list, tuple):
-        items = [_encode(item, arrays) for item in value]
-        return items if isinstance(value, list) else {"$": "tuple", "items": items}
-    if _is_key(value):
-        data = np.asarray(jax.random.key_data(value))
-        return {"$": "key", "impl": str(jax.random.key_impl(value)), **_store(data, arrays)}
-    if isinstance(value, np.ndarray):
-        return {"$": "array", **_store(value, arrays)}
-    if isinstance(value, (np.generic, jax.Array)):
-        return {"$": "scalar" if isinstance(value, np.generic) else "jax", **_store(np.asarray(value), arrays)}
-    raise TypeError(f"a checkpoint holds arrays, plain values, dicts, lists and tuples, got {type(value).__name__}")
-
-
-def _decode(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
-    if isinstance(tree, list):
-        return [_decode(item, arrays) for item in tree]
-    if not isinstance(tree, dict):
-        return tree
-    kind = tree["$"]
-    if kind == "dict":
-        return {_decode(key, arrays): _decode(item, arrays) for key, item in tree["items"]}
-    if kind == "tuple":
-        return tuple(_decode(item, arrays) for item in tree["items"])
-    array = arrays[f"arr_{tree['i']}"]
-    if str(array.dtype) != tree["dtype"]:
-        array = np.frombuffer(array.tobytes(), jnp.dtype(tree["dtype"])).reshape(tree["shape"]).copy()
-    if kind == "array":
-        return array
-    if kind == "scalar":
-        return array[()]
-    # A copy, since a device array may share the memory of a numpy array, and the state will be donated.
-    device = jnp.array(array, copy=True)
-    return jax.random.wrap_key_data(device, impl=tree["impl"]) if kind == "key" else device
+        return jax.tree.unflatten(structure, [decode(stored[path]["value"], self.arrays) for path in expected])
 
 
 def _read_chunk(folder: Path, name: str, expected: str) -> dict[str, np.ndarray]:
     try:
-        arrays = _load_npz(folder / "journal" / name, expected)
-        return _decode(json.loads(arrays["header"].tobytes()), arrays)
-    except _BROKEN as error:
+        arrays = load_npz(folder / "journal" / name, expected)
+        return decode(json.loads(arrays["header"].tobytes()), arrays)
+    except BROKEN as error:
         raise _Unreadable(f"{folder / 'journal' / name} is unreadable ({type(error).__name__}: {error})") from error
-
-
-def _load_npz(path: Path, expected: str) -> dict[str, np.ndarray]:
-    data = path.read_bytes()
-    if checksum(data) != expected:
-        raise ValueError(f"{path.name} is damaged, or of another run: its checksum is not the manifest's")
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
-
-
-def checksum(data: bytes | memoryview) -> str:
-    """A short hash that no damage leaves as it is."""
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
-
-
-def sealed(description: dict[str, Any]) -> bytes:
-    """JSON with a checksum of the rest as its last entry."""
-    body = {name: value for name, value in description.items() if name != "checksum"}
-    plain = json.loads(json.dumps(body))
-    return (json.dumps({**plain, "checksum": checksum(_canonical(plain))}, indent=1) + "\n").encode()
-
-
-def unsealed(data: bytes) -> dict[str, Any]:
-    """The description that `sealed` wrote.
-
-    Raises:
-      ValueError: If it was changed since.
-    """
-    description = json.loads(data)
-    if not isinstance(description, dict):
-        raise ValueError("not a table")
-    body = {name: value for name, value in description.items() if name != "checksum"}
-    if description.get("checksum") != checksum(_canonical(body)):
-        raise ValueError("it was damaged or changed since it was written: its checksum does not fit")
-    return body
-
-
-def _canonical(body: dict[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True).encode()
-
-
-def _npz(arrays: list[np.ndarray], **named: np.ndarray) -> memoryview:
-    buffer = io.BytesIO()  # not straight into the file: a zip writer that meets a full disk leaves a mess of errors
-    np.savez(buffer, *arrays, **named)  # type: ignore[arg-type]
-    return buffer.getbuffer()
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Makes a rename in `path` survive a power cut; a no-op where folders cannot be opened (Windows)."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_ours(path: Path) -> bool:

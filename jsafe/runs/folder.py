@@ -17,8 +17,8 @@ from jsafe.data import ram
 from jsafe.options import from_json, to_json
 from jsafe.runs import lock
 from jsafe.runs.build import build_learner, build_task, check_data, data_checksum, load_modules
-from jsafe.runs.checkpoint import sealed, unsealed
 from jsafe.runs.config import RunConfig
+from jsafe.runs.storage import sealed, unsealed
 from jsafe.types import EnvSpec, spec_from_json, spec_to_json
 
 CONFIG = "config.json"

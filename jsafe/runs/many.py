@@ -25,7 +25,8 @@ from jsafe.runs.build import build_env, build_learner, data_options, device_env,
 from jsafe.runs.config import env_seed
 from jsafe.runs.folder import Run, RunError, read
 from jsafe.runs.loop_many import ManyStep, run_many
-from jsafe.runs.session import Outcome, Session, Signals, held
+from jsafe.runs.session import Outcome, Session, held
+from jsafe.runs.signals import Signals
 from jsafe.scale.processes import Team
 from jsafe.types import Learner
 

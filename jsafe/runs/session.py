@@ -7,7 +7,6 @@ import dataclasses
 import math
 import os
 import signal
-import threading
 import time
 import warnings
 from functools import partial
@@ -31,11 +30,13 @@ from jsafe.options import completed, to_json
 from jsafe.runs import device
 from jsafe.runs import folder as folders
 from jsafe.runs.build import build_collector, build_learner, eval_env
-from jsafe.runs.checkpoint import Checkpoints, free_bytes, tree_bytes
+from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.config import env_seed
 from jsafe.runs.folder import CONFIG, BusyError, Run, RunError, read
 from jsafe.runs.lock import LockedError, lock
 from jsafe.runs.loop import TrainStep, run
+from jsafe.runs.signals import Signals
+from jsafe.runs.storage import free_bytes, tree_bytes
 from jsafe.runs.watching import EpisodeLog, Evaluations
 from jsafe.scale.processes import Team, local_learner, lost_process
 
@@ -543,26 +544,3 @@ def _nan_leaves(state: Any) -> list[str]:
 @jax.jit
 def _any_nan(leaves: list[jax.Array]) -> list[jax.Array]:
     return [jnp.isnan(leaf).any() for leaf in leaves]
-
-
-class Signals:
-    """Notes the first SIGINT or SIGTERM; after it, the next one has its default effect and kills."""
-
-    def __init__(self):
-        self.signal: int | None = None
-        self._before: dict[int, Any] = {}
-
-    def __enter__(self) -> Signals:
-        if threading.current_thread() is threading.main_thread():  # handlers can be set nowhere else
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *_) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _frame) -> None:
-        self.signal = number
-        for each in self._before:
-            signal.signal(each, signal.SIG_DFL)

@@ -31,6 +31,7 @@ from jsafe.runs import folder as folders
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.folder import CONFIG, RunError
 from jsafe.runs.lock import LockedError, lock
+from jsafe.runs.signals import Signals
 from jsafe.sweeps.grid import Cell
 from jsafe.sweeps.pools import Ended, Engine, Job, Local, Pool, cluster
 from jsafe.sweeps.screen import Screen
@@ -94,8 +95,6 @@ def run(
       ValueError: If the folder holds something else, or a sweep with other values.
       RunError: If another sweep works in the folder, or it cannot be written.
     """
-    from jsafe.runs.session import Signals
-
     if workers is not None and workers < 1:
         raise ValueError(f"workers must be at least 1, got {workers}")
     if together < 1:

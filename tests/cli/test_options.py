@@ -55,7 +55,7 @@ def test_the_exacter_name_counts_in_python_too(order):
     assert changed(("kp", 0.1), ("rule.kp", 0.2)).rule.kp == 0.2
     options = changed(("hidden", (64,)), ("critic.hidden", (32,)))
     assert (options.policy.hidden, options.critic.hidden) == ((64,), (32,))
-    with pytest.raises(ValueError, match="are two values of one option of parts, limit.value: leave one out"):
+    with pytest.raises(ValueError, match=r"are two values of one option of parts, limit\.value: leave one out"):
         changed(("cost_limit", 1.0), ("cost_limit_per_step", 2.0))
 
 

@@ -16,7 +16,8 @@ import pytest
 
 from jsafe import options, registry
 from jsafe.options import completed, to_json
-from jsafe.runs.checkpoint import CheckpointError, Checkpoints, load_state, sealed
+from jsafe.runs.checkpoint import CheckpointError, Checkpoints, load_state
+from jsafe.runs.storage import sealed
 
 
 class State(NamedTuple):

@@ -18,7 +18,7 @@ from jsafe import data as collect
 from jsafe import envs, registry, train
 from jsafe.curves import csv_table
 from jsafe.options import from_json, to_json
-from jsafe.runs import build, checkpoint, loop, session
+from jsafe.runs import build, checkpoint, loop, session, storage
 from jsafe.runs.config import RunConfig, env_seed
 
 ENV = "Toy-SpeedLimit-v0"
@@ -121,9 +121,7 @@ def curve(folder):
 
 def journal(folder):
     """The arrays of every chunk of the replay's journal."""
-    return [
-        checkpoint._read_chunk(folder, path.name, checkpoint.checksum(path.read_bytes())) for path in chunks(folder)
-    ]
+    return [checkpoint._read_chunk(folder, path.name, storage.checksum(path.read_bytes())) for path in chunks(folder)]
 
 
 def chunks(folder):
@@ -389,7 +387,7 @@ def full_disk(*_, **__):
 
 def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, unbroken):
     """Checkpoints and rows fail from iteration 5 to 12; afterwards nothing is missing."""
-    write, append = checkpoint._write, csv_table.CsvTable._write
+    write, append = checkpoint.write_through, csv_table.CsvTable._write
     trainers = []
     original = session.Session.__init__
 
@@ -401,7 +399,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, unb
         return lambda *args: full_disk() if 5 <= trainers[-1].iteration <= 12 else function(*args)
 
     monkeypatch.setattr(session.Session, "__init__", remember)
-    monkeypatch.setattr(checkpoint, "_write", failing(write))
+    monkeypatch.setattr(checkpoint, "write_through", failing(write))
     monkeypatch.setattr(csv_table.CsvTable, "_write", failing(append))
     outcome, text = launch(tmp_path / "run", checkpoint_seconds=0.0)
     assert outcome.status == "finished"
@@ -413,7 +411,7 @@ def test_a_full_disk_is_reported_and_training_goes_on(tmp_path, monkeypatch, unb
 
 
 def test_a_disk_that_stays_full_ends_unsaved(tmp_path, monkeypatch):
-    monkeypatch.setattr(checkpoint, "_write", full_disk)
+    monkeypatch.setattr(checkpoint, "write_through", full_disk)
     outcome, _ = launch(tmp_path / "run")
     assert outcome.status == "unsaved"
     assert "No space left" in outcome.message
@@ -451,7 +449,7 @@ def test_a_run_folder_that_is_none_is_named(tmp_path):
 def test_a_changed_config_does_not_resume(tmp_path):
     launch(tmp_path / "run")
     path = tmp_path / "run" / "config.json"
-    path.write_bytes(checkpoint.sealed(json.loads(path.read_text().replace('"rate": 0.1', '"rate": 0.2'))))
+    path.write_bytes(storage.sealed(json.loads(path.read_text().replace('"rate": 0.1', '"rate": 0.2'))))
     with pytest.raises(checkpoint.CheckpointError, match=r"options\.rate: 0\.1 there, 0\.2 here"):
         launch(tmp_path / "run", resume=True)
 
