@@ -39,14 +39,17 @@ from jsafe.runs.folder import read
 LEARNT: dict[str, Any] = {"known.reward": False, "discount": 1.0}
 """What the preset `jsafe` was until a goal's reward was known to it."""
 KNOWN: dict[str, Any] = {"known.reward": True, "discount": 0.95}
-FULL: dict[str, Any] = LEARNT | {
+WIDE: dict[str, Any] = {
     "samples": 512,
     "elites": 64,
     "planner.iterations": 5,
     "init_var": 4.0,
     "particles": 20,
+    "noise": "independent",
+    "known.margin": 0.0,
 }
-FULL |= {"noise": "independent", "known.margin": 0.0}
+"""OmniSafe's search."""
+FULL: dict[str, Any] = LEARNT | WIDE
 ARC: dict[str, Any] = LEARNT | {
     "planner": "arc",
     "samples": 100,
@@ -61,6 +64,9 @@ OLD: dict[str, Any] = LEARNT | {"samples": 256, "elites": 32, "planner.iteration
 SETTINGS: dict[str, dict[str, Any]] = {
     "full": FULL,
     "full, 13 elites": FULL | {"elites": 13},
+    "preset": {},
+    **{f"drift {drift}": {"known.drift": drift} for drift in (0.0, 0.02, 0.03, 0.035)},
+    "full, reward known": KNOWN | WIDE,
     "cem-256-32-3": OLD,
     "cem-512-64-3": OLD | {"samples": 512, "elites": 64},
     "cem-256-32-3, 20 particles": OLD | {"particles": 20, "noise": "independent", "known.margin": 0.0},

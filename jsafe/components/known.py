@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jsafe.components.motion import PLAIN, Motion, columns_of, known_motion
+from jsafe.components.motion import MOVING, PLAIN, Motion, columns_of, known_motion
 from jsafe.options import Options, number, part
 from jsafe.types import Array, EnvSpec
 
@@ -40,6 +40,7 @@ class Known(NamedTuple):
         the mean; what a policy imagines ends before it. (A learnt reward knows no bonus: steps in which a goal was met
         teach nothing.)
       column: The one of several costs that `cost` gives, the others have to be learnt; None: it gives all of them.
+      drifting: `(next_obs, ahead) -> [...]`, beside `cost` what things may cost that were seen `ahead` steps ago.
       motion: What a model has to see and predict of observations.
     """
 
@@ -47,6 +48,7 @@ class Known(NamedTuple):
     cost: Function | None = None
     arrived: Callable[[Array], Array] | None = None
     column: int | None = None
+    drifting: Callable[[Array, Array | int], Array] | None = None
     motion: Motion = PLAIN
 
     def unknown(self, num_costs: int) -> tuple[int, ...]:
@@ -55,11 +57,13 @@ class Known(NamedTuple):
             return ()
         return tuple(m for m in range(num_costs) if m != self.column)
 
-    def costs(self, learnt: Array, obs: Array, action: Array, next_obs: Array) -> Array:
-        """All costs `[..., M]`, from the learnt ones of them."""
+    def costs(self, learnt: Array, obs: Array, action: Array, next_obs: Array, ahead: Array | int = 1) -> Array:
+        """All costs `[..., M]`, from the learnt ones of them; `next_obs` is so many steps `ahead` of what was seen."""
         if self.cost is None:
             return learnt
         told = self.cost(obs, action, next_obs)
+        if self.drifting is not None:
+            told = told + self.drifting(next_obs, ahead)[..., None]
         if self.column is None:
             return told
         before, after = jnp.split(learnt, [self.column], axis=-1)
@@ -74,11 +78,13 @@ def goal_geometry(
     goal: float | None = None,
     column: int | None = None,
     touch: float | None = None,
+    drift: float = 0.0,
 ) -> Known:
     """The Goal and Button tasks on coordinates.
 
     Cost: `k 1[min_i ||hazard_i'|| <= radius + margin]` of the state after k repeated steps; with `touch` besides
-    `k 1[min_i ||obstacle_i'|| <= touch]`, over vases, pillars, gremlins and the buttons but the one that is the goal.
+    `k 1[min_i ||obstacle_i'|| <= touch]`, over vases, pillars, gremlins and the buttons but the one that is the goal;
+    for gremlins, t steps ahead, `touch + t drift`: they may be anywhere around where they were seen.
     Reward (with `goal`): `||goal|| - ||goal'|| + 1[||goal'|| <= goal]`, and no more after that.
 
     Args:
@@ -88,6 +94,7 @@ def goal_geometry(
       goal: Radius of the goal, metres; None: the reward is not known.
       column: The one of several costs that is of hazards.
       touch: Distance between centres at which the robot touches an obstacle, metres; None: there is none.
+      drift: What a gremlin may move in a step (of k repeated ones), metres.
 
     Raises:
       ValueError: If the layout does not name what is needed, or names what a goal is met by otherwise (with `goal`),
@@ -117,26 +124,36 @@ def goal_geometry(
         raise ValueError(f"known.column must be below the number of costs, {spec.num_costs}, got {column}")
 
     touched, reach = [name for name in TOUCHED if touch is not None and name in layout], touch or 0.0
+    driving, resting = ([name for name in touched if (name in MOVING) == moves] for moves in (True, False))
     if touch is not None and column is not None:
         raise ValueError(f"known.touch={touch:g} makes one cost of all, known.column={column} is of hazards alone")
     if touch is not None and not touched:
         raise ValueError(
             f"known.touch is of {', '.join(TOUCHED)}, and this observation has none of them: leave it out (None)"
         )
+    if drift and not driving:
+        raise ValueError(
+            f"known.drift={drift:g} is of gremlins whose contacts are known (known.touch), and there are none: "
+            "leave it out"
+        )
+
+    def drifting(next_obs, ahead):
+        contacts = [(_distances(next_obs, layout[name]) <= reach + ahead * drift).any(axis=-1) for name in driving]
+        return spec.action_repeat * sum(x.astype(jnp.float32) for x in contacts)
 
     def cost(obs, action, next_obs):
         near = (_distances(next_obs, layout[HAZARDS]).min(axis=-1) <= radius + margin).astype(jnp.float32)
-        for name in touched:
+        for name in resting:
             contact = _distances(next_obs, layout[name]) <= reach
             if name == BUTTONS:
                 contact &= ~_is_goal(next_obs, layout)
             near += contact.any(axis=-1)
         return spec.action_repeat * near[..., None]
 
+    known = Known(cost=cost, arrived=arrival(spec), drifting=drifting if driving else None)
     if goal is None:
-        return Known(cost=cost, arrived=arrival(spec))
-
-    return Known(_approach(layout[GOAL], goal), cost, _near(layout[GOAL], goal))
+        return known
+    return known._replace(reward=_approach(layout[GOAL], goal), arrived=_near(layout[GOAL], goal))
 
 
 def arrival(spec: EnvSpec) -> Callable[[Array], Array] | None:
@@ -204,9 +221,13 @@ class Geometry(Options):
     touching, metres. It makes their costs known, about from above: Point's front touches a vase from 0.3 m on, a
     gremlin from 0.29, a button from 0.26, its side from 0.2. None: they have to be learnt."""
 
+    drift: float = number(0.0, low=0)
+    """What a gremlin may move in a step, metres: where to is not observed, so that a plan keeps clear of wherever one
+    may be by then. They drive at 0.35 m/s: 0.007, or 0.035 where every action holds for five steps."""
+
     def told(self, goal: float | None = None) -> dict[str, Any]:
         """What `goal_geometry` is told."""
-        return {name: getattr(self, name) for name in ("radius", "margin", "column", "touch")} | {"goal": goal}
+        return {name: getattr(self, name) for name in ("radius", "margin", "column", "touch", "drift")} | {"goal": goal}
 
 
 @part("known", "auto")
@@ -240,7 +261,8 @@ class Auto(Geometry):
         unknown = set(OBSTACLES).difference(() if self.touch is None else TOUCHED)
         alone = layout.keys().isdisjoint(unknown) and spec.num_costs == 1
         if self.touch is not None or self.column is not None or (alone and HAZARDS in layout):
-            known = known._replace(cost=goal_geometry(spec, **self.told()).cost, column=self.column)
+            told = goal_geometry(spec, **self.told())
+            known = known._replace(cost=told.cost, drifting=told.drifting, column=self.column)
         if self.still:
             learns = known.reward is None or bool(known.unknown(spec.num_costs))
             known = known._replace(motion=known_motion(spec, sees_all=learns))

@@ -360,6 +360,27 @@ def test_no_reward_after_arrival():
         np.testing.assert_allclose([float(short.left[0, 0, 0]), float(short.afresh[0, 0, 0])], [discount, 0])
 
 
+@pytest.mark.parametrize("touch", [None, 0.3])
+def test_what_drifts_may_be_anywhere_around_by_then(touch):
+    """Half a metre away, moving by up to a decimetre a step: it may touch from the second step on."""
+    spec = jsafe.EnvSpec(4, 2, layout=(("hazards", 0, 2), ("gremlins", 2, 4)))
+    if touch is None:
+        with pytest.raises(ValueError, match=r"drift=0.1 is of gremlins whose contacts are known"):
+            Auto(column=0, drift=0.1).build(spec)
+        return
+    for drift, told in ((0.0, 0), (0.1, 3)):
+        known = Auto(touch=touch, drift=drift).build(spec)
+        dynamics = linear(np.eye(4)[None], 0.0)._replace(heads=Heads.beside(known, 1))
+
+        def predict(model, obs, action):
+            nothing = jnp.zeros((*obs.shape[:-1], 5))  # a reward, and the change of four columns
+            return Prediction(nothing, nothing)
+
+        simulate = simulator(dynamics._replace(predict=predict), known, 1, 1)
+        out = simulate((), jnp.array([5.0, 5.0, 0.495, 0.0]), jnp.zeros((4, 1, 2)), jax.random.key(0))
+        np.testing.assert_array_equal(out.cost, np.full((1, 1, 1, 1), told))
+
+
 def test_a_cost_that_is_known_among_learnt_ones():
     """The geometry's column stands where it belongs, in predictions and out of the targets."""
     spec = jsafe.EnvSpec(2, 2, 3, layout=(("hazards", 0, 2),))

@@ -49,13 +49,24 @@ def test_contacts_lie_between_the_side_and_the_front(task, columns):
         # A goal just met is seen elsewhere already.
         counts = ~(out.info["success"] | out.terminated | out.truncated)
         cost = sum(out.cost[:, i] for i, name in enumerate(env.spec.cost_names) if name in columns)[counts] >= 1
-        beyond, within = (np.asarray(known.cost(None, None, seen))[counts, 0] > 0 for known in (far, near))
+        beyond, within = (np.asarray(known.costs(None, None, None, seen))[counts, 0] > 0 for known in (far, near))
         if task == "Goal2":  # buttons are free of cost for ten steps, and gremlins turn their sides away
             assert cost[within].all()
         met, touched, missed = met + cost.sum(), touched + within.sum(), missed + (cost & ~beyond).sum()
     assert met > 20
     assert touched > 0
     assert missed <= 0.1 * met if task == "Goal2" else missed == 0  # a vase that was thrown costs its speed, too
+
+
+def test_gremlins_drift_as_fast_as_is_said():
+    """Seen from a robot that stands, they drive at 0.35 m/s, once they have come from the middles of their circles."""
+    env = jsafe.envs.make("SafetyPointButton1-v0", observation="coordinates", parts="base", num_envs=4, seed=0)
+    start, stop = next((start, stop) for name, start, stop in env_spec(env).layout if name == "gremlins")
+    seen = [env.reset()[:, start:stop].reshape(4, -1, 2)]
+    seen += [env.step(np.zeros((4, 2))).final_obs[:, start:stop].reshape(4, -1, 2) for _ in range(70)]
+    for steps in (1, 5):
+        moved = np.linalg.norm(np.array(seen[30 + steps :]) - seen[30:-steps], axis=-1)
+        assert 0.0065 * steps < moved.min() <= moved.max() < 0.007 * steps
 
 
 def test_contacts_are_told_once_and_where_there_are_some():
@@ -65,6 +76,9 @@ def test_contacts_are_told_once_and_where_there_are_some():
     env = jsafe.envs.make("SafetyPointGoal2-v0", observation="coordinates", costs="separate")
     with pytest.raises(ValueError, match=r"known.touch=0.3 makes one cost of all, known.column=0 is of hazards alone"):
         Auto(touch=0.3, column=0).build(env_spec(env))
+    env = jsafe.envs.make("SafetyPointGoal2-v0", observation="coordinates")
+    with pytest.raises(ValueError, match=r"known.drift=0.03 is of gremlins whose contacts are known"):
+        Auto(touch=0.3, drift=0.03).build(env_spec(env))
     button = Auto(touch=0.3, reward=True).build(
         env_spec(jsafe.envs.make("SafetyPointButton1-v0", observation="coordinates"))
     )

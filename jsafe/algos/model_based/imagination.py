@@ -136,12 +136,13 @@ def assemble(config: ImaginationConfig, spec: EnvSpec, axis_name: str | None = N
         newest = seen[..., -spec.obs_dim :]
         heads, step = dynamics.heads, (newest[:-1], action, newest[1:])
         reward = learnt[..., 0] if known.reward is None else known.reward(*step)
-        cost = known.costs(learnt[..., int(heads.reward) : heads.width], *step)
+        ahead = jnp.arange(1, config.rollout + 1)[:, None]
+        cost = known.costs(learnt[..., int(heads.reward) : heads.width], *step, ahead)
         weight = jnp.broadcast_to(weight, seen.shape[:2])
         if known.arrived is not None:
             # Real steps are what teaches the worth of meeting a goal; behind it the model would go on for nothing.
-            ahead = jnp.cumsum(known.arrived(newest[1:]), axis=0) == 0
-            weight = weight * jnp.concatenate([ahead, ahead[-1:]])
+            unmet = jnp.cumsum(known.arrived(newest[1:]), axis=0) == 0
+            weight = weight * jnp.concatenate([unmet, unmet[-1:]])
         rows = Steps(
             obs=seen,
             action=padded(action),

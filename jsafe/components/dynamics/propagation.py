@@ -75,7 +75,9 @@ def simulator(
     """
     heads, size = dynamics.heads, dynamics.size
 
-    def outcomes(prediction: Prediction, obs: Array, action: Array, key: Key) -> tuple[Array, Array, Array]:
+    def outcomes(
+        prediction: Prediction, obs: Array, action: Array, ahead: Array | int, key: Key
+    ) -> tuple[Array, Array, Array]:
         """Next observations, rewards and costs of `[E, K, S, ...]`; predictions may be shared by the particles."""
         width = prediction.mean.shape[-1]
         shape = (size, particles, 1 if noise == "common" else action.shape[0], width)
@@ -83,7 +85,7 @@ def simulator(
         following = heads.motion.follow(obs, sampled[..., heads.width :])
         acted = jnp.broadcast_to(action, (*following.shape[:-1], action.shape[-1]))
         reward = sampled[..., 0] if known.reward is None else known.reward(obs, acted, following)
-        cost = known.costs(sampled[..., int(heads.reward) : heads.width], obs, acted, following)
+        cost = known.costs(sampled[..., int(heads.reward) : heads.width], obs, acted, following, ahead)
         return following, reward, cost
 
     def predicted(model: Model, obs: Array, action: Array) -> Prediction:
@@ -96,8 +98,8 @@ def simulator(
         std = prediction.std if released else prediction.std[..., heads.width :]
         return jnp.broadcast_to(jnp.linalg.norm(std, axis=-1).max(axis=0), (particles, std.shape[2]))
 
-    def advanced(carry: _Carry, prediction: Prediction, action: Array, key: Key) -> _Carry:
-        following, reward, cost = outcomes(prediction, carry.obs, action, key)
+    def advanced(carry: _Carry, prediction: Prediction, action: Array, ahead: Array | int, key: Key) -> _Carry:
+        following, reward, cost = outcomes(prediction, carry.obs, action, ahead, key)
         earns, afresh = discount * carry.earns, carry.afresh
         if known.reward is not None and known.arrived is not None:
             arrived = known.arrived(following)
@@ -126,13 +128,13 @@ def simulator(
             jnp.zeros((candidates, num_costs)),
             jnp.zeros((particles, candidates)),
         )
-        carry = advanced(carry, predicted(model, start, actions[0]), actions[0], keys[0])
+        carry = advanced(carry, predicted(model, start, actions[0]), actions[0], 1, keys[0])
 
         def step(carry: _Carry, inputs: Any) -> tuple[_Carry, None]:
-            action, key = inputs
-            return advanced(carry, predicted(model, carry.obs, action), action, key), None
+            action, ahead, key = inputs
+            return advanced(carry, predicted(model, carry.obs, action), action, ahead, key), None
 
-        carry, _ = jax.lax.scan(step, carry, (actions[1:], keys[1:]))
+        carry, _ = jax.lax.scan(step, carry, (actions[1:], jnp.arange(2, steps + 1), keys[1:]))
         return Rollout(carry.reward, carry.cost, carry.worst, carry.spread, carry.obs, carry.earns, carry.afresh)
 
     return simulate
