@@ -49,11 +49,11 @@ class Value(NamedTuple):
 
 
 class SACState(NamedTuple):
-    """The `learner`'s state, the mean worth of states in which a problem began `afresh`, and of how many `[]` each."""
+    """The state of the `learner`, the mean worth of states in which a problem began `afresh`, of so many `seen`."""
 
     learner: Any
     afresh: Array
-    count: Array
+    seen: Array
 
 
 REMEMBERED = 1000.0
@@ -152,11 +152,10 @@ class SAC(Released):
             """`state` that has seen what problems begin in `[T, B]` rows."""
             new, first, told = (weight[:-1] > 0) & jump[:-1], obs[1:].reshape(-1, obs.shape[-1]), params(state)
             worth = end(told, first, propose(told, first, jax.random.key(0), True)).reshape(new.shape)
-            total, seen = psum((jnp.where(new, worth, 0.0).sum(), new.sum().astype(jnp.float32)), axis_name)
-            count = jnp.minimum(state.count + seen, REMEMBERED)
-            return state._replace(
-                afresh=state.afresh + (total - seen * state.afresh) / jnp.maximum(count, 1.0), count=count
-            )
+            total, more = psum((jnp.where(new, worth, 0.0).sum(), new.sum().astype(jnp.float32)), axis_name)
+            seen = jnp.minimum(state.seen + more, REMEMBERED)
+            afresh = state.afresh + (total - more * state.afresh) / jnp.maximum(seen, 1.0)
+            return state._replace(afresh=afresh, seen=seen)
 
         def params(state):
             critic = state.learner.params["critic"]
