@@ -123,14 +123,18 @@ def console(stderr: bool = True, quiet: bool = False) -> Console:
 # ---- a line ------------------------------------------------------------------------------------------------------
 
 
-def headline(values: Mapping[str, float], cost_names: Sequence[str] = ()) -> list[tuple[str, str]]:
+def headline(
+    values: Mapping[str, float], cost_names: Sequence[str] = (), offline: bool = False
+) -> list[tuple[str, str]]:
     """What to show of a run in a line: success or return, each cost against its limit, multipliers.
 
-    Until every environment has finished an episode there are no means: the number of episodes is shown then.
+    Until every environment has finished an episode there are no means: the number of episodes is shown then, or of
+    what learns from a data set its losses.
 
     Args:
       values: A row of a learning curve (`jsafe.curves.vocabulary`).
       cost_names: Of the environment.
+      offline: Whether there is a data set in the place of episodes.
     """
     pairs = []
     success, total = values.get("episode/success", math.nan), values.get("episode/return", math.nan)
@@ -138,6 +142,9 @@ def headline(values: Mapping[str, float], cost_names: Sequence[str] = ()) -> lis
         pairs.append(("success", f"{success:.2f}"))
     elif math.isfinite(total):
         pairs.append(("return", f"{total:.2f}"))
+    elif offline:
+        losses = [f"{name[5:]} {value:.3g}" for name, value in sorted(values.items()) if name.startswith("loss/")]
+        pairs += [("loss:", ", ".join(losses))] if losses else []
     elif EPISODES_COUNTED in values:
         pairs.append(("episodes", f"{values[EPISODES_COUNTED]:.0f} of {WINDOW}"))
     found = costs(values, cost_names)
@@ -228,7 +235,8 @@ class Progress:
         parts = [f"{count(steps)}/{count(self._total)} {self._unit}"]
         if speed > 0:
             parts.append(f"{speed:.0f} {self._unit}/s")
-        parts += [f"{name} {value}" for name, value in headline(self._values, self._cost_names)]
+        told = headline(self._values, self._cost_names, offline=self._unit == "updates")
+        parts += [f"{name} {value}" for name, value in told]
         if speed > 0 and steps < self._total:
             parts.append(f"{duration((self._total - steps) / speed)} left")
         return ", ".join(parts)
@@ -264,12 +272,15 @@ def duration(seconds: float) -> str:
 # ---- at the end --------------------------------------------------------------------------------------------------
 
 
-def results(values: Mapping[str, float], cost_names: Sequence[str] = ()) -> list[tuple[str, str]]:
+def results(
+    values: Mapping[str, float], cost_names: Sequence[str] = (), offline: bool = False
+) -> list[tuple[str, str]]:
     """The means over the last episodes and each cost's verdict: `limit 25: broken (56.2)`.
 
     Args:
       values: As they are at the end, `jsafe.curves.vocabulary` names them.
       cost_names: Of the environment.
+      offline: Whether there is a data set in the place of episodes.
     """
     counted = values.get(EPISODES_COUNTED, WINDOW)
     over = f"last {WINDOW} episodes" if counted >= WINDOW else f"{counted:.0f} of {WINDOW} episodes"
@@ -279,13 +290,13 @@ def results(values: Mapping[str, float], cost_names: Sequence[str] = ()) -> list
         if math.isfinite(value):
             pairs.append((f"{name} ({over})", f"{value:.4g}"))
     for cost in costs(values, cost_names):
-        if not math.isfinite(cost.measured) and not math.isfinite(cost.bound):
+        if not math.isfinite(cost.measured) and (offline or not math.isfinite(cost.bound)):
             continue
         measured = f"{cost.measured:.3g}" if math.isfinite(cost.measured) else "not measured yet"
         if math.isfinite(cost.bound):
             measured = f"limit {cost.bound:.4g}: {cost.verdict} ({measured})".replace(":  (", ": (")
         pairs.append((f"{cost.name} per {cost.unit} ({over})", measured))
-    if not pairs and EPISODES_COUNTED in values:
+    if not pairs and EPISODES_COUNTED in values and not offline:
         pairs.append(("finished episodes", f"{counted:.0f} of {WINDOW}"))
     return pairs + [pair for pair in headline(values, cost_names) if pair[0] == "multiplier"]
 
@@ -312,7 +323,7 @@ def tell(outcome: Any, quiet: bool = False) -> int:
     pairs = [("ended", outcome.status), (unit, count(outcome.env_steps))]
     if "time/wall_seconds" in values:
         pairs.append(("wall time", duration(values["time/wall_seconds"])))
-    pairs += results(values, outcome.cost_names)
+    pairs += results(values, outcome.cost_names, outcome.offline)
     console(stderr=False, quiet=quiet).print(summary("Summary", [*pairs, ("run folder", str(outcome.folder))]))
     if outcome.message and not quiet:
         text = outcome.message if outcome.status == "interrupted" else f"error: {outcome.message}"

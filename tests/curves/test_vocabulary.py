@@ -96,6 +96,9 @@ def test_every_cost_has_a_verdict_on_the_line_and_at_the_end():
 def test_few_episodes_are_told_as_such():
     unknown = {**dict.fromkeys(ONE, math.nan), "cost/0/limit": 25.0, vocabulary.EPISODES_COUNTED: 5.0}
     assert screen.headline(unknown) == [("episodes", "5 of 100")]
+    data = {**unknown, "loss/actor": 2.5, "loss/critic_cost": 0.25}
+    assert screen.headline(data, offline=True) == [("loss:", "actor 2.5, critic_cost 0.25")]
+    assert screen.results(data, offline=True) == []
     rows = dict(screen.results(unknown))
     assert rows["cost per episode (5 of 100 episodes)"] == "limit 25: (not measured yet)"
     assert not [name for name in rows if name.startswith(("return", "success"))]
