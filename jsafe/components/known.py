@@ -115,6 +115,9 @@ def goal_geometry(
             f"the reward of this task is not that of coming near to a goal: its observation has {', '.join(layout)}; "
             "take known='cost', or learn all (known='none')"
         )
+    if touch is not None and (column is not None or spec.num_costs != 1):
+        beside = f"known.column={column} is of hazards alone" if column is not None else f"here are {spec.num_costs}"
+        raise ValueError(f"known.touch={touch:g} makes one cost of all (costs='sum'), {beside}")
     if column is None and spec.num_costs != 1:
         raise ValueError(
             f"the environment has {spec.num_costs} costs: say with known.column which of them is of hazards, or learn "
@@ -125,8 +128,6 @@ def goal_geometry(
 
     touched, reach = [name for name in TOUCHED if touch is not None and name in layout], touch or 0.0
     driving, resting = ([name for name in touched if (name in MOVING) == moves] for moves in (True, False))
-    if touch is not None and column is not None:
-        raise ValueError(f"known.touch={touch:g} makes one cost of all, known.column={column} is of hazards alone")
     if touch is not None and not touched:
         raise ValueError(
             f"known.touch is of {', '.join(TOUCHED)}, and this observation has none of them: leave it out (None)"
@@ -138,7 +139,8 @@ def goal_geometry(
         )
 
     def drifting(next_obs, ahead):
-        contacts = [(_distances(next_obs, layout[name]) <= reach + ahead * drift).any(axis=-1) for name in driving]
+        within = reach + drift * jnp.asarray(ahead)[..., None]  # of every object
+        contacts = [(_distances(next_obs, layout[name]) <= within).any(axis=-1) for name in driving]
         return spec.action_repeat * sum(x.astype(jnp.float32) for x in contacts)
 
     def cost(obs, action, next_obs):
@@ -249,7 +251,8 @@ class Auto(Geometry):
         """A `Known`.
 
         Raises:
-          ValueError: For a `column` that does not exist, or without coordinates of hazards.
+          ValueError: For a `column` that does not exist, a `touch` or `drift` of nothing, or any of them without
+            coordinates of hazards.
         """
         layout = columns_of(spec)
         arrived, meets = arrival(spec), GOAL_RADIUS
@@ -260,7 +263,8 @@ class Auto(Geometry):
             known = known._replace(reward=_approach(layout[GOAL], meets))
         unknown = set(OBSTACLES).difference(() if self.touch is None else TOUCHED)
         alone = layout.keys().isdisjoint(unknown) and spec.num_costs == 1
-        if self.touch is not None or self.column is not None or (alone and HAZARDS in layout):
+        asked = self.touch is not None or self.column is not None or self.drift > 0
+        if asked or (alone and HAZARDS in layout):
             told = goal_geometry(spec, **self.told())
             known = known._replace(cost=told.cost, drifting=told.drifting, column=self.column)
         if self.still:

@@ -8,6 +8,7 @@ import pytest
 
 import jsafe
 from jsafe import options, registry
+from jsafe.algos.model_based import value as value_learners
 from jsafe.algos.model_based.assembly import search
 from jsafe.algos.model_based.value import SAC, Value
 from jsafe.algos.off_policy import assembly as off_policy_assembly
@@ -277,9 +278,12 @@ def test_the_rows_of_the_value_learner(compat, monkeypatch):
     assert steps.extras["jump"].any()
 
 
-def test_what_a_new_problem_is_worth(monkeypatch):
-    """The mean value of the observations that follow goals that were met."""
-    learner = jsafe.make("pets", jsafe.EnvSpec(5, 2), **small("pets"))
+@pytest.mark.parametrize("remembered", [1000.0, 1.0])
+def test_what_a_new_problem_is_worth(remembered, monkeypatch):
+    """The mean value of the observations that follow goals that were met; where a minibatch has more of them than are
+    remembered, its own."""
+    monkeypatch.setattr(value_learners, "REMEMBERED", remembered)
+    learner = jsafe.make("pets", jsafe.EnvSpec(5, 2), **small("pets", sequences=40))
     spy(monkeypatch, [])
     value = SAC(updates=7).build(jsafe.EnvSpec(5, 2), None, "paper", 5)
     state, pooled = value.init(jax.random.key(0)), []
@@ -288,6 +292,7 @@ def test_what_a_new_problem_is_worth(monkeypatch):
         obs, new = batch.steps.obs[0], batch.steps.extras["jump"][0, 0] & (batch.steps.weight[0, 0] > 0)
         state, _ = value.update(state, batch, jax.random.key(0))
         params = value.params(state)
+        pooled = pooled if remembered > 1 else []
         pooled += np.asarray(value.end(params, obs[1], jnp.zeros((len(new), 2))))[new].tolist()
         np.testing.assert_allclose(value.afresh(params), np.mean(pooled), rtol=1e-5)
     assert len(pooled) > 1

@@ -365,8 +365,9 @@ def test_what_drifts_may_be_anywhere_around_by_then(touch):
     """Half a metre away, moving by up to a decimetre a step: it may touch from the second step on."""
     spec = jsafe.EnvSpec(4, 2, layout=(("hazards", 0, 2), ("gremlins", 2, 4)))
     if touch is None:
-        with pytest.raises(ValueError, match=r"drift=0.1 is of gremlins whose contacts are known"):
-            Auto(column=0, drift=0.1).build(spec)
+        for told in ({"column": 0}, {}):
+            with pytest.raises(ValueError, match=r"drift=0.1 is of gremlins whose contacts are known"):
+                Auto(drift=0.1, **told).build(spec)
         return
     for drift, told in ((0.0, 0), (0.1, 3)):
         known = Auto(touch=touch, drift=drift).build(spec)
@@ -379,6 +380,10 @@ def test_what_drifts_may_be_anywhere_around_by_then(touch):
         simulate = simulator(dynamics._replace(predict=predict), known, 1, 1)
         out = simulate((), jnp.array([5.0, 5.0, 0.495, 0.0]), jnp.zeros((4, 1, 2)), jax.random.key(0))
         np.testing.assert_array_equal(out.cost, np.full((1, 1, 1, 1), told))
+        # Policies imagine many trajectories at once, [H, R, O], and a row of `ahead` is of one step of all of them.
+        path = jnp.broadcast_to(jnp.array([5.0, 5.0, 0.495, 0.0]), (4, 3, 4))
+        cost = known.costs(jnp.zeros((4, 3, 0)), path, path, path, jnp.arange(1, 5)[:, None])
+        np.testing.assert_array_equal(cost[..., 0].sum(axis=0), np.full(3, told))
 
 
 def test_a_cost_that_is_known_among_learnt_ones():

@@ -74,8 +74,9 @@ def test_contacts_are_told_once_and_where_there_are_some():
     with pytest.raises(ValueError, match=r"known.touch is of vases, pillars, gremlins, buttons, and this"):
         Auto(touch=0.3).build(env_spec(env))
     env = jsafe.envs.make("SafetyPointGoal2-v0", observation="coordinates", costs="separate")
-    with pytest.raises(ValueError, match=r"known.touch=0.3 makes one cost of all, known.column=0 is of hazards alone"):
-        Auto(touch=0.3, column=0).build(env_spec(env))
+    for column, beside in ((0, "known.column=0 is of hazards alone"), (None, "here are 2")):
+        with pytest.raises(ValueError, match=rf"known.touch=0.3 makes one cost of all \(costs='sum'\), {beside}"):
+            Auto(touch=0.3, column=column).build(env_spec(env))
     env = jsafe.envs.make("SafetyPointGoal2-v0", observation="coordinates")
     with pytest.raises(ValueError, match=r"known.drift=0.03 is of gremlins whose contacts are known"):
         Auto(touch=0.3, drift=0.03).build(env_spec(env))

@@ -153,7 +153,7 @@ class SAC(Released):
             new, first, told = (weight[:-1] > 0) & jump[:-1], obs[1:].reshape(-1, obs.shape[-1]), params(state)
             worth = end(told, first, propose(told, first, jax.random.key(0), True)).reshape(new.shape)
             total, more = psum((jnp.where(new, worth, 0.0).sum(), new.sum().astype(jnp.float32)), axis_name)
-            seen = jnp.minimum(state.seen + more, REMEMBERED)
+            seen = jnp.maximum(jnp.minimum(state.seen + more, REMEMBERED), more)
             afresh = state.afresh + (total - more * state.afresh) / jnp.maximum(seen, 1.0)
             return state._replace(afresh=afresh, seen=seen)
 
