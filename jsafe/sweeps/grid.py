@@ -30,7 +30,7 @@ import os
 import re
 import tomllib
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -139,9 +139,9 @@ def expand(data: Mapping[str, Any]) -> list[Cell]:
     _check_tables(tables, shared, algorithms)
     cells = []
     for seed, algorithm in itertools.product(seeds, algorithms):
-        given = _flat(shared) | _flat(tables.get(algorithm, {}))
+        own = _flat(tables.get(algorithm, {}))
         for env in envs:
-            for point, axes in _points(algorithm, algorithms, given):
+            for point, axes in _points(algorithm, algorithms, _flat(shared) | own, own):
                 cells.append(_cell(algorithm, env, seed, tuple(imports), point, axes))
     seen: dict[str, Cell] = {}
     for cell in cells:
@@ -190,9 +190,12 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _points(
-    algorithm: str, algorithms: Sequence[str], given: dict[str, Any]
+    algorithm: str, algorithms: Sequence[str], given: dict[str, Any], own: Mapping[str, Any]
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """Every point of the grid with its values on the axes. Presets and parts come first: they decide what there is."""
+    """Every point of the grid with its values on the axes. Presets and parts come first: they decide what there is.
+
+    What is in the algorithm's `own` table counts, also where the whole sweep has the same option by another name.
+    """
 
     def choose(fixed: dict[str, Any], rest: dict[str, Any]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         chosen = {name: value for name, value in fixed.items() if name != "preset"}
@@ -204,14 +207,36 @@ def _points(
                 for value in _axis(name, rest[name]):
                     yield from choose(fixed | {name: value}, others)
                 return
+        hidden = _hidden(config, rest, own)
+        rest = {name: value for name, value in rest.items() if name not in hidden}
+        _check_twice(config, rest, algorithm)
         hints = {name: _hint(name, config, algorithm, algorithms) for name in rest}
         lists = {name for name, value in given.items() if _is_axis(value, hints.get(name))}
         axes = {name: _axis(name, value) if name in lists else [value] for name, value in rest.items()}
         for values in itertools.product(*axes.values()):
             point = fixed | {name: _coerce(value, hints[name]) for name, value in zip(axes, values)}
-            yield {name: point[name] for name in given}, {name: point[name] for name in given if name in lists}
+            told = [name for name in given if name not in hidden]
+            yield {name: point[name] for name in told}, {name: point[name] for name in told if name in lists}
 
     yield from choose({}, given)
+
+
+def _hidden(config: Any, names: Iterable[str], own: Iterable[str]) -> set[str]:
+    """Names of the whole sweep for nothing but options that the algorithm's own table names otherwise."""
+    spelled = spellings(config)
+    told = {target for name in own for target in spelled.get(name, ())}
+    return {name for name in names if name not in own and name in spelled and told.issuperset(spelled[name])}
+
+
+def _check_twice(config: Any, names: Iterable[str], algorithm: str) -> None:
+    """Refuses two names for one option: of an axis the runs would all be alike."""
+    spelled, seen = spellings(config), {}
+    for name in names:
+        targets = spelled.get(name, ())
+        if len(targets) == 1 and (other := seen.setdefault(targets[0], name)) != name:
+            raise ValueError(
+                f"{other} and {name} are two names of one option of {algorithm}, {targets[0]}: leave one out"
+            )
 
 
 def _hint(name: str, config: Any, algorithm: str, algorithms: Sequence[str]) -> Any:

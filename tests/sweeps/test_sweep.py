@@ -103,6 +103,24 @@ def test_parts_are_axes_and_bring_their_options(tmp_path):
     assert [cell.options for cell in grid.expand(short)] == [cell.options for cell in grid.expand(whole)]
 
 
+@pytest.mark.parametrize(
+    ("shared", "own", "limit"),
+    [
+        ({"cost_limit": [10.0, 20.0]}, {"cost_limit_per_step": 0.01}, (0.01, "step")),
+        ({"limit.value": 10.0}, {"cost_limit": 5.0}, (5.0, "episode")),
+        ({"cost_limit_per_step": 0.01}, {"limit.value": 5.0}, (5.0, "episode")),
+    ],
+)
+def test_the_table_of_an_algorithm_counts_by_any_name(shared, own, limit):
+    cells = grid.expand({"algorithm": ["ppo_lag", "cpo"], "env": ENV, **shared, "algorithms": {"cpo": own}})
+    (cell,) = [cell for cell in cells if cell.algorithm == "cpo"]
+    assert (cell.options.limit.value, cell.options.limit.per) == limit
+    assert cell.given.keys() - {"algorithm", "env", "seed"} == own.keys()
+    assert {cell.options.limit.value for cell in cells if cell.algorithm == "ppo_lag"} == {
+        value for given in shared.values() for value in (given if isinstance(given, list) else [given])
+    }
+
+
 def test_seeds_are_a_number_or_a_list():
     for given, seeds in (({}, [0]), ({"seeds": 3}, [0, 1, 2]), ({"seed": 4, "seeds": 2}, [4, 5]), ({"seed": [9]}, [9])):
         cells = grid.expand({"algorithm": "ppo", "env": ENV, **given})
@@ -136,6 +154,10 @@ def test_seeds_are_a_number_or_a_list():
         (
             {"rule": ["pid", "none"], "kp": 0.1},
             "option 'kp' of ppo_lag belongs to the rule 'pid', and the rule here is 'none'",
+        ),
+        (
+            {"rule": "pid", "kp": [0.1, 0.2], "rule.kp": 0.3},
+            r"kp and rule\.kp are two names of one option of ppo_lag, rule\.kp: leave one out",
         ),
         ({"rule": "pidd"}, "unknown rule 'pidd'; did you mean 'pid'"),
         ({"rule.kp": 0.1}, "option 'rule.kp' of ppo_lag belongs to the rule 'pid', and .* is 'lagrange'"),
