@@ -253,7 +253,7 @@ def _filter(given: Filter, *_: Any) -> int:
 
     if not given.files:
         raise ValueError("name at least one data set: jsafe dataset filter FILE... -o FILE")
-    _check_output(given.output)
+    _check_output(given.output, *given.files)
     ranges = {name: _range(name, getattr(given, name)) for name in ("costs", "returns")}
     cells = None if given.grid is None else _cells(given.grid)
     if cells is None and given.target is None and (given.per_cell is not None or given.at_least > 1):
@@ -296,12 +296,13 @@ def _taken(episodes: Any, mask: np.ndarray, told: str) -> Any:
 def _import(given: Import, env_options: dict[str, Any], imports: tuple[str, ...]) -> int:
     from jsafe.data import datasets
 
-    _check_output(given.output)
+    _check_output(given.output, given.file)
     about = None if given.env is None else _about(given.env, env_options, imports)
     options: dict[str, Any] = {} if given.cost_key is None else {"cost_key": given.cost_key}
     layout = given.format or datasets.layout_of(given.file)
     if layout == "native":
-        raise ValueError(f"{given.file} is in our own layout already, or is not there")
+        given.file.stat()  # one that is not there looks like ours, too
+        raise ValueError(f"{given.file} is in our own layout already")
     episodes = datasets.read(given.file, layout, about, clip=given.clip, **options)
     known = dataclasses.replace(episodes.about, source=layout)
     datasets.write(dataclasses.replace(episodes, about=known), given.output)
@@ -323,6 +324,7 @@ def _about(env: str, env_options: dict[str, Any], imports: tuple[str, ...]) -> A
 def _export(given: Export, *_: Any) -> int:
     from jsafe.data import datasets
 
+    _check_output(given.output, given.file, suffix=None)
     datasets.write(datasets.read(given.file, "native"), given.output, given.format)
     print(given.output)
     return 0
@@ -417,9 +419,11 @@ def _show(episodes: Any, path: Path) -> None:
 # ---- words -----------------------------------------------------------------------------------------------------------
 
 
-def _check_output(path: Path) -> None:
-    if path.suffix != ".npz":
-        raise ValueError(f"output must end in .npz, got {str(path)!r}")
+def _check_output(path: Path, *inputs: Path, suffix: str | None = ".npz") -> None:
+    if suffix is not None and path.suffix != suffix:
+        raise ValueError(f"output must end in {suffix}, got {str(path)!r}")
+    if path.exists() and any(path.samefile(each) for each in inputs if each.exists()):
+        raise ValueError(f"output must be another file than what is read, got {str(path)!r}")
 
 
 def _numbers(name: str, text: str) -> list[float]:

@@ -361,7 +361,8 @@ class _Stored:
         if lines:
             more = [f"... and {len(lines) - 8} more"] if len(lines) > 8 else []
             raise CheckpointError(
-                f"{self.path} does not fit this learner:\n  " + "\n  ".join([*sorted(lines)[:8], *more])
+                f"{self.path} does not fit this learner, it is of other options or another version of jsafe:\n  "
+                + "\n  ".join([*sorted(lines)[:8], *more])
             )
         return jax.tree.unflatten(structure, [decode(stored[path]["value"], self.arrays) for path in expected])
 

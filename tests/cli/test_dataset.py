@@ -111,6 +111,24 @@ def test_layouts_of_others_come_and_go(tmp_path, capsys, layout, name):
         np.testing.assert_allclose(getattr(one, column), getattr(two, column), atol=1e-6 if column == "action" else 0)
 
 
+def test_what_is_read_is_not_written_over(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run(capsys, "dataset", "record", "random", "--env", ENV, "-o", "set.npz", "--episodes", 1)
+    run(capsys, "dataset", "export", "set.npz", "-o", "o.npz", "--format", "omnisafe")
+    for words in (
+        "export set.npz -o ./set.npz --format omnisafe",
+        "filter o.npz set.npz -o set.npz --finished",
+        "import o.npz -o o.npz",
+    ):
+        status, _, err = run(capsys, "dataset", *words.split())
+        assert (status, "must be another file than what is read" in err) == (2, True)
+    status, _, err = run(capsys, "dataset", "import", "set.npz", "-o", "a.npz")
+    assert (status, "set.npz is in our own layout already" in err) == (2, True)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "set.npz").read_bytes()[:-30])
+    status, _, err = run(capsys, "dataset", "info", "cut.npz")
+    assert (status, "cut.npz is no .npz file, or was cut off" in err) == (2, True)
+
+
 def test_fitted_values_are_those_of_the_policy(tmp_path, run_folder, capsys):
     """Data of random actions, another policy: its discounted return and cost, measured beside the estimate."""
     episodes = recording.record(["random"], env=ENV, env_options={"horizon": 50}, episodes=60, seed=1)
@@ -162,7 +180,7 @@ def test_fitted_values_are_those_of_the_policy(tmp_path, run_folder, capsys):
         ("dataset filter nowhere.npz -o a.npz --returns nan:", 2, "LOW at most HIGH, got 'nan:'"),
         ("dataset filter nowhere.npz -o a.npz --grid 3", 2, "grid must be two whole numbers"),
         ("dataset filter nowhere.npz -o a.npz --per-cell 3", 2, "give --grid, or --target"),
-        ("dataset import nowhere.npz -o a.npz", 2, "in our own layout already, or is not there"),
+        ("dataset import nowhere.npz -o a.npz", 1, "nowhere.npz: No such file"),
         ("dataset info nowhere.npz --plot a.xyz", 2, "output must end in one of"),
         ("dataset evaluate nowhere a.npz", 2, "nowhere is not a run folder"),
     ],

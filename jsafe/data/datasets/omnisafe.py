@@ -32,8 +32,9 @@ def read(path: str | os.PathLike, about: About | None = None, *, clip: bool = Fa
       DatasetError: If a key is missing or its values cannot be used.
       OSError: If the file cannot be opened.
     """
-    with open(path, "rb"):
-        pass
+    with open(path, "rb") as file:
+        if not zipfile.is_zipfile(file):
+            raise DatasetError(f"{path} is no .npz file, or was cut off")
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file.files]
