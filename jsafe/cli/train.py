@@ -154,8 +154,9 @@ def _several(algorithm: registry.Algorithm, given: words_of.Given) -> int:
         table.add_column(column, overflow="fold")
     for outcome in outcomes:
         numbers = [outcome.values.get(f"episode/{name}", math.nan) for name in ("return", "success")]
+        known = [f"{value:.4g}" if math.isfinite(value) else "" for value in numbers]
         told = ", ".join(value for name, value in screen.headline(outcome.values) if name in _names(outcome))
-        table.add_row(str(outcome.folder), outcome.status, *(f"{value:.4g}" for value in numbers), told)
+        table.add_row(str(outcome.folder), outcome.status, *known, told)
     screen.console(stderr=False).print(table)
     for outcome in outcomes:
         if outcome.message:

@@ -137,7 +137,7 @@ def _train_together(
                     session.step = _Slice(step, r)  # type: ignore[assignment]
                     outcomes[r] = session.take(session.step, number, due)  # type: ignore[arg-type]
             saved = time.monotonic() if due else saved
-            progress.update(step.env_steps, _means(step.episodes))
+            progress.update(step.env_steps, _means(step.episodes) | _losses(sessions))
             if all(outcomes):
                 break
     except BadValueError as error:
@@ -151,6 +151,13 @@ def _means(episodes: Sequence[dict[str, float]]) -> dict[str, float]:
     """The statistics of the runs that have finished episodes, averaged."""
     known = [each for each in episodes if np.isfinite(each["episode/length"])]
     return {name: float(np.mean([each[name] for each in known])) for name in episodes[0]} if known else {}
+
+
+def _losses(sessions: Sequence[Session]) -> dict[str, float]:
+    """The losses of the newest row of each run, averaged over those where they are finite."""
+    known = [each.progress.losses for each in sessions if each.progress.losses]
+    columns = {name: np.array([each[name] for each in known]) for name in known[0]} if known else {}
+    return {name: float(x[np.isfinite(x)].mean()) for name, x in columns.items() if np.isfinite(x).any()}
 
 
 class _Slice:
@@ -171,9 +178,12 @@ class _Shared:
 
     def __init__(self, progress: Progress, folder: Path):
         self._progress, self._folder = progress, folder
+        self.losses: dict[str, float] = {}
 
     def update(self, env_steps: int, values: Any) -> None:
-        """Nothing: the line shows the mean of the runs."""
+        """Notes the losses of a row: the line shows the mean of the runs."""
+        found = {name: float(value) for name, value in values.items() if name.startswith("loss/")}
+        self.losses = found or self.losses
 
     def message(self, text: str) -> None:
         """A line that names the run."""

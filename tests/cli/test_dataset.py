@@ -126,7 +126,7 @@ def test_what_is_read_is_not_written_over(tmp_path, capsys, monkeypatch):
     assert (status, "set.npz is in our own layout already" in err) == (2, True)
     (tmp_path / "cut.npz").write_bytes((tmp_path / "set.npz").read_bytes()[:-30])
     status, _, err = run(capsys, "dataset", "info", "cut.npz")
-    assert (status, "cut.npz is no .npz file, or was cut off" in err) == (2, True)
+    assert (status, "cut.npz is no .npz file, or is damaged" in err) == (2, True)
 
 
 def test_fitted_values_are_those_of_the_policy(tmp_path, run_folder, capsys):

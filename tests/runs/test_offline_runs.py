@@ -185,7 +185,7 @@ def test_the_command_line_takes_the_task_from_the_file(file, tmp_path, capsys):
         assert "--eval-interval" in capsys.readouterr().out
 
 
-def test_seeds_and_limits_share_a_program(file, tmp_path):
+def test_seeds_and_limits_share_a_program(file, tmp_path, capsys):
     words = ["--total-steps", "20", "--no-tensorboard", "--eval-interval", "10", "--log-interval", "10"]
     many = ["--seeds", "2", "--cost-limits", "5,10", "--run-dir", str(tmp_path / "many")]
     assert main(["train", "clone", "--data", str(file), *words, *many]) == 0
@@ -196,6 +196,13 @@ def test_seeds_and_limits_share_a_program(file, tmp_path):
     assert [row["episode/count"] for row in one] == [row["episode/count"] for row in other] == ["0.0", "10.0"]
     np.testing.assert_allclose(float(one[-1]["loss/clone"]), float(other[-1]["loss/clone"]), rtol=1e-4)
     assert other[-1]["cost/0/limit"] == "10.0"
+    capsys.readouterr()
+    unseen = ["--env", "none", "--seeds", "2", "--run-dir", str(tmp_path / "unseen")]
+    assert main(["train", "clone", "--data", str(file), *words, *unseen]) == 0
+    shown = capsys.readouterr()
+    rows = [curve(tmp_path / "unseen" / name)[-1] for name in ("s0", "s1")]
+    assert f"loss: clone {np.mean([float(row['loss/clone']) for row in rows]):.3g}" in shown.err
+    assert "nan" not in shown.out  # nothing was measured
 
 
 def test_a_sweep_checks_its_data_set_before_it_starts(file, tmp_path, capsys):

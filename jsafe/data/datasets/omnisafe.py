@@ -34,7 +34,7 @@ def read(path: str | os.PathLike, about: About | None = None, *, clip: bool = Fa
     """
     with open(path, "rb") as file:
         if not zipfile.is_zipfile(file):
-            raise DatasetError(f"{path} is no .npz file, or was cut off")
+            raise DatasetError(f"{path} is no .npz file, or is damaged")
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in KEYS if key not in file.files]
