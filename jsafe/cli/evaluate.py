@@ -151,7 +151,7 @@ def rows(report: dict[str, Any]) -> list[tuple[str, str]]:
     pairs.append(("success", f"{report['success']:.3f}"))
     for i, cost in enumerate(report["costs"]):
         name = cost_name(i, [each["name"] for each in report["costs"]], len(report["costs"]))
-        pairs.append((f"{name} per episode", f"{cost['mean']:.4g} ± {cost['error']:.2g}"))
+        pairs.append((f"{name} per episode", _with_error(cost["mean"], cost["error"])))
         pairs.append((f"{name} per step", f"{cost['per_step']:.3g}"))
         pairs.append((f"{name}: 95th percentile, worst", f"{cost['p95']:.4g}, {cost['worst']:.4g}"))
         if "limit" in cost:
@@ -179,7 +179,8 @@ def compared(report: dict[str, Any]) -> list[tuple[str, str]]:
         error = np.sqrt(_squared_error(one) + _squared_error(other))
         difference = abs(one.mean() - other.mean())
         apart = 0.0 if difference == 0 else float(np.divide(difference, error))
-        pairs.append((f"{name}, {both}", f"{_mean(one)} and {_mean(other)}: {apart:.1f} standard errors"))
+        told = f": {apart:.1f} standard errors" if not np.isnan(apart) else ""
+        pairs.append((f"{name}, {both}", f"{_mean(one)} and {_mean(other)}{told}"))
     return pairs
 
 
@@ -189,4 +190,9 @@ def _squared_error(values: np.ndarray) -> float:
 
 
 def _mean(values: np.ndarray) -> str:
-    return f"{values.mean():.4g} ± {np.sqrt(_squared_error(values)):.2g}"
+    return _with_error(values.mean(), np.sqrt(_squared_error(values)))
+
+
+def _with_error(mean: float, error: float | None) -> str:
+    """A mean and its standard error, where there is one: a single episode has none."""
+    return f"{mean:.4g}" if error is None or not np.isfinite(error) else f"{mean:.4g} ± {error:.2g}"

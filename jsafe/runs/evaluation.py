@@ -199,9 +199,9 @@ def cost_report(
       limit: Of the algorithm, where it has one.
 
     Returns:
-      For each cost `name`, `mean`, `std` and `error` (standard error of the mean) per episode, `p95`, `worst`,
-      `per_step`; with a limit also `limit`, `per` (its unit), `above` (share of episodes above it; per step: whose own
-      mean is above it) and `kept` (whether the mean is not above it).
+      For each cost `name`, `mean`, `std` and `error` (standard error of the mean; None of a single one) per episode,
+      `p95`, `worst`, `per_step`; with a limit also `limit`, `per` (its unit), `above` (share of episodes above it; per
+      step: whose own mean is above it) and `kept` (whether the mean is not above it).
     """
     limits = limit.values(cost.shape[1]) if limit is not None else (None,) * cost.shape[1]
     rows = []
@@ -209,7 +209,7 @@ def cost_report(
         row = {
             "name": name,
             **_mean_std(column),
-            "error": float(column.std(ddof=1) / np.sqrt(len(column))) if len(column) > 1 else float("nan"),
+            "error": float(column.std(ddof=1) / np.sqrt(len(column))) if len(column) > 1 else None,
             "p95": float(np.quantile(column, 0.95)),
             "worst": float(column.max()),
             "per_step": float(column.sum() / length.sum()),

@@ -445,6 +445,9 @@ def test_evaluate_writes_what_it_prints(capsys, fake_run):
     for text in (f"{cost['mean']:.4g}", f"{cost['p95']:.4g}, {cost['worst']:.4g}"):
         assert text in output
     assert f"{report['return']['mean']:.4g}" in output
+    status, output, _ = run(capsys, "evaluate", fake_run, "--episodes", 1)
+    assert (status, "nan" in output) == (0, False)  # a single episode has no standard error
+    json.loads((fake_run / "evaluation.json").read_text(), parse_constant=pytest.fail)
     assert run(capsys, "evaluate", fake_run, "--episodes", 5, "--stochastic")[0] == 0
     sampled = json.loads((fake_run / "evaluation.json").read_text())
     assert sampled["deterministic"] is False
