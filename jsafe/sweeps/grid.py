@@ -230,7 +230,7 @@ def _hidden(config: Any, names: Iterable[str], own: Iterable[str]) -> set[str]:
 
 def _check_twice(config: Any, names: Iterable[str], algorithm: str) -> None:
     """Refuses two names for one option: of an axis the runs would all be alike."""
-    spelled, seen = spellings(config), {}
+    spelled, seen = spellings(config), dict[str, str]()
     for name in names:
         targets = spelled.get(name, ())
         if len(targets) == 1 and (other := seen.setdefault(targets[0], name)) != name:

@@ -214,6 +214,10 @@ def cells_of(data: Mapping[str, Any], values: Mapping[str, Any]) -> list[Cell]:
     """The runs of a trial: the file with these values, all seeds."""
     plain = {name: value for name, value in data.items() if name != "search"}
     axes = {name: [value] for name, value in values.items()}  # a list: it is in the name of the folder
+    (name,) = plain["algorithm"] if isinstance(plain.get("algorithm"), list) else (plain.get("algorithm"),)
+    tables = plain.get("algorithms")
+    if isinstance(tables, dict) and isinstance(tables.get(name), dict):  # what is searched counts before its own table
+        return grid.expand({**plain, "algorithms": {**tables, name: {**tables[name], **axes}}})
     return grid.expand({**plain, **axes})
 
 

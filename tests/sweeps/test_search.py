@@ -42,6 +42,8 @@ def test_a_trial_is_the_file_with_its_values():
     assert "learning_rate=0.0002-rule.init=0.2-step.passes=3-hidden=4x4" in cells[0].name
     with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
         search.cells_of(data(), {"learning_rat": 1e-4})
+    tables = {"algorithms": {data()["algorithm"]: {"rule.init": 0.5}}}
+    assert search.cells_of(data() | tables, values)[0].options.rule.init == 0.2  # not the file's own again and again
 
 
 @pytest.mark.parametrize(
