@@ -142,7 +142,7 @@ def read(algorithm: registry.Algorithm, arguments: Sequence[str]) -> Given:
         groups[RunConfig]["total_steps"] = steps
     if env_options or imports:
         groups[RunConfig] |= {"env_options": env_options, "imports": imports}
-    options = registry.make_config(algorithm, preset, **chosen, **_specific_last(config, changes))
+    options = registry.make_config(algorithm, preset, **chosen, **changes)
     place, job, many = Place(**groups[Place]), JobConfig(**groups[JobConfig]), Many(**groups[Many])
     return Given(RunConfig(**groups[RunConfig]), options, place, job, many)
 
@@ -314,12 +314,6 @@ def _check_words(algorithm: str, config: Any, found: Sequence[Option], words: Se
 
 def _is_given(option: Option, words: Sequence[str]) -> bool:
     return any(word.partition("=")[0].replace("_", "-") in option.flags for word in words if word.startswith("--"))
-
-
-def _specific_last(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A short name may stand for several options: where one of them is given by its own name, that holds."""
-    short = getattr(type(config), "SHORT", {})
-    return dict(sorted(changes.items(), key=lambda change: change[0] not in short))
 
 
 def _parse(found: Sequence[Option], words: Sequence[str], prog: str) -> dict[str, Any]:
