@@ -22,6 +22,7 @@ TINY = {
     "critic_warmup": 1,
     "quiet_steps": 40,
     "trial_steps": 20,
+    "pretrain_average": 0.25,
     "pretrain_margin": 0.0,
     "dynamics.size": 2,
     "certify.chains": 8,
@@ -47,7 +48,7 @@ def test_it_keeps_its_promises_through_all_phases(monkeypatch):
         return state._replace(models=state.models._replace(params=still))
 
     violations = iter([0, 0, 1, 0, 0, 0, 0, 2])
-    plain, phases = testing.random_batch, []
+    plain, phases, apart = testing.random_batch, [], []
 
     def random_batch(learner, key):
         batch = plain(learner, key)
@@ -57,6 +58,8 @@ def test_it_keeps_its_promises_through_all_phases(monkeypatch):
     def update(state, batch, key):
         state, metrics = learner.update(state, batch, key)
         jax.debug.callback(lambda phase: phases.append(int(phase)), state.phase)
+        policies = (jax.tree.leaves(actor)[0] for actor in (state.params["actor"], state.core.actor))
+        jax.debug.callback(lambda last, core: apart.append(not np.array_equal(last, core)), *policies)
         return state, metrics
 
     monkeypatch.setattr(testing, "random_batch", random_batch)
@@ -64,6 +67,8 @@ def test_it_keeps_its_promises_through_all_phases(monkeypatch):
     jax.effects_barrier()
     initial, trial, _, guarded = range(4)
     assert phases == [initial, trial, initial, initial, trial, guarded, guarded, guarded]
+    # What is tried is the average, and so is what the first certificate is for.
+    assert apart[:6] == [phase == initial for phase in phases[:6]]
     assert float(metrics["crabs/pretrain_violations"]) == 1
     assert float(metrics["crabs/violations"]) == 2
     assert float(metrics["crabs/found"]) >= 1
