@@ -8,6 +8,8 @@ import pytest
 import jsafe
 from jsafe import options, registry, testing
 from jsafe.algos.model_based.certified import state as crabs
+from jsafe.algos.model_based.certified.parts import Parts
+from jsafe.algos.model_based.certified.steps import GradientSteps
 
 SPEC = jsafe.EnvSpec(4, 1, start=(0.0,) * 4, safe=((0, -0.9, 0.9), (1, -0.2, 0.2)))
 TINY = {
@@ -20,6 +22,7 @@ TINY = {
     "critic_warmup": 1,
     "quiet_steps": 40,
     "trial_steps": 20,
+    "pretrain_average": 0.25,
     "pretrain_margin": 0.0,
     "dynamics.size": 2,
     "certify.chains": 8,
@@ -45,7 +48,7 @@ def test_it_keeps_its_promises_through_all_phases(monkeypatch):
         return state._replace(models=state.models._replace(params=still))
 
     violations = iter([0, 0, 1, 0, 0, 0, 0, 2])
-    plain, phases = testing.random_batch, []
+    plain, phases, apart = testing.random_batch, [], []
 
     def random_batch(learner, key):
         batch = plain(learner, key)
@@ -55,6 +58,8 @@ def test_it_keeps_its_promises_through_all_phases(monkeypatch):
     def update(state, batch, key):
         state, metrics = learner.update(state, batch, key)
         jax.debug.callback(lambda phase: phases.append(int(phase)), state.phase)
+        policies = (jax.tree.leaves(actor)[0] for actor in (state.params["actor"], state.core.actor))
+        jax.debug.callback(lambda last, core: apart.append(not np.array_equal(last, core)), *policies)
         return state, metrics
 
     monkeypatch.setattr(testing, "random_batch", random_batch)
@@ -62,6 +67,8 @@ def test_it_keeps_its_promises_through_all_phases(monkeypatch):
     jax.effects_barrier()
     initial, trial, _, guarded = range(4)
     assert phases == [initial, trial, initial, initial, trial, guarded, guarded, guarded]
+    # What is tried is the average, and so is what the first certificate is for.
+    assert apart[:6] == [phase == initial for phase in phases[:6]]
     assert float(metrics["crabs/pretrain_violations"]) == 1
     assert float(metrics["crabs/violations"]) == 2
     assert float(metrics["crabs/found"]) >= 1
@@ -90,6 +97,20 @@ def test_acting_guarded_and_unguarded():
     np.testing.assert_allclose(guarded[3:], mean[3:], atol=1e-6)  # the certified policy's
 
 
+@pytest.mark.parametrize(("weights", "squares"), [((1.0,), 0.25 + 0.04), ((2.0, 0.5), 2.0 * 0.25 + 0.5 * 0.04)])
+def test_the_initial_policys_reward(weights, squares):
+    """It arrives at x = 0.45 of 0.9 and theta = 0.04 of 0.2 with an action of 0.5; the task's own reward is 7."""
+    config = jsafe.make("crabs", SPEC, **TINY, pretrain_weights=weights, pretrain_effort=0.4).config
+    obs = jnp.zeros((2, 8, 4)).at[1, :, :2].set(jnp.array([0.45, 0.04]))
+    rows, none = jnp.full((2, 8), 7.0), jnp.zeros((2, 8), bool)
+    cost = jnp.zeros((2, 8, 1)).at[0, 0].set(1.0)
+    steps = jsafe.types.Steps(obs, jnp.full((2, 8, 1), 0.5), rows, cost, none, none, None, jnp.ones((2, 8)), {})
+    made = GradientSteps(Parts(config, SPEC, None))
+    plain = -squares / 2 - 0.4 * 0.25
+    np.testing.assert_allclose(made.rows_of(steps, True).reward, [plain - 10.0, plain, plain, plain], rtol=1e-6)
+    np.testing.assert_array_equal(made.rows_of(steps, False).reward, 7.0)
+
+
 def test_presets_and_json():
     algorithm = registry.get("crabs")
     for preset in (None, *algorithm.presets):
@@ -107,6 +128,7 @@ def test_presets_and_json():
         (SPEC, {"sequence_length": 3}, "sequence_length must be 2"),
         (SPEC, {"certify.chain": 3}, "did you mean"),
         (SPEC, {"barrier.reach": 0.0}, "reach must be above 0"),
+        (SPEC, {"pretrain_weights": (1.0, 1.0, 1.0)}, "one for each of the 2 bounded components, got"),
         (SPEC, {"candidates": 1}, "candidates must be at least 2, got 1"),
     ],
 )

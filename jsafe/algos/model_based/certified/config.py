@@ -70,6 +70,12 @@ class CrabsConfig(Options):
     pretrain_effort: float = number(0.1, low=0)
     """What the mean square of its actions costs the initial policy: without it nothing keeps it from chattering, and
     around a policy that overshoots there is hardly a set that it does not leave."""
+    pretrain_weights: tuple[float, ...] = number((1.0,), low=0)
+    """Weights of the squares of the bounded components in the initial policy's reward, in the order of `spec.safe`;
+    a single one is for all. Where a component's bound is tight, its square in units of it dwarfs the others."""
+    pretrain_average: float = number(1.0, above=0, high=1)
+    """Share of the policy mixed into its average after every update of phase 0; the average is what is tried and
+    certified. 1: the last one, which the next minibatch would have changed."""
     candidates: int = number(100, low=2)
     """Actions that the guard tries."""
     noise: float = number(2.0, low=0)

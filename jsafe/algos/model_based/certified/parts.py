@@ -18,12 +18,19 @@ class Parts:
     """Policy, certificate, search, models and critics; `u` and the values of the rest of the rooms.
 
     Raises:
-      ValueError: If the environment does not say what is safe and where it begins.
+      ValueError: If the environment does not say what is safe and where it begins, or for weights of another number of
+        components.
     """
 
     def __init__(self, config: CrabsConfig, spec: EnvSpec, axis_name: str | None):
         self.config, self.spec, self.axis_name = config, spec, axis_name
         self.which, self.middle, self.half = safe_box(spec, "crabs")
+        weights, bounded = config.pretrain_weights, len(self.which)
+        if len(weights) not in (1, bounded):
+            raise ValueError(
+                f"pretrain_weights must be one or one for each of the {bounded} bounded components, got {weights}"
+            )
+        self.weights = jnp.broadcast_to(jnp.array(weights, jnp.float32), bounded)
         self.actor, self.barrier, self.certify, self.heat = (
             getattr(config, name).build(spec, axis_name) for name in ("actor", "barrier", "certify", "temperature")
         )

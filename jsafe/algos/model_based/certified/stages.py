@@ -10,6 +10,7 @@ from jsafe.algos.model_based.certified.state import CERTIFICATE, GUARDED, INITIA
 from jsafe.algos.model_based.certified.steps import GradientSteps
 from jsafe.components.barriers import Scale
 from jsafe.components.certify import Seen
+from jsafe.components.critics import polyak
 from jsafe.components.dynamics import transitions
 from jsafe.ops.stats import psum, running_init, running_update
 
@@ -59,6 +60,9 @@ class Stages:
                 lambda s: (s, jnp.float32(0)),
                 state,
             )
+            rate = jnp.where(initial, p.config.pretrain_average, 0.0)
+            average = polyak(state.core.actor, state.params["actor"], rate)
+            state = state._replace(core=state.core._replace(actor=average))
             state, seen = jax.lax.cond(
                 initial, lambda s: (s, nothing), lambda s: self.steps.adversarial_steps(s, common), state
             )
@@ -138,7 +142,11 @@ class Stages:
             pretrain_violations=counts.pretrain_violations + jnp.where(guarded, 0.0, violations),
             violations=counts.violations + jnp.where(guarded, violations, 0.0),
         )
-        return state._replace(phase=jnp.where(back, INITIAL, phase + on).astype(jnp.int32), counts=counts)
+        # Until there is a certificate the core's policy is the average of phase 0: it is what the trial is for.
+        tried = on & (phase == INITIAL)
+        actor = jax.tree.map(lambda new, old: jnp.where(tried, new, old), state.core.actor, state.params["actor"])
+        phase = jnp.where(back, INITIAL, phase + on).astype(jnp.int32)
+        return state._replace(phase=phase, counts=counts, params={**state.params, "actor": actor})
 
     def volume(self, state, key):
         """Share of the chains' box that is inside the reference's set."""

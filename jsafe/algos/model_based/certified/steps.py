@@ -28,7 +28,7 @@ class GradientSteps:
         row = jax.tree.map(lambda x: x[0, :: p.dynamics.size], steps._replace(next_obs=None, extras={}))
         following = steps.obs[1, :: p.dynamics.size]
         z = (following[..., p.which] - p.middle) / p.half
-        own = -jnp.square(z).mean(-1) - p.config.pretrain_effort * jnp.square(row.action).mean(-1)
+        own = -(p.weights * jnp.square(z)).mean(-1) - p.config.pretrain_effort * jnp.square(row.action).mean(-1)
         own -= p.config.pretrain_penalty * (row.cost[..., 0] > 0)
         return Rows(row.obs, row.action, jnp.where(initial, own, row.reward), row.terminated, row.weight, following)
 
