@@ -63,6 +63,7 @@ TRANSITIONS = {
     "max_grad_norm": 1.0,
     "updates": 2,
 }
+PER_EPISODE = {"limit.value": 5.0, "limit.per": "episode"}
 OFFLINE = {
     "hidden": (4,),
     "batch_size": 8,
@@ -118,7 +119,7 @@ CASES = {
     "seditor": {"name": "seditor", "num_costs": 2},
     "seditor, l2, two minibatches": {"name": "seditor", "actor.distance": "l2", "updates": 2},
     "sac_lag": {"name": "sac_lag", "preset": "seditor_paper"},
-    "td3_lag": {"name": "td3_lag", **TRANSITIONS, "actor.smoothing_noise": 0.0, "cost_limit": 5.0},
+    "td3_lag": {"name": "td3_lag", **TRANSITIONS, "actor.smoothing_noise": 0.0, **PER_EPISODE},
     "cal, the critics drive the rule": {"name": "cal", **TRANSITIONS, "gamma": 0.5, "rule.learning_rate": 0.5},
     "cvpo, dual variables in the actor": {"name": "cvpo", **TRANSITIONS, "actor.mean_most": 1.0},
     "bcq_lag": {"name": "bcq_lag", "num_costs": 2, "normalize_obs": True, "rule.learning_rate": 0.5},
@@ -502,7 +503,7 @@ def test_bad_input(references):
         parallel.shard_map_update(make("sac_lag", AXIS), parallel.make_mesh(axis_name="x"))
     with pytest.raises(ValueError, match="distinct"):
         parallel.make_mesh([jax.devices()[0]] * 2)
-    learner = jsafe.on_policy(jsafe.EnvSpec(3, 2), axis_name=AXIS, **{**ON_POLICY, "minibatch": 10})
+    learner = jsafe.on_policy(jsafe.EnvSpec(3, 2), axis_name=AXIS, **{**ON_POLICY, "step.minibatch": 10})
     rollout = parts(learner, learner.init(key), 1, DEVICES)
     with pytest.raises(ValueError, match="minibatch must be a multiple of the number of devices, 4, got 10"):
         parallel.shard_map_update(learner)(learner.init(key), rollout, key)
