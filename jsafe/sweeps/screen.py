@@ -91,10 +91,12 @@ class Screen:
         grid.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
         for cell in shown:
             values, state = self._values(cell), self._states[cell.name]
-            parts = [f"{count(values['env_steps'])} steps"] if values else []
+            offline = cell.config.data is not None
+            unit = "updates" if offline else "steps"
+            parts = [f"{count(values['env_steps'])} {unit}"] if values else []
             if values and state == "running":
-                parts.append(f"{values['time/steps_per_second']:.0f} steps/s")
-            parts += [f"{name} {value}" for name, value in headline(values, cell.run.cost_names)]
+                parts.append(f"{values['time/steps_per_second']:.0f} {unit}/s")
+            parts += [f"{name} {value}" for name, value in headline(values, cell.run.cost_names, offline)]
             bar = ProgressBar(total=cell.config.total_steps, completed=values.get("env_steps", 0.0), width=15)
             grid.add_row(cell.name, state, bar, ", ".join(parts))
         hidden = len(cells) - len(shown)

@@ -1,6 +1,7 @@
 """Sweeps: the grid of a file, its errors, its table; and a sweep that is interrupted, killed and continued."""
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -399,6 +400,20 @@ def test_the_screen_shows_all_runs_that_fit(tmp_path):
     assert lines[1].startswith(f"{names[1]} failed")
     assert lines[2].startswith(f"{names[0]} finished")
     assert lines[3] == ("1 finished, 1 failed, 1 running, 2 waiting; 700/2000 steps (2 more runs are not shown)")
+    screen.close()
+
+
+def test_the_screen_shows_the_losses_of_runs_on_a_data_set(tmp_path):
+    (cell,) = cells(seeds=1)
+    run = cell.run._replace(config=dataclasses.replace(cell.run.config, data="episodes.npz"))
+    store = Store(tmp_path, [cell._replace(run=run)])
+    (tmp_path / "runs" / cell.name).mkdir(parents=True)
+    text = "iteration,env_steps,time/steps_per_second,episode/window,loss/actor\n1,200,50,0,2.5\n"
+    (tmp_path / "runs" / cell.name / "progress.csv").write_text(text)
+    console = Console(width=150, height=6, record=True)
+    screen = Screen(console, store, {cell.name: "running"})
+    console.print(screen.renderable())
+    assert "200 updates, 50 updates/s, loss: actor 2.5" in console.export_text()
     screen.close()
 
 
