@@ -289,7 +289,7 @@ def show(
 
 def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, published: Path) -> list[Path]:
     """Adds what was made to a benchmark's results: scores, critics, slim copies of the runs, the best run's policy of
-    each cell as a file for `jsafe.load`, and all tables and pictures anew.
+    each cell as a file for `jsafe.load` (`.npz`, planners `.stablehlo`), and all tables and pictures anew.
 
     Args:
       results: The folder BENCHMARK/results.
@@ -312,7 +312,7 @@ def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, pub
             name = f"{cell.cell}-s{benchmark.best(here, cell.limit).seed}" if here else ""
             for folder in made.folders:
                 if folder.name == name:
-                    writing.export(folder, results / "policies" / f"{cell.cell}.npz")
+                    _write_policy(folder, f"{results / 'policies' / cell.cell}")
         paths = show(results, cells, scores, critics, published)
         alike: dict[tuple[str, float], list[Path]] = {}
         for file in sorted((results / "runs").glob("*/config.json")):
@@ -326,6 +326,14 @@ def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, pub
     except OSError as error:
         raise RunError(f"cannot write to {results}: {error.strerror or error}") from error
     return paths
+
+
+def _write_policy(folder: Path, stem: str) -> None:
+    """As `.npz`; what numpy has no words for, such as a planner, as `.stablehlo`."""
+    try:
+        writing.export(folder, f"{stem}.npz")
+    except ValueError:
+        writing.export(folder, f"{stem}.stablehlo")
 
 
 def keep(folder: Path, into: Path) -> None:

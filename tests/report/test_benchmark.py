@@ -33,6 +33,7 @@ def test_cells_are_rows(tmp_path):
     assert first.given() == {"passes": 4, "rule": {"kp": 0.1}}
     assert (first.method, second.method) == ("ppo_lag (jsafe, passes = 4, rule.kp = 0.1)", "ppo")
     assert (second.limit, second.given()) == (None, {})
+    assert first._replace(options="env_options.horizon = 9").method == "ppo_lag (jsafe, env.horizon = 9)"
     assert benchmark.choose([first, second], ["b", "?"]) == [first, second]
     with pytest.raises(ValueError, match="unknown cell 'c'"):
         benchmark.choose([first, second], ["a", "c"])

@@ -8,6 +8,7 @@ import pytest
 import jsafe
 from jsafe import cli
 from jsafe.curves.csv_table import read_progress
+from jsafe.deploy import writing
 from jsafe.report import benchmark
 from jsafe.runs.folder import read, start
 from jsafe.runs.session import train
@@ -93,6 +94,16 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
     assert {path.name for path in (folder / "results").iterdir()} == names
     policy = jsafe.load(folder / "results" / "policies" / "tiny.npz")
     assert policy(np.zeros(3, np.float32)).shape == (1,)
+
+    def no_word(*given):
+        raise ValueError("no word for it")
+
+    with monkeypatch.context() as patched:  # as for a planner
+        patched.setitem(writing.WRITERS, ".npz", no_word)
+        assert cli.main(command) == 0
+    policy = jsafe.load(folder / "results" / "policies" / "tiny.stablehlo")
+    assert policy(np.zeros(3, np.float32)).shape == (1,)
+    capsys.readouterr()
 
     started.clear()
     stamp = (tmp_path / "reproduced/runs/tiny-s1/evaluation.json").stat().st_mtime_ns

@@ -43,8 +43,9 @@ class Cell(NamedTuple):
 
     @property
     def method(self) -> str:
-        """Algorithm, preset and options in a few words: what one line of a picture is."""
-        about = ", ".join(filter(None, (self.preset, self.options)))
+        """Algorithm, preset and options (those of the task as `jsafe train` has them, `env.KEY`) in a few words: what
+        one line of a picture is."""
+        about = ", ".join(filter(None, (self.preset, self.options.replace("env_options.", "env."))))
         return f"{self.algorithm} ({about})" if about else self.algorithm
 
     def given(self) -> dict[str, Any]:
