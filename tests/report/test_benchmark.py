@@ -18,7 +18,7 @@ def cell(name="a", task="T-v0", algorithm="ppo_lag", limit=25.0):
 
 
 def score(name, seed, gain, cost):
-    return benchmark.Score(name, seed, "host", 1000, gain, cost, cost / 1000, 0.5, 10, gain, cost, 1.0, "0", "c", "m")
+    return benchmark.Score(name, seed, "host", 1000, gain, cost, cost / 1000, 0.5, 10, gain - 1, cost + 2, 1.0, "0", "c", "m")
 
 
 def test_cells_are_rows(tmp_path):
@@ -115,7 +115,7 @@ def test_a_table_sets_ours_beside_theirs(tmp_path):
     assert "| 25 | yes | 30.0 | 10 ± 1 at 25 ± 2 |" in text
     assert "| 10 ± 1 at 25 ± 2 |" in text
     assert "success 0.95 at 0.5 per 1000 steps" in text
-    assert "| 1.0 | 0.50 | 5.0 | - | - | - | success" in text
+    assert "| 1.0 | 0.50 | 5.0 | 0.0 at 7.0 | - | - | - | success" in text
     paths = benchmark.write_table([first, second], tmp_path)
     assert paths[1].read_text() == text
     assert len(paths[0].read_text().splitlines()) == 3

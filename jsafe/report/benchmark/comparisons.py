@@ -67,7 +67,8 @@ def table(
 
     Returns:
       Rows with the same keys: the cell; `runs`; interquartile mean of `return`, `cost` and `success` over the runs with
-      the bounds of the bootstrap interval (`return_low` ...; NaN for a single run); `kept`, whether the cost is within
+      the bounds of the bootstrap interval (`return_low` ...; NaN for a single run); `training_return` and
+      `training_cost`, those of the last episodes of training, with sampled actions; `kept`, whether the cost is within
       the limit ("" without one); `oracle`, what is possible within a limit (NaN where nobody has looked); the
       published numbers; ours less the published one (`return_gap` and its Welch bounds) and the `verdict` on it, the
       same for costs.
@@ -89,6 +90,8 @@ def table(
         for name, numbers in values.items():
             found = statistics.bootstrap(statistics.interquartile_mean, numbers)
             row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
+        for name in ("training_return", "training_cost"):
+            row[name] = float(statistics.interquartile_mean(np.array([getattr(run, name) for run in runs])))
         row["kept"] = "" if cell.limit is None else "yes" if row["cost"] <= cell.limit else "no"
         row["oracle"] = published[cell.task, ORACLE].return_mean if (cell.task, ORACLE) in published else math.nan
         other = published.get((cell.task, cell.algorithm))
@@ -113,7 +116,7 @@ def table(
 
 def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
     """The rows of `table` for people; `task` says whether there is a column for it."""
-    heads = ["method", "runs", "steps", "return", "success", "cost", "limit", "kept", "possible"]
+    heads = ["method", "runs", "steps", "return", "success", "cost", "in training", "limit", "kept", "possible"]
     heads += ["published", "return, ours less theirs", "cost, ours less theirs"]
     heads = ["task", *heads] if task else heads
     lines = []
@@ -121,7 +124,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
         cell = Cell(*(row[name] for name in Cell._fields))
         limit = "-" if row["limit"] == "" else f"{row['limit']:g}"
         line = [f"`{cell.method}`", str(row["runs"]), f"{row['steps'] / 1e6:g} M"]
-        line += [_interval(row, "return"), f"{row['success']:.2f}", _interval(row, "cost"), limit, row["kept"] or "-"]
+        line += [_interval(row, "return"), f"{row['success']:.2f}", _interval(row, "cost")]
+        line += [f"{row['training_return']:.1f} at {row['training_cost']:.1f}", limit, row["kept"] or "-"]
         line.append(f"{row['oracle']:.1f}" if math.isfinite(row["oracle"]) else "-")
         if math.isfinite(row["published_return"]):
             theirs = [f"{row[f'published_{n}']:.4g} ± {row[f'published_{n}_std']:.2g}" for n in ("return", "cost")]
