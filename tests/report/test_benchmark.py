@@ -18,7 +18,9 @@ def cell(name="a", task="T-v0", algorithm="ppo_lag", limit=25.0):
 
 
 def score(name, seed, gain, cost):
-    return benchmark.Score(name, seed, "host", 1000, gain, cost, cost / 1000, 0.5, 10, gain - 1, cost + 2, 1.0, "0", "c", "m")
+    return benchmark.Score(
+        name, seed, "host", 1000, gain, cost, cost / 1000, 0.5, 10, gain - 1, cost + 2, 1.0, "0", "c", "m"
+    )
 
 
 def test_cells_are_rows(tmp_path):
@@ -111,6 +113,11 @@ def test_a_table_sets_ours_beside_theirs(tmp_path):
     assert first["return_gap_low"] > 7
     assert (second["kept"], second["return_verdict"], second["published_success"]) == ("", "", 0.95)
     assert first["oracle"] == 30
+    other = published["T-v0", "ppo_lag"]._replace(limit=5.0)
+    (row,) = benchmark.table(cells[:1], scores, {("T-v0", "ppo_lag"): other})
+    assert (row["return_verdict"], row["source"]) == ("", "")
+    (row,) = benchmark.table([cell(limit=5.0)], scores, {("T-v0", "ppo_lag"): other})
+    assert row["return_verdict"] == "more"
     text = benchmark.markdown([first, second])
     assert "| 25 | yes | 30.0 | 10 ± 1 at 25 ± 2 |" in text
     assert "| 10 ± 1 at 25 ± 2 |" in text

@@ -70,8 +70,8 @@ def table(
       the bounds of the bootstrap interval (`return_low` ...; NaN for a single run); `training_return` and
       `training_cost`, those of the last episodes of training, with sampled actions; `kept`, whether the cost is within
       the limit ("" without one); `oracle`, what is possible within a limit (NaN where nobody has looked); the
-      published numbers; ours less the published one (`return_gap` and its Welch bounds) and the `verdict` on it, the
-      same for costs.
+      published numbers, of the same limit; ours less the published one (`return_gap` and its Welch bounds) and the
+      `verdict` on it, the same for costs.
     """
     by_cell: dict[str, list[Score]] = {}
     for score in scores:
@@ -95,6 +95,8 @@ def table(
         row["kept"] = "" if cell.limit is None else "yes" if row["cost"] <= cell.limit else "no"
         row["oracle"] = published[cell.task, ORACLE].return_mean if (cell.task, ORACLE) in published else math.nan
         other = published.get((cell.task, cell.algorithm))
+        if other is not None and cell.limit is not None and abs(cell.limit - other.limit) > 0:  # not of NaN
+            other = None
         for name in ("return", "cost"):
             mean = getattr(other, f"{name}_mean", math.nan)
             std = getattr(other, f"{name}_std", math.nan)

@@ -65,6 +65,7 @@ class Published(NamedTuple):
       cost_rate: Cost per step.
       runs: How many the deviations are over.
       source: Where it stands.
+      limit: Cost per episode that was asked for.
     """
 
     env: str
@@ -77,6 +78,7 @@ class Published(NamedTuple):
     cost_rate: float
     runs: int
     source: str
+    limit: float
 
 
 class Score(NamedTuple):
@@ -221,6 +223,7 @@ def read_published(folder: str | os.PathLike) -> dict[tuple[str, str], Published
                     cost_rate=float(row.get("violations_per_1000_steps") or "nan") / 1000,
                     runs=int(row.get("runs") or 0),
                     source=row.get("source") or path.stem,
+                    limit=float(row.get("limit") or "nan"),
                 )
         except KeyError as error:
             raise ValueError(f"{path} has no column {error}") from None
