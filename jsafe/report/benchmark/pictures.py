@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,9 @@ from matplotlib.figure import Figure
 from jsafe.report import statistics
 from jsafe.report.benchmark.records import Cell, Published
 from jsafe.report.plot import ORACLE
+
+LABEL = 80
+"""Letters in a line of the legend, a column per column of panels."""
 
 
 def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str], Published]) -> Figure:
@@ -32,7 +36,9 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
     marks = {method: "os^Dv"[k // 10 % 5] for k, method in enumerate(methods)}
     across = min(len(tasks), 2)
     down = -(-len(tasks) // across)
-    fig = Figure(figsize=(5.5 * across, 4.2 * down + 0.25 * -(-len(methods) // (2 * across))), layout="constrained")
+    words = {method: textwrap.fill(method, LABEL) for method in methods}
+    lines = sum(text.count("\n") + 1 for text in words.values())
+    fig = Figure(figsize=(5.5 * across, 4.2 * down + 0.5 + 0.17 * lines / across), layout="constrained")
     axes = fig.subplots(down, across, squeeze=False).ravel()
     handles = {}
     for axis, task in zip(axes, tasks):
@@ -53,7 +59,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
                 color=colors[method],
                 marker=marks[method],
                 lw=1,
-                label=method,
+                label=words[method],
             )
             other = published.get((task, line[0]["algorithm"]))
             if other is not None and math.isfinite(other.return_mean + other.cost_mean):
@@ -72,7 +78,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
         axis.grid(alpha=0.3)
     for axis in axes[len(tasks) :]:
         axis.remove()
-    fig.legend(handles=list(handles.values()), loc="outside lower center", ncols=2 * across, fontsize="small")
+    fig.legend(handles=list(handles.values()), loc="outside lower center", ncols=across, fontsize="small")
     return fig
 
 
