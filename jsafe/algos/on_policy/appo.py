@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from jsafe.algos.on_policy.assembly import assemble
 from jsafe.algos.on_policy.config import OnPolicyConfig
+from jsafe.algos.on_policy.presets import FEW_PASSES
 from jsafe.components.rules import Augmented
 from jsafe.components.steps import APPO
 from jsafe.registry import Algorithm, register
@@ -26,9 +27,10 @@ register(
         "on_policy",
         OnPolicyConfig(step=APPO(), rule=Augmented(learning_rate=0.01, penalty=0.1, init=0.001), standardize="none"),
         assemble,
-        presets={},
+        presets={"jsafe": FEW_PASSES},
         paper="Dai et al. 2023, Augmented Proximal Policy Optimization for Safe Reinforcement Learning, AAAI 37(6)",
         summary="PPO on an augmented Lagrangian, reward and cost clipped apart.",
+        recommended="jsafe",
         module=__name__,
     )
 )

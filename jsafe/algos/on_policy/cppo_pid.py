@@ -10,10 +10,9 @@ OmniSafe: cost averaged over 100 episodes (preset `omnisafe`); its bound on the 
 from __future__ import annotations
 
 from jsafe.algos.on_policy.config import OnPolicyConfig
-from jsafe.algos.on_policy.presets import define
+from jsafe.algos.on_policy.presets import FEW_PASSES, define
 from jsafe.components.rules import PID
 from jsafe.components.steps import PPO
-from jsafe.registry import Preset
 
 define(
     "cppo_pid",
@@ -21,6 +20,6 @@ define(
     paper="Stooke, Achiam & Abbeel 2020, Responsive Safety in RL by PID Lagrangian Methods, arXiv 2007.03964",
     summary="PPO under a PID controller of the cost.",
     module=__name__,
-    more={"jsafe": Preset("four passes over a batch: forty fit the noise of its cost advantages", {"step.passes": 4})},
+    more={"jsafe": FEW_PASSES},
     recommended="jsafe",
 )

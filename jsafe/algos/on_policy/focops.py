@@ -13,7 +13,7 @@ OmniSafe: its arrays broadcast to [B, B], pairing every row's KL with every row'
 from __future__ import annotations
 
 from jsafe.algos.on_policy.config import OnPolicyConfig
-from jsafe.algos.on_policy.presets import define
+from jsafe.algos.on_policy.presets import FEW_PASSES, define
 from jsafe.components.rules import Lagrange
 from jsafe.components.steps import FOCOPS
 from jsafe.registry import Preset
@@ -25,6 +25,7 @@ define(
     summary="First-order projection of the optimal constrained policy.",
     module=__name__,
     more={
+        "jsafe": FEW_PASSES,
         "authors": Preset(
             "the scaling of the authors' code",
             {
@@ -34,6 +35,7 @@ define(
                 "rule.learning_rate": 0.01,
                 "rule.init": 0.0,
             },
-        )
+        ),
     },
+    recommended="jsafe",
 )

@@ -13,7 +13,7 @@ on or off.
 from __future__ import annotations
 
 from jsafe.algos.on_policy.config import OnPolicyConfig
-from jsafe.algos.on_policy.presets import define
+from jsafe.algos.on_policy.presets import FEW_PASSES, define
 from jsafe.components.steps import P3O
 
 define(
@@ -22,4 +22,6 @@ define(
     paper="Zhang et al. 2022, Penalized Proximal Policy Optimization for Safe RL, arXiv 2205.11814",
     summary="PPO with an exact penalty on the cost surrogate.",
     module=__name__,
+    more={"jsafe": FEW_PASSES},
+    recommended="jsafe",
 )

@@ -13,10 +13,9 @@ ended in the newest batch, so that the multiplier does not lag five iterations b
 from __future__ import annotations
 
 from jsafe.algos.on_policy.config import OnPolicyConfig
-from jsafe.algos.on_policy.presets import define
+from jsafe.algos.on_policy.presets import FEW_PASSES, define
 from jsafe.components.rules import Lagrange
 from jsafe.components.steps import PPO
-from jsafe.registry import Preset
 
 define(
     "ppo_lag",
@@ -24,6 +23,6 @@ define(
     paper="Ray, Achiam & Amodei 2019, Benchmarking Safe Exploration in Deep Reinforcement Learning",
     summary="PPO with a Lagrange multiplier on the episodic cost.",
     module=__name__,
-    more={"jsafe": Preset("four passes over a batch: forty fit the noise of its cost advantages", {"step.passes": 4})},
+    more={"jsafe": FEW_PASSES},
     recommended="jsafe",
 )
