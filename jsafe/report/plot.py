@@ -81,18 +81,18 @@ Published = dict[tuple[str, str], tuple[float, float, float, float]]
 
 
 def read_published(path: str | os.PathLike) -> Published:
-    """A csv file with the columns env, algorithm, return_mean, return_std, cost_mean, cost_std.
+    """A csv file with the columns env, algorithm, return_mean, return_std, cost_mean, cost_std; an empty cell is NaN.
 
     Raises:
       ValueError: If it cannot be read, or lacks a column.
     """
     names = ("return_mean", "return_std", "cost_mean", "cost_std")
     try:
-        with open(path, newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         found: Published = {}
         for row in rows:
-            mean, std, cost, cost_std = (float(row[name]) for name in names)
+            mean, std, cost, cost_std = (float(row[name] or "nan") for name in names)
             found[row["env"], row["algorithm"]] = mean, std, cost, cost_std
         return found
     except OSError as error:
@@ -377,8 +377,8 @@ def _draw(
         axis.plot(drawn.steps, drawn.mean, color=color, label=name)
         if drawn.seeds > 1:
             axis.fill_between(drawn.steps, drawn.mean - drawn.std, drawn.mean + drawn.std, color=color, alpha=0.2, lw=0)
-    if ORACLE in published and panel.column == "episode/return":
-        possible = published[ORACLE][0]
+    possible = published.get(ORACLE, (np.nan,))[0]
+    if np.isfinite(possible) and panel.column == "episode/return":
         axis.axhline(possible, color="black", ls="-.", lw=1, label=f"possible {possible:g}")
     for limit, colors in sorted(limits.items()):
         color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"
@@ -404,7 +404,10 @@ def _draw_published(axis: Axes, panel: Panel, row: tuple[float, float, float, fl
     if row is None or not (panel.column == "episode/return" or (panel.cost is not None and panel.unit == "episode")):
         return
     mean, std = row[:2] if panel.column is not None else row[2:]
-    axis.axhspan(mean - std, mean + std, color=color, alpha=0.08, lw=0)
+    if not np.isfinite(mean):
+        return
+    if np.isfinite(std):
+        axis.axhspan(mean - std, mean + std, color=color, alpha=0.08, lw=0)
     axis.axhline(mean, color=color, ls=":", lw=1.2, label=f"published {mean:g}")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from jsafe.curves import markdown as tables
 from jsafe.report import statistics
-from jsafe.report.benchmark.records import Cell, Critic, Published, Score, write_csv
+from jsafe.report.benchmark.records import Cell, Critic, Published, Score, write_csv, write_whole
 from jsafe.report.plot import ORACLE
 from jsafe.report.statistics import Interval
 
@@ -130,9 +130,9 @@ def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
         line += [f"{row['training_return']:.1f} at {row['training_cost']:.1f}", limit, row["kept"] or "-"]
         line.append(f"{row['oracle']:.1f}" if math.isfinite(row["oracle"]) else "-")
         if math.isfinite(row["published_return"]):
-            theirs = [f"{row[f'published_{n}']:.4g} ± {row[f'published_{n}_std']:.2g}" for n in ("return", "cost")]
-            line.append(" at ".join(theirs))
-            line += [f"{_interval(row, f'{n}_gap')}: {row[f'{n}_verdict']}" for n in ("return", "cost")]
+            line.append(" at ".join(_published(row, n) for n in ("return", "cost")))
+            gaps = [(f"{n}_gap", row[f"{n}_verdict"]) for n in ("return", "cost")]
+            line += [f"{_interval(row, name)}: {told}" if told else "-" for name, told in gaps]
         elif math.isfinite(row["published_success"]):
             rate = 1000 * row["published_cost_rate"]
             line += [f"success {row['published_success']:.2f} at {rate:.2g} per 1000 steps", "-", "-"]
@@ -140,6 +140,11 @@ def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
             line += ["-", "-", "-"]
         lines.append([row["task"], *line] if task else line)
     return tables.table(heads, lines)
+
+
+def _published(row: Mapping[str, Any], name: str) -> str:
+    mean, std = row[f"published_{name}"], row[f"published_{name}_std"]
+    return "?" if math.isnan(mean) else f"{mean:.4g}" if math.isnan(std) else f"{mean:.4g} ± {std:.2g}"
 
 
 def _interval(row: Mapping[str, Any], name: str) -> str:
@@ -193,5 +198,5 @@ def write_table(rows: Sequence[Mapping[str, Any]], folder: Path, heading: str = 
     """
     paths = [folder / "comparison.csv", folder / "comparison.md"]
     write_csv(rows, list(rows[0]), paths[0])
-    paths[1].write_text(heading + markdown(rows))
+    write_whole(paths[1], heading + markdown(rows))
     return paths
