@@ -145,6 +145,10 @@ def load(folder: str | os.PathLike) -> Run:
     try:
         data = json.loads((folder / "config.json").read_text())
         columns = read_progress(folder / "progress.csv")
+        if "env_steps" not in columns:
+            raise ValueError(
+                f"{folder} is not a run folder with a learning curve: progress.csv has no column env_steps"
+            )
         name, about = data["algorithm"], data["run"]
         if _is_first_version(data):
             columns = _of_all_environments(columns, data["config"].get("num_envs", 1))
@@ -219,17 +223,19 @@ def _option(options: dict[str, Any], name: str) -> Any:
 def curve(runs: Sequence[Run], column: str | Panel, view: View = AS_IS) -> Curve | None:
     """Mean and spread of a column over runs, on the steps that all of them cover; None where there is no number.
 
-    Runs are interpolated linearly between their rows; rows without a number are left out. `steps` are seconds where the
-    view has wall time on its axis.
+    Runs are interpolated linearly between their rows; rows without a number are left out, as are runs without the
+    column. `steps` are seconds where the view has wall time on its axis.
     """
     lines = []
     for run in runs:
         name = column.of(run) if isinstance(column, Panel) else column
-        values = run.columns.get(name or "", np.array([np.nan]))
-        good = np.isfinite(values)
+        values, across = run.columns.get(name or ""), run.columns.get(view.column)
+        if values is None or across is None:
+            continue
+        good = np.isfinite(values) & np.isfinite(across)
         if good.any():
             values = smoothed(run.columns["env_steps"][good], values[good], view.smooth)
-            lines.append((run.columns[view.column][good], values))
+            lines.append((across[good], values))
     if not lines:
         return None
     start, end = max(steps[0] for steps, _ in lines), min(steps[-1] for steps, _ in lines)
@@ -321,7 +327,7 @@ def figure(folders: Sequence[str | os.PathLike], view: View = AS_IS) -> Figure:
         be read.
     """
     published = {} if view.published is None else read_published(view.published)
-    runs = [load(folder) for folder in folders]
+    runs = [load(folder) for folder in {Path(folder).resolve(): folder for folder in folders}.values()]  # each once
     if not runs:
         raise ValueError("name at least one run folder")
     grouped = group(_named(runs))
@@ -374,7 +380,7 @@ def _draw(
         if view.x == "wall":
             drawn = drawn._replace(steps=drawn.steps / 3600)
         name = label if drawn.seeds == 1 else f"{label} ({drawn.seeds} runs)"
-        axis.plot(drawn.steps, drawn.mean, color=color, label=name)
+        axis.plot(drawn.steps, drawn.mean, marker="o" if len(drawn.steps) == 1 else "", color=color, label=name)
         if drawn.seeds > 1:
             axis.fill_between(drawn.steps, drawn.mean - drawn.std, drawn.mean + drawn.std, color=color, alpha=0.2, lw=0)
     possible = published.get(ORACLE, (np.nan,))[0]
