@@ -205,7 +205,12 @@ def score(cell: str, folder: Path, episodes: int = 100, console: Console | None 
     report = _evaluated(folder, episodes, console)
     run = plot.load(folder)
     steps = run.columns["env_steps"]
-    late = steps > 0.95 * steps[-1]
+    nothing = np.full(len(steps), math.nan)
+
+    def late(column: str) -> float:
+        values = run.columns.get(column, nothing)[steps > 0.95 * steps[-1]]
+        return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else math.nan
+
     cost = np.asarray(report["per_episode"]["cost"], float)
     length = np.asarray(report["per_episode"]["length"], float)
     return Score(
@@ -218,9 +223,9 @@ def score(cell: str, folder: Path, episodes: int = 100, console: Console | None 
         cost_rate=float(cost.sum() / length.sum()),
         success=float(report["success"]),
         episodes=int(report["episodes"]),
-        training_return=float(np.nanmean(run.columns["episode/return"][late])),
-        training_cost=float(np.nanmean(run.columns["episode/cost"][late])),
-        minutes=float(run.columns["time/wall_seconds"][-1] / 60),
+        training_return=late("episode/return"),
+        training_cost=late("episode/cost"),
+        minutes=float(run.columns.get("time/wall_seconds", nothing)[-1] / 60),
         version=jsafe.__version__,
         commit=commit(),
         machine=machine(),

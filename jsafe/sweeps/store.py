@@ -69,9 +69,9 @@ class Store:
             del self.ended[cell.name]
         if self.ended.get(cell.name) == "finished":
             try:
-                read(path)
+                json.loads((path / CONFIG).read_bytes())
                 read_progress(path / "progress.csv")
-            except (OSError, ValueError, RunError) as error:
+            except (OSError, ValueError) as error:
                 if Checkpoints(path).list():
                     raise RunError(
                         f"{cell.name} has finished, and its folder is damaged ({error}): remove {path} to have it "

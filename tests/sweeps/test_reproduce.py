@@ -259,6 +259,10 @@ def test_an_evaluation_counts_if_it_says_what_would_be_asked(trained, tmp_path):
         assert json.loads((run / "evaluation.json").read_text()) == report
     shutil.rmtree(run / "checkpoints")  # to save room: what was evaluated still counts
     assert reproduce.score("tiny", run, 2) == first
+    curve = (run / "progress.csv").read_text()
+    (run / "progress.csv").write_text("iteration,env_steps\n1,200\n2,400\n")  # as of a data set
+    assert np.isnan(reproduce.score("tiny", run, 2)[9:12]).all()
+    (run / "progress.csv").write_text(curve)
     (run / "evaluation.json").write_text('{"backend": "ho')
     with pytest.raises(CheckpointError, match="no readable checkpoint"):
         reproduce.score("tiny", run, 2)

@@ -124,7 +124,8 @@ class Score(NamedTuple):
       cost_rate: Cost per step.
       success: Share of episodes.
       episodes: That were evaluated.
-      training_return, training_cost: Of training episodes (sampled actions) in the last 5 % of the steps.
+      training_return, training_cost: Of training episodes (sampled actions) in the last 5 % of the steps; NaN where
+        none ended, or there were none (data sets).
       minutes: Wall time of the training, with whatever else the machine did; of a run that shared its program
         (`together`), of all of them.
       version, commit, machine: Of the program that evaluated, and where.
