@@ -111,7 +111,7 @@ def planned(cells: Sequence[benchmark.Cell], seeds: Sequence[int]) -> list[grid.
             raise ValueError(f"cell {cell.cell}: {error}") from error
         if len(made) != len(seeds):
             raise ValueError(
-                f"cell {cell.cell}: options must have one value each ([[1, 2]] is one of two numbers), got {cell.options}"
+                f"cell {cell.cell}: options must have one value each ([[1, 2]] is one), got {cell.options}"
             )
         family, limit = registry.get(cell.algorithm).family, limit_of(made[0].options)
         if cell.family not in ("", family):

@@ -100,8 +100,9 @@ def test_published_results_may_say_little(tmp_path):
     (tmp_path / "a.csv").write_text(
         "env,algorithm,return_mean,return_std,cost_mean,cost_std,runs\nT-v0,ppo_lag,1,,2,,\n"
     )
-    rows = benchmark.table([cell()], [score("a", 0, 3.0, 4.0)], benchmark.read_published(tmp_path))
-    assert "| 1 at 2 | - | - |" in benchmark.markdown(rows)
+    alone = score("a", 0, 3.0, 4.0)._replace(training_return=math.nan, training_cost=math.nan)
+    rows = benchmark.table([cell()], [alone], benchmark.read_published(tmp_path))
+    assert "| - | 25 | yes | - | 1 at 2 | - | - |" in benchmark.markdown(rows)
     assert plot.read_published(tmp_path / "a.csv")["T-v0", "ppo_lag"][::2] == (1.0, 2.0)
 
 

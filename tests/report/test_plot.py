@@ -185,7 +185,7 @@ def test_short_curves_and_missing_columns(tmp_path):
     drawn = plot.figure([without, timed], plot.View(x="wall")).axes[0]
     assert [line.get_label() for line in drawn.lines] == ["cpo"]
     (tmp_path / "one" / "progress.csv").write_text("iteration,episode/return\n1,2\n")
-    with pytest.raises(ValueError, match=r"one is not a run folder .* progress.csv has no env_steps"):
+    with pytest.raises(ValueError, match=r"one is not a run folder .* progress.csv has no column env_steps"):
         plot.load(one)
 
 

@@ -91,7 +91,8 @@ def table(
             found = statistics.bootstrap(statistics.interquartile_mean, numbers)
             row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         for name in ("training_return", "training_cost"):
-            row[name] = float(statistics.interquartile_mean(np.array([getattr(run, name) for run in runs])))
+            told = [number for run in runs if math.isfinite(number := getattr(run, name))]
+            row[name] = float(statistics.interquartile_mean(np.array(told))) if told else math.nan
         row["kept"] = "" if cell.limit is None else "yes" if row["cost"] <= cell.limit else "no"
         row["oracle"] = published[cell.task, ORACLE].return_mean if (cell.task, ORACLE) in published else math.nan
         other = published.get((cell.task, cell.algorithm))
@@ -127,7 +128,8 @@ def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
         limit = "-" if row["limit"] == "" else f"{row['limit']:g}"
         line = [f"`{cell.method}`", str(row["runs"]), f"{row['steps'] / 1e6:g} M"]
         line += [_interval(row, "return"), f"{row['success']:.2f}", _interval(row, "cost")]
-        line += [f"{row['training_return']:.1f} at {row['training_cost']:.1f}", limit, row["kept"] or "-"]
+        trained = f"{row['training_return']:.1f} at {row['training_cost']:.1f}"
+        line += ["-" if "nan" in trained else trained, limit, row["kept"] or "-"]
         line.append(f"{row['oracle']:.1f}" if math.isfinite(row["oracle"]) else "-")
         if math.isfinite(row["published_return"]):
             line.append(" at ".join(_published(row, n) for n in ("return", "cost")))
