@@ -185,8 +185,8 @@ def tell(
     limit = limit_of(run.options)
     if limit is not None:
         per_step = 1.0 if limit.per == "step" else 1.0 / horizon
-        for i, value in zip(range(learnt), limit.values(len(names))):
-            bound = evenly(value * per_step, float(estimate.cost_gamma), length)
+        for i, most in zip(range(learnt), limit.values(len(names))):
+            bound = evenly(most * per_step, float(estimate.cost_gamma), length)
             verdicts.append(judge(names[i], bound, estimate.cost[:, i], found.cost[:, :, i], found.spent[:, :, i]))
     places = np.array([place(start.engine) for start in starts])
     report = Report(run.algorithm, run.config.env, calibrations, verdicts, found, places, length, names)
