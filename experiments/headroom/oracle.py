@@ -155,12 +155,14 @@ def in_branches(id: str, cem: CEM, held: int, price: float, episodes: int, seed:
     def tried(actions):
         for i in range(cem.samples):
             copies.set_state(i, here["state"])
-        going, (back, spent) = np.ones(cem.samples, bool), np.zeros((2, cem.samples))
+        going, hoping = np.ones((2, cem.samples), bool)
+        back, spent = np.zeros((2, cem.samples))
         for t in range(cem.horizon * held):
             out = copies.step(np.asarray(actions[t // held], float), mask=going)
-            back += np.where(going, fade[t] * out.reward, 0.0)
+            back += np.where(going & hoping, fade[t] * out.reward, 0.0)  # nothing after a goal, as in `oracle`
             spent += np.where(going, fade[t] * out.cost.sum(axis=1), 0.0)
-            going &= ~(out.terminated | out.truncated | out.info["success"])
+            going &= ~(out.terminated | out.truncated)
+            hoping &= ~out.info["success"]
             if not going.any():
                 break
         return back.astype(np.float32), spent.astype(np.float32)
@@ -264,6 +266,12 @@ def main() -> None:
     parser.add_argument("--table", type=Path, help="print the table of a csv, and run nothing")
     parser.add_argument("--publish", type=Path, help="make the benchmark's published/oracle.csv from a csv")
     given = parser.parse_args()
+    if given.episodes < 2:
+        parser.error(f"--episodes must be at least 2, for a standard error, got {given.episodes}")
+    if not 1 <= given.held <= 1000:
+        parser.error(f"--held must be at least 1 and at most 1000, got {given.held}")
+    if not all(0 <= price < math.inf for price in given.prices):
+        parser.error(f"--prices must be at least 0, got {given.prices}")
     if given.table is not None or given.publish is not None:
         table(given.table) if given.table is not None else publish(given.publish)
         return

@@ -67,6 +67,11 @@ def main(arguments: list[str]) -> int:
             print(f"{cell.cell:48} {cell.family:12} {cell.steps:.1e} steps  {told}")
         return 0
     cells = benchmark.choose(known, given.cells)
+    published = given.benchmark / "published"
+    others = benchmark.read_published(published)  # all that joins the runs is read before they take hours
+    for folder in (given.folder, *([given.benchmark / "results"] if given.record else [])):
+        benchmark.read_rows(folder / "scores.csv", benchmark.Score)
+        benchmark.read_rows(folder / "critics.csv", benchmark.Critic)
     if not given.seeds or len(set(given.seeds)) != len(given.seeds) or min(given.seeds) < 0:
         raise ValueError(f"--seeds must be different whole numbers of at least 0, got {given.seeds}")
     if given.truth == 1:
@@ -99,9 +104,9 @@ def main(arguments: list[str]) -> int:
     if made.report.signal is not None:
         print(f"interrupted; {again}", file=sys.stderr)
         return 128 + made.report.signal
-    published = given.benchmark / "published"
-    paths = reproduce.show(given.folder, cells, made.scores, made.critics, published)
-    print(benchmark.markdown(benchmark.table(cells, made.scores, benchmark.read_published(published))))
+    paths = reproduce.show(given.folder, known, *reproduce.merged(given.folder, made), published)
+    if made.scores:
+        print(benchmark.markdown(benchmark.table(cells, made.scores, others)))
     compared = benchmark.against(cells, made.scores, old)
     if compared:
         print(compared)
@@ -110,7 +115,7 @@ def main(arguments: list[str]) -> int:
     if given.record:
         paths += reproduce.record(given.benchmark / "results", known, made, published)
     print("\n".join(map(str, paths)))
-    bad = [name for name, state in made.report.states.items() if state != "finished"]
+    bad = [f"{name} ({state})" for name, state in made.report.states.items() if state != "finished"]
     if bad:
         print(f"not finished: {', '.join(bad)}; {again} (--retry: with the failed ones)", file=sys.stderr)
     return 1 if bad else 0

@@ -44,8 +44,10 @@ def main(arguments: list[str]) -> int:
     _, words = parse.take_imports(arguments)
     given = parse.parse(Truth, words, "jsafe truth", ["--import"])
     parse.run_folder(given.run)
-    from jsafe.report import truth
+    from jsafe.report import plot, truth
 
+    output = given.output or given.run / "truth.png"
+    plot.check_output(output)
     keep_programs()
     report = truth.tell(
         given.run,
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> int:
         num_threads=given.num_threads,
         console=screen.console(),
     )
-    path = truth.draw(report, given.output or given.run / "truth.png")
+    path = truth.draw(report, output)
     title = f"critics of {report.algorithm} on {report.env}: {given.states} states, {given.rollouts} branches of each"
     files = [("files", f"{given.run / 'truth.csv'}, {path}")]
     screen.console(stderr=False).print(screen.summary(title, [*rows(report), *files]))

@@ -81,18 +81,18 @@ Published = dict[tuple[str, str], tuple[float, float, float, float]]
 
 
 def read_published(path: str | os.PathLike) -> Published:
-    """A csv file with the columns env, algorithm, return_mean, return_std, cost_mean, cost_std.
+    """A csv file with the columns env, algorithm, return_mean, return_std, cost_mean, cost_std; an empty cell is NaN.
 
     Raises:
       ValueError: If it cannot be read, or lacks a column.
     """
     names = ("return_mean", "return_std", "cost_mean", "cost_std")
     try:
-        with open(path, newline="") as file:
+        with open(path, encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file))
         found: Published = {}
         for row in rows:
-            mean, std, cost, cost_std = (float(row[name]) for name in names)
+            mean, std, cost, cost_std = (float(row[name] or "nan") for name in names)
             found[row["env"], row["algorithm"]] = mean, std, cost, cost_std
         return found
     except OSError as error:
@@ -145,6 +145,10 @@ def load(folder: str | os.PathLike) -> Run:
     try:
         data = json.loads((folder / "config.json").read_text())
         columns = read_progress(folder / "progress.csv")
+        if "env_steps" not in columns:
+            raise ValueError(
+                f"{folder} is not a run folder with a learning curve: progress.csv has no column env_steps"
+            )
         name, about = data["algorithm"], data["run"]
         if _is_first_version(data):
             columns = _of_all_environments(columns, data["config"].get("num_envs", 1))
@@ -219,17 +223,19 @@ def _option(options: dict[str, Any], name: str) -> Any:
 def curve(runs: Sequence[Run], column: str | Panel, view: View = AS_IS) -> Curve | None:
     """Mean and spread of a column over runs, on the steps that all of them cover; None where there is no number.
 
-    Runs are interpolated linearly between their rows; rows without a number are left out. `steps` are seconds where the
-    view has wall time on its axis.
+    Runs are interpolated linearly between their rows; rows without a number are left out, as are runs without the
+    column. `steps` are seconds where the view has wall time on its axis.
     """
     lines = []
     for run in runs:
         name = column.of(run) if isinstance(column, Panel) else column
-        values = run.columns.get(name or "", np.array([np.nan]))
-        good = np.isfinite(values)
+        values, across = run.columns.get(name or ""), run.columns.get(view.column)
+        if values is None or across is None:
+            continue
+        good = np.isfinite(values) & np.isfinite(across)
         if good.any():
             values = smoothed(run.columns["env_steps"][good], values[good], view.smooth)
-            lines.append((run.columns[view.column][good], values))
+            lines.append((across[good], values))
     if not lines:
         return None
     start, end = max(steps[0] for steps, _ in lines), min(steps[-1] for steps, _ in lines)
@@ -321,7 +327,7 @@ def figure(folders: Sequence[str | os.PathLike], view: View = AS_IS) -> Figure:
         be read.
     """
     published = {} if view.published is None else read_published(view.published)
-    runs = [load(folder) for folder in folders]
+    runs = [load(folder) for folder in {Path(folder).resolve(): folder for folder in folders}.values()]  # each once
     if not runs:
         raise ValueError("name at least one run folder")
     grouped = group(_named(runs))
@@ -374,11 +380,11 @@ def _draw(
         if view.x == "wall":
             drawn = drawn._replace(steps=drawn.steps / 3600)
         name = label if drawn.seeds == 1 else f"{label} ({drawn.seeds} runs)"
-        axis.plot(drawn.steps, drawn.mean, color=color, label=name)
+        axis.plot(drawn.steps, drawn.mean, marker="o" if len(drawn.steps) == 1 else "", color=color, label=name)
         if drawn.seeds > 1:
             axis.fill_between(drawn.steps, drawn.mean - drawn.std, drawn.mean + drawn.std, color=color, alpha=0.2, lw=0)
-    if ORACLE in published and panel.column == "episode/return":
-        possible = published[ORACLE][0]
+    possible = published.get(ORACLE, (np.nan,))[0]
+    if np.isfinite(possible) and panel.column == "episode/return":
         axis.axhline(possible, color="black", ls="-.", lw=1, label=f"possible {possible:g}")
     for limit, colors in sorted(limits.items()):
         color = min(colors) if len(limits) > 1 and len(colors) == 1 else "black"
@@ -404,7 +410,10 @@ def _draw_published(axis: Axes, panel: Panel, row: tuple[float, float, float, fl
     if row is None or not (panel.column == "episode/return" or (panel.cost is not None and panel.unit == "episode")):
         return
     mean, std = row[:2] if panel.column is not None else row[2:]
-    axis.axhspan(mean - std, mean + std, color=color, alpha=0.08, lw=0)
+    if not np.isfinite(mean):
+        return
+    if np.isfinite(std):
+        axis.axhspan(mean - std, mean + std, color=color, alpha=0.08, lw=0)
     axis.axhline(mean, color=color, ls=":", lw=1.2, label=f"published {mean:g}")
 
 

@@ -39,7 +39,7 @@ def interquartile_mean(scores: np.ndarray) -> np.ndarray:
     lies in the middle half, so that of three runs the outer two count a quarter each.
 
     Raises:
-      ValueError: If there are no scores.
+      ValueError: If there are no scores, or one is not finite (as for all that follows).
     """
     scores = np.sort(_filled(scores), axis=-1)
     n = scores.shape[-1]
@@ -48,7 +48,10 @@ def interquartile_mean(scores: np.ndarray) -> np.ndarray:
 
 
 def probability_of_improvement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Chance that a run of ours `[..., n]` scores more than one of theirs `[..., m]`; a tie counts one half."""
+    """Chance that a run of ours `[..., n]` scores more than one of theirs `[..., m]`; a tie counts one half.
+
+    The Mann-Whitney statistic over `n m`.
+    """
     ours, theirs = _filled(ours)[..., :, None], _filled(theirs)[..., None, :]
     return ((ours > theirs) + 0.5 * (ours == theirs)).mean(axis=(-2, -1))
 
@@ -75,8 +78,7 @@ def bootstrap(
     Raises:
       ValueError: If a sample is empty, or `level` or `resamples` makes no sense.
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must be in (0, 1), got {level!r}")
+    _check_level(level)
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples!r}")
     arrays = [_filled(sample) for sample in samples]
@@ -110,7 +112,7 @@ def permutation_test(ours: Sequence[float], theirs: Sequence[float], seed: int =
         sums = rng.permuted(np.tile(pooled, (_EXACT - 1, 1)), axis=1)[:, :n].sum(axis=1)
         sums = np.append(sums, one.sum())
     apart = np.abs(sums / n - (pooled.sum() - sums) / (len(pooled) - n))
-    return float((apart >= seen - 1e-12 * max(1.0, seen)).mean())
+    return float((apart >= seen - 1e-12 * np.abs(pooled).max()).mean())  # sums of the same runs differ in rounding
 
 
 def against_summary(scores: Sequence[float], mean: float, std: float, runs: int, level: float = 0.95) -> Interval:
@@ -119,11 +121,15 @@ def against_summary(scores: Sequence[float], mean: float, std: float, runs: int,
     Welch's t interval. With one run of ours its spread is unknown, and theirs stands for it.
 
     Raises:
-      ValueError: If there are no scores, fewer than two published runs, or a negative deviation.
+      ValueError: If there are no scores, fewer than two published runs, a negative deviation, or a mean or `level` that
+        makes no sense.
     """
+    _check_level(level)
     array, n = _filled(scores), len(scores)
-    if runs < 2 or not std >= 0:
-        raise ValueError(f"a published mean needs at least 2 runs and a deviation of at least 0, got {runs}, {std!r}")
+    if runs < 2 or not (0 <= std < math.inf and math.isfinite(mean)):
+        raise ValueError(
+            f"a published mean needs at least 2 runs and a deviation of at least 0, got {mean!r}, {runs}, {std!r}"
+        )
     alone = n == 1
     ours = (std**2 if alone else float(array.var(ddof=1))) / n
     theirs, gap = std**2 / runs, float(array.mean() - mean)
@@ -138,7 +144,15 @@ def against_summary(scores: Sequence[float], mean: float, std: float, runs: int,
 
 
 def pareto_front(returns: Sequence[float], costs: Sequence[float]) -> list[int]:
-    """Indices of the points that no other one beats in return and cost at once, by rising cost."""
+    """Indices of the points that no other one beats in return and cost at once, by rising cost; of points that are
+    alike, the first.
+
+    Raises:
+      ValueError: If there are more returns than costs or the other way round, or a number is not finite.
+    """
+    if len(returns) != len(costs):
+        raise ValueError(f"each point has a return and a cost, got {len(returns)} and {len(costs)}")
+    _check_finite([*returns, *costs])
     order = sorted(range(len(returns)), key=lambda i: (costs[i], -returns[i]))
     front: list[int] = []
     for i in order:
@@ -151,4 +165,16 @@ def _filled(scores: Sequence[float] | np.ndarray) -> np.ndarray:
     array = np.asarray(scores, float)
     if array.ndim < 1 or array.shape[-1] == 0:
         raise ValueError("a statistic needs the score of at least one run")
+    _check_finite(array)
     return array
+
+
+def _check_finite(scores: Sequence[float] | np.ndarray) -> None:
+    array = np.asarray(scores, float)
+    if not np.isfinite(array).all():  # a comparison with NaN is false, and would count as a run that lost
+        raise ValueError(f"a score must be a finite number, got {array[~np.isfinite(array)][0]}")
+
+
+def _check_level(level: float) -> None:
+    if not 0 < level < 1:
+        raise ValueError(f"level must be in (0, 1), got {level!r}")

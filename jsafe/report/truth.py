@@ -77,7 +77,8 @@ class Verdict(NamedTuple):
     """How critics judge whether a state costs too much, as shares of all states.
 
     A state costs too much if its discounted cost is above what the limit allows in the critics' unit, as if costs came
-    evenly: `limit / (horizon (1 - gamma))`, or `limit / (1 - gamma)` for a limit per step.
+    evenly: `limit / (horizon (1 - gamma))`, or `limit / (1 - gamma)` for a limit per step. Without a discount there is
+    no end to the sum, and the steps of a branch stand for `1 / (1 - gamma)`.
     """
 
     name: str
@@ -184,13 +185,18 @@ def tell(
     limit = limit_of(run.options)
     if limit is not None:
         per_step = 1.0 if limit.per == "step" else 1.0 / horizon
-        for i, bound in zip(range(learnt), limit.values(len(names))):
-            unit = bound * per_step / (1 - float(estimate.cost_gamma))
-            verdicts.append(judge(names[i], unit, estimate.cost[:, i], found.cost[:, :, i], found.spent[:, :, i]))
+        for i, most in zip(range(learnt), limit.values(len(names))):
+            bound = evenly(most * per_step, float(estimate.cost_gamma), length)
+            verdicts.append(judge(names[i], bound, estimate.cost[:, i], found.cost[:, :, i], found.spent[:, :, i]))
     places = np.array([place(start.engine) for start in starts])
     report = Report(run.algorithm, run.config.env, calibrations, verdicts, found, places, length, names)
     _write(Path(folder) / "truth.csv", report)
     return report
+
+
+def evenly(cost: float, gamma: float, length: int) -> float:
+    """Discounted sum of the same cost at each step: without an end, or of `length` steps where there is no discount."""
+    return cost * (length if gamma >= 1 else 1 / (1 - gamma))
 
 
 def steps_until_rest(learner: Learner, state: Any, env: Any) -> int:
@@ -241,15 +247,14 @@ def draw(report: Report, output: str | os.PathLike) -> Path:
     """Draws estimates against truth, a panel per signal, and where states can be continued without any cost.
 
     Raises:
-      ValueError: If matplotlib knows no such kind of picture.
+      ValueError: If matplotlib knows no such kind of picture, or the file cannot be written.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    path, found = Path(output), report.branches
-    known = FigureCanvasAgg.get_supported_filetypes()
-    if path.suffix[1:] not in known:
-        raise ValueError(f"output must end with one of {', '.join('.' + kind for kind in sorted(known))}, got {path}")
+    from jsafe.report import plot
+
+    plot.check_output(output)
+    found = report.branches
     mapped = np.isfinite(report.places).all() and bool(report.cost_names)
     panels = len(report.calibrations) + mapped
     figure = Figure(figsize=(4.2 * panels, 4.0), layout="constrained")
@@ -270,5 +275,4 @@ def draw(report: Report, output: str | os.PathLike) -> Path:
         axis.set(xlabel="x in m", ylabel="y in m", aspect="equal")
         axis.set_title(f"{(free > 0).mean():.0%} of states have one", fontsize=10)
     figure.suptitle(f"{report.algorithm} on {report.env}", fontsize=11)
-    figure.savefig(path, dpi=120)
-    return path
+    return plot.write(figure, output)

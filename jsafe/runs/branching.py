@@ -72,7 +72,12 @@ def visited(
       key: Of actions and of the moments.
       deterministic: Take the most likely action rather than a sample.
       on_step: Told the number of environment steps so far.
+
+    Raises:
+      ValueError: If there is no state to be drawn.
     """
+    if count < 1:
+        raise ValueError(f"count must be at least 1, got {count}")
     n, horizon = env.num_envs, env.spec.horizon
     act_key, when_key = jax.random.split(key)
     # One moment in each of equal slices of the episode, the environments in turn.

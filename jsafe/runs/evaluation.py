@@ -93,6 +93,7 @@ def evaluate(
     report = {
         "algorithm": run.algorithm,
         "env": config.env,
+        "env_options": dict(config.env_options),
         "iteration": loaded.iteration,
         "env_steps": loaded.extra["env_steps"],
         "offline": run.config.data is not None,

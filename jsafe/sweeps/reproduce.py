@@ -11,6 +11,7 @@ Training is a sweep (`jsafe.sweeps.session`) in a folder that several commands, 
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import json
@@ -19,7 +20,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,13 +29,19 @@ import numpy as np
 from rich.console import Console
 
 import jsafe
+from jsafe import registry
+from jsafe.components.limits import limit_of
 from jsafe.curves import screen
+from jsafe.curves.csv_table import read_progress
 from jsafe.deploy import writing
 from jsafe.report import benchmark, plot, truth
 from jsafe.report.benchmark import Critic, Score
 from jsafe.runs import evaluation
-from jsafe.runs.checkpoint import Checkpoints
+from jsafe.runs.checkpoint import CheckpointError, Checkpoints
+from jsafe.runs.config import env_seed
 from jsafe.runs.folder import RunError, read
+from jsafe.runs.lock import LockedError, lock
+from jsafe.runs.signals import Signals
 from jsafe.sweeps import grid, session
 from jsafe.sweeps.pools import Engine
 
@@ -65,8 +73,8 @@ class Reproduced(NamedTuple):
     """What came of it.
 
     Attributes:
-      report: Of the sweep.
-      scores: Of the runs that have finished.
+      report: Of the sweep; `not scored` for a run that has finished and cannot be evaluated.
+      scores: Of the other ones that have finished.
       folders: Theirs, in the same order.
       critics: What their critics say, if that was asked for.
     """
@@ -81,8 +89,8 @@ def planned(cells: Sequence[benchmark.Cell], seeds: Sequence[int]) -> list[grid.
     """The runs of some cells, all with the first seed first, named CELL-sSEED and checked.
 
     Raises:
-      ValueError: For what `jsafe.sweeps.grid.expand` rejects, with the name of the cell, or options that are several
-        values.
+      ValueError: For what `jsafe.sweeps.grid.expand` rejects, with the name of the cell, options that are several
+        values, another family than the algorithm's, or a limit per episode of one that has it per step.
     """
     found = {}
     for cell in cells:
@@ -102,7 +110,17 @@ def planned(cells: Sequence[benchmark.Cell], seeds: Sequence[int]) -> list[grid.
         except ValueError as error:
             raise ValueError(f"cell {cell.cell}: {error}") from error
         if len(made) != len(seeds):
-            raise ValueError(f"cell {cell.cell}: options must have one value each, got {cell.options}")
+            raise ValueError(
+                f"cell {cell.cell}: options must have one value each ([[1, 2]] is one), got {cell.options}"
+            )
+        family, limit = registry.get(cell.algorithm).family, limit_of(made[0].options)
+        if cell.family not in ("", family):
+            raise ValueError(f"cell {cell.cell}: family must be {family} or empty, got {cell.family!r}")
+        if cell.limit is not None and limit is not None and limit.per != "episode":
+            raise ValueError(
+                f"cell {cell.cell}: limit is a cost per episode, and the options have limit.per = {limit.per!r}: leave "
+                f"limit empty and say limit.value in options"
+            )
         for seed, run in zip(seeds, made):
             found[seed, cell.cell] = run._replace(name=f"{cell.cell}-s{seed}", group=cell.cell)
     return [found[seed, cell.cell] for seed in seeds for cell in cells]
@@ -158,14 +176,22 @@ def reproduce(
     scores, folders, critics = [], [], []
     if report.signal is None:
         for run in runs:
-            if report.states[run.name] == "finished":
-                folders.append(folder / "runs" / run.name)
-                scores.append(score(run.group, folders[-1], episodes, console))
-                if states:
-                    try:
-                        critics += ask(run.group, folders[-1], states, console)
-                    except RunError as error:
-                        console.print(f"{run.name}: critics not asked: {error}")
+            if report.states[run.name] != "finished":
+                continue
+            path = folder / "runs" / run.name
+            try:
+                scores.append(score(run.group, path, episodes, console))
+            except (RunError, CheckpointError, ValueError) as error:
+                report.states[run.name] = "not scored"
+                told = f"{run.name}: not scored: {error}; remove {path} to have it trained again"
+                console.print(told, highlight=False, soft_wrap=True)
+                continue
+            folders.append(path)
+            if states:
+                try:
+                    critics += ask(run.group, path, states, console)
+                except (RunError, CheckpointError) as error:
+                    console.print(f"{run.name}: critics not asked: {error}", highlight=False, soft_wrap=True)
     return Reproduced(report, scores, folders, critics)
 
 
@@ -181,7 +207,12 @@ def score(cell: str, folder: Path, episodes: int = 100, console: Console | None 
     report = _evaluated(folder, episodes, console)
     run = plot.load(folder)
     steps = run.columns["env_steps"]
-    late = steps > 0.95 * steps[-1]
+    nothing = np.full(len(steps), math.nan)
+
+    def late(column: str) -> float:
+        values = run.columns.get(column, nothing)[steps > 0.95 * steps[-1]]
+        return float(values[np.isfinite(values)].mean()) if np.isfinite(values).any() else math.nan
+
     cost = np.asarray(report["per_episode"]["cost"], float)
     length = np.asarray(report["per_episode"]["length"], float)
     return Score(
@@ -194,9 +225,9 @@ def score(cell: str, folder: Path, episodes: int = 100, console: Console | None 
         cost_rate=float(cost.sum() / length.sum()),
         success=float(report["success"]),
         episodes=int(report["episodes"]),
-        training_return=float(np.nanmean(run.columns["episode/return"][late])),
-        training_cost=float(np.nanmean(run.columns["episode/cost"][late])),
-        minutes=float(run.columns["time/wall_seconds"][-1] / 60),
+        training_return=late("episode/return"),
+        training_cost=late("episode/cost"),
+        minutes=float(run.columns.get("time/wall_seconds", nothing)[-1] / 60),
         version=jsafe.__version__,
         commit=commit(),
         machine=machine(),
@@ -223,21 +254,35 @@ def ask(cell: str, folder: Path, states: int, console: Console | None = None) ->
 
 
 def _evaluated(folder: Path, episodes: int, console: Console | None) -> dict[str, Any]:
-    path = folder / "evaluation.json"
+    """What `jsafe evaluate` reports; its file if it says the same things that would be asked here."""
+    path = evaluation.report_path(folder)
     newest = Checkpoints(folder).list()[-1:]
-    if path.exists():
-        try:
-            old = json.loads(path.read_text())
-            fits = old["backend"] == "host" and old["deterministic"] and old["episodes"] == episodes
-            if fits and [old["iteration"]] == newest:
-                return old
-        except (OSError, ValueError, KeyError, TypeError):
-            pass  # made anew
+    config = read(folder).config
+    asked = {
+        "env": config.env,
+        "env_options": dict(config.env_options),
+        "backend": "host",
+        "deterministic": True,
+        "seed": env_seed(config.seed, 1),
+        "episodes": episodes,
+    }
+    try:
+        old = json.loads(path.read_text())
+        length = [len(old["per_episode"][name]) for name in ("cost", "length")]
+        numbers = [old["return"]["mean"], old["success"], *np.ravel(old["per_episode"]["cost"])]
+        whole = length == [episodes, episodes] and np.isfinite(np.asarray(numbers, float)).all()
+        alike = all(old[name] == value for name, value in asked.items() if name in old or name != "env_options")
+        if whole and alike and newest in ([], [old["iteration"]]):  # without checkpoints, what they did is all there is
+            return old
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass  # made anew
     return evaluation.evaluate(folder, episodes=episodes, backend="host", console=console)
 
 
 def commit() -> str:
     """The commit of this checkout, with `+` where files differ from it; empty outside of one."""
+    if not (Path(__file__).parents[2] / ".git").exists():  # installed, perhaps within somebody else's checkout
+        return ""
     try:
         words = ["git", "describe", "--always", "--abbrev=9", "--dirty=+", "--exclude=*"]
         done = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20)
@@ -257,6 +302,17 @@ def machine() -> str:
     except OSError:  # another system
         pass
     return f"{name}, {os.cpu_count()} cores"
+
+
+def merged(folder: Path, made: Reproduced) -> tuple[list[Score], list[Critic]]:
+    """The scores and critics of a folder, with what was made in the place of the same runs' earlier ones.
+
+    Raises:
+      ValueError: If the earlier ones cannot be read.
+    """
+    scores = benchmark.merge(benchmark.read_rows(folder / "scores.csv", Score), made.scores)
+    critics = benchmark.merge(benchmark.read_rows(folder / "critics.csv", Critic), made.critics)
+    return scores, critics
 
 
 def show(
@@ -291,41 +347,96 @@ def record(results: Path, cells: Sequence[benchmark.Cell], made: Reproduced, pub
     """Adds what was made to a benchmark's results: scores, critics, slim copies of the runs, the best run's policy of
     each cell as a file for `jsafe.load` (`.npz`, planners `.stablehlo`), and all tables and pictures anew.
 
+    All of it is made beside the results and put among them at the end: an interrupted or failed call changes nothing.
+    One at a time; another one waits for up to `PATIENCE` seconds.
+
     Args:
       results: The folder BENCHMARK/results.
       cells: All of the benchmark.
       made: From `reproduce`.
       published: The folder BENCHMARK/published.
 
+    Returns:
+      The tables and pictures; nothing is written where nothing was made.
+
     Raises:
       ValueError: If earlier scores or published results cannot be read.
-      RunError: If something cannot be written.
+      RunError: If something cannot be written, or another process records for too long.
     """
-    scores = benchmark.merge(benchmark.read_rows(results / "scores.csv", Score), made.scores)
-    critics = benchmark.merge(benchmark.read_rows(results / "critics.csv", Critic), made.critics)
+    if not made.scores:
+        return []
     try:
-        for folder in made.folders:
-            keep(folder, results / "runs" / folder.name)
-        (results / "policies").mkdir(exist_ok=True)
-        for cell in cells:
-            here = [score for score in scores if score.cell == cell.cell]
-            name = f"{cell.cell}-s{benchmark.best(here, cell.limit).seed}" if here else ""
-            for folder in made.folders:
-                if folder.name == name:
-                    _write_policy(folder, f"{results / 'policies' / cell.cell}")
-        paths = show(results, cells, scores, critics, published)
-        alike: dict[tuple[str, float], list[Path]] = {}
-        for file in sorted((results / "runs").glob("*/config.json")):
-            run = read(file.parent)
-            alike.setdefault((run.config.env, run.config.total_steps / 1e6), []).append(file.parent)
-        oracle = published / f"{plot.ORACLE}.csv"
-        view = plot.View(published=oracle if oracle.exists() else None)
-        for (task, millions), folders in alike.items():
-            picture = results / f"curves-{grid.text_of(task)}-{millions:g}M.png"
-            paths.append(plot.save(folders, picture, view._replace(smooth=3e4 * millions)))
+        results.mkdir(parents=True, exist_ok=True)
+        with _held(results):
+            new = results / ".new"
+            shutil.rmtree(new, ignore_errors=True)  # of a call that was killed
+            try:
+                told = _record(results, new, cells, made, published)
+                with Signals():  # a signal waits until all files are there
+                    _put(new, results)
+            finally:
+                shutil.rmtree(new, ignore_errors=True)
     except OSError as error:
         raise RunError(f"cannot write to {results}: {error.strerror or error}") from error
+    return [results / path.name for path in told]
+
+
+PATIENCE = 60.0
+"""Seconds that one `record` waits for another."""
+
+
+@contextlib.contextmanager
+def _held(results: Path) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        end = time.monotonic() + PATIENCE
+        while True:
+            try:
+                stack.enter_context(lock(results, "recording"))
+                break
+            except LockedError as error:
+                if time.monotonic() > end:
+                    raise RunError(str(error)) from None
+                time.sleep(0.1)
+        yield
+
+
+def _record(results: Path, new: Path, cells: Sequence[benchmark.Cell], made: Reproduced, published: Path) -> list[Path]:
+    """Writes the files that are to join the results into a folder `new`; returns the tables and pictures."""
+    scores, critics = merged(results, made)
+    for folder in made.folders:
+        keep(folder, new / "runs" / folder.name)
+    (new / "policies").mkdir(parents=True)
+    runs, touched = made.folders[0].parent, {score.cell for score in made.scores}
+    for cell in cells:
+        if cell.cell in touched:
+            best = benchmark.best([score for score in scores if score.cell == cell.cell], cell.limit)
+            folder = runs / f"{cell.cell}-s{best.seed}"
+            if Checkpoints(folder).list():  # else it is an earlier one, and its policy is there
+                _write_policy(folder, f"{new / 'policies' / cell.cell}")
+    paths = show(new, cells, scores, critics, published)
+    known = {file.parent.name: file.parent for at in (results, new) for file in (at / "runs").glob("*/config.json")}
+    alike: dict[tuple[str, float], list[Path]] = {}
+    for _, folder in sorted(known.items()):
+        run = read(folder)
+        alike.setdefault((run.config.env, run.config.total_steps / 1e6), []).append(folder)
+    oracle = published / f"{plot.ORACLE}.csv"
+    view = plot.View(published=oracle if oracle.exists() else None)
+    for (task, millions), folders in alike.items():
+        picture = new / f"curves-{grid.text_of(task)}-{millions:g}M.png"
+        paths.append(plot.save(folders, picture, view._replace(smooth=3e4 * millions)))
     return paths
+
+
+def _put(new: Path, results: Path) -> None:
+    """Moves files into the place of those of the same name, and of a policy in another form."""
+    for path in sorted(path for path in new.rglob("*") if path.is_file()):
+        into = results / path.relative_to(new)
+        into.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, into)
+        if into.parent.name == "policies":
+            for kind in writing.WRITERS:
+                if kind != path.suffix:
+                    into.with_suffix(kind).unlink(missing_ok=True)
 
 
 def _write_policy(folder: Path, stem: str) -> None:
@@ -341,20 +452,18 @@ def keep(folder: Path, into: Path) -> None:
 
     Raises:
       OSError: If something cannot be read or written.
+      ValueError: If there is no learning curve.
     """
     into.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "config.json", into / "config.json")
-    with open(folder / "progress.csv", newline="") as source, open(into / "progress.csv", "w", newline="") as file:
-        rows = csv.DictReader(source)
+    columns = {name: values for name, values in read_progress(folder / "progress.csv").items() if name in CURVE}
+    with open(into / "progress.csv", "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        names = [name for name in rows.fieldnames or () if name in CURVE]
-        writer.writerow(names)
-        for row in rows:
-            writer.writerow([_short(row[name]) for name in names])
+        writer.writerow(columns)
+        writer.writerows([_short(number) for number in row] for row in zip(*columns.values()))
 
 
-def _short(text: str) -> str:
-    if text.isdigit() or not text:
-        return text
-    number = float(text)
+def _short(number: float) -> str:
+    if math.isnan(number):
+        return ""
     return f"{number:.5g}" if abs(number) < 1e5 else f"{number:.0f}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from jsafe.curves.csv_table import read_progress
 from jsafe.options import difference, to_json
+from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.folder import CONFIG, Run, RunError, read
 from jsafe.sweeps.grid import Cell
 
@@ -35,8 +36,11 @@ class Store:
         """
         try:
             old = json.loads(self._path.read_text()) if self._path.exists() else {"runs": {}, "ended": {}}
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self._path} cannot be read: {error}") from error
+            if not all(isinstance(old[name], dict) for name in ("runs", "ended")):
+                raise ValueError("it holds no runs")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            advice = "; remove it, and the runs that are there are taken in" if self._shared else ""
+            raise RunError(f"{self._path} cannot be read: {error!r}{advice}") from error
         new = {cell.name: cell.given for cell in self.cells}
         self._others = {name: given for name, given in old["runs"].items() if self._shared and name not in new}
         gone = [name for name in old["runs"] if name not in new and name not in self._others]
@@ -48,9 +52,32 @@ class Store:
             raise ValueError(f"{self.folder} holds another sweep; name another --folder\n  {shown}")
         self.ended = old["ended"]
         for cell in self.cells:
+            self._look_after(cell)
+        for cell in self.cells:
             if cell.name not in old["runs"] and self.path(cell).exists():
                 self._take_in(cell)
         self.save()
+
+    def _look_after(self, cell: Cell) -> None:
+        """Forgets how a run ended whose folder somebody has removed: it is trained again.
+
+        Raises:
+          RunError: If it has finished, and config.json or progress.csv is damaged while its checkpoints are there.
+        """
+        path = self.path(cell)
+        if cell.name in self.ended and not (path / CONFIG).exists():
+            del self.ended[cell.name]
+        if self.ended.get(cell.name) == "finished":
+            try:
+                json.loads((path / CONFIG).read_bytes())
+                read_progress(path / "progress.csv")
+            except (OSError, ValueError) as error:
+                if Checkpoints(path).list():
+                    raise RunError(
+                        f"{cell.name} has finished, and its folder is damaged ({error}): remove {path} to have it "
+                        "trained again"
+                    ) from error
+                del self.ended[cell.name]
 
     def _take_in(self, cell: Cell) -> None:
         """A run that is there without us, if it is the cell's; how it reports does not matter.

@@ -44,19 +44,66 @@ def test_cells_are_rows(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cell,task\na,T\n", "must have the columns cell, family, .* there is no 'family'"),
-        (HEAD + "a,f,T,ppo,,,x,1,host\n", "line 2: could not convert string to float: 'x'"),
+        ("cell,task\na,T\n", "must have the columns cell, family, .* but for family: it is not there"),
+        (HEAD.replace("steps", "limit") + "a,f,T,ppo,,,,1,host\n", "but for limit: it is there twice"),
+        (HEAD, "has no cells"),
+        (HEAD + "a,f,T,ppo,,,x,1,host\n", "line 2: limit must be empty or a number of at least 0, got x"),
+        (HEAD + "a,f,T,ppo,,,nan,1,host\n", "line 2: limit must be empty or a number of at least 0, got nan"),
+        (HEAD + "a,f,T,ppo,,,-1,1,host\n", "line 2: limit must be empty or a number of at least 0, got -1"),
         (HEAD + "a,f,T,ppo,,,,1.5,host\n", "line 2: steps must be a whole number of at least 1, got 1.5"),
-        (HEAD + "a,f,T,ppo,,,,1e999,host\n", "line 2: cannot convert"),
-        (HEAD + "a,f,T,ppo,,passes: 4,,1,host\n", "line 2: .*"),
+        (HEAD + "a,f,T,ppo,,,,1e999,host\n", "line 2: steps must be .* got 1e999"),
+        (HEAD + "a,f,T,ppo,,,,nan,host\n", "line 2: steps must be .* got nan"),
+        (HEAD + "\na,f,T,ppo,,,,,host\n", "line 3: steps must be .* got nothing"),
+        (HEAD + "a,f,T,ppo,,passes: 4,,1,host\n", "line 2: options must be TOML such as .* got 'passes: 4'"),
+        (HEAD + 'a,f,T,ppo,,"x = 1}\ny = {",,1,host\n', "options must be TOML"),
+        (HEAD + "a,f,T,ppo,,seed = 4,,1,host\n", "line 2: options must not hold seed: seeds are told to"),
+        (HEAD + "a,f,T,ppo,,total_steps = 4,,1,host\n", "options must not hold total_steps: the column is steps"),
+        (HEAD + "a,f,T,ppo,,cost_limit = 4,5,1,host\n", "options must not hold cost_limit: the column is limit"),
+        (HEAD + "a,f,T,ppo,,x = 1, y = 2,,1,host\n", "line 2: 10 cells under 9 columns"),
+        (HEAD + "a,f,T\n", "line 2: 3 cells under 9 columns"),
+        (HEAD + "../a,f,T,ppo,,,,1,host\n", "line 2: cell must be a name for folders"),
+        (HEAD + "a" * 201 + ",f,T,ppo,,,,1,host\n", "cell must be a name for folders"),
         (HEAD + "a,f,,ppo,,,,1,host\n", "line 2: task is empty"),
         (HEAD + "a,f,T,ppo,,,,1,host\na,f,T,ppo,,,,1,host\n", "line 3: there is a cell 'a' already"),
+        ("\xf6".encode("latin1"), "is no csv file in UTF-8"),
     ],
 )
 def test_bad_cells_are_told(tmp_path, text, message):
-    (tmp_path / "cells.csv").write_text(text)
+    (tmp_path / "cells.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=message):
         benchmark.read_cells(tmp_path / "cells.csv")
+
+
+def test_files_of_people_and_spreadsheets_are_read_whole(tmp_path):
+    text = "\ufeff" + HEAD.replace(",", ", ") + "\na[1],,T,ppo,,,,1,host\r\nö,,T,ppo,,cost_limit = 4,,1,host"
+    (tmp_path / "cells.csv").write_text(text)
+    first, second = cells = benchmark.read_cells(tmp_path / "cells.csv")
+    assert (first.cell, second.cell, second.given()) == ("a[1]", "ö", {"cost_limit": 4})
+    assert benchmark.choose(cells, ["a[1]"]) == [first]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("env\nT\n", "must have the columns env, algorithm, but for algorithm: it is not there"),
+        ("env,algorithm,return_mean\nT,ppo,x\n", "a.csv, line 2: could not convert string to float: 'x'"),
+        ("env,algorithm,cost_std\nT,ppo,-1\n", "a.csv, line 2: cost_std must be at least 0, got -1"),
+    ],
+)
+def test_bad_published_results_are_told(tmp_path, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        benchmark.read_published(tmp_path)
+
+
+def test_published_results_may_say_little(tmp_path):
+    (tmp_path / "a.csv").write_text(
+        "env,algorithm,return_mean,return_std,cost_mean,cost_std,runs\nT-v0,ppo_lag,1,,2,,\n"
+    )
+    alone = score("a", 0, 3.0, 4.0)._replace(training_return=math.nan, training_cost=math.nan)
+    rows = benchmark.table([cell()], [alone], benchmark.read_published(tmp_path))
+    assert "| - | 25 | yes | - | 1 at 2 | - | - |" in benchmark.markdown(rows)
+    assert plot.read_published(tmp_path / "a.csv")["T-v0", "ppo_lag"][::2] == (1.0, 2.0)
 
 
 def test_scores_come_back(tmp_path):
@@ -67,9 +114,14 @@ def test_scores_come_back(tmp_path):
     assert benchmark.read_rows(path, benchmark.Score) == made[::-1]
     again = score("a", 0, 9.0, 30.0)
     assert benchmark.merge(made, [again]) == [made[0], again]
-    path.write_text("cell\na\n")
-    with pytest.raises(ValueError, match="has no column 'seed'"):
-        benchmark.read_rows(path, benchmark.Score)
+    text = path.read_text()
+    for bad, message in (
+        ("cell\na\n", "but for seed: it is not there"),
+        (text[:-9], "line 3: 1. cells under 15 columns"),
+    ):
+        path.write_text(bad)
+        with pytest.raises(ValueError, match=message):
+            benchmark.read_rows(path, benchmark.Score)
 
 
 def test_the_best_run_keeps_the_limit():

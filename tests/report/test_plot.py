@@ -174,6 +174,30 @@ def test_other_columns_over_wall_time(tmp_path):
         plot.figure([folder], plot.View(metrics=("loss/c",)))
 
 
+def test_short_curves_and_missing_columns(tmp_path):
+    one = write_run(tmp_path / "one", columns=columns([10], [1.0]))
+    without = write_run(tmp_path / "without", algorithm="sac", columns=columns([10, 20], [3.0, 4.0]))
+    axis = plot.figure([one, tmp_path / "." / "one", without]).axes[0]
+    (point,) = (line for line in axis.lines if line.get_label() == "of_mine")  # not "(2 runs)"
+    assert (point.get_marker(), point.get_ydata().tolist()) == ("o", [1.0])
+    times = columns([10, 20], [3.0, 4.0]) | {"time/wall_seconds": [1.0, "nan"]}
+    timed = write_run(tmp_path / "timed", algorithm="cpo", columns=times)
+    drawn = plot.figure([without, timed], plot.View(x="wall")).axes[0]
+    assert [line.get_label() for line in drawn.lines] == ["cpo"]
+    (tmp_path / "one" / "progress.csv").write_text("iteration,episode/return\n1,2\n")
+    with pytest.raises(ValueError, match=r"one is not a run folder .* progress.csv has no column env_steps"):
+        plot.load(one)
+
+
+def test_published_results_may_lack_numbers(tmp_path):
+    folder = write_run(tmp_path / "a", columns=columns([10, 20], [1.0, 2.0]))
+    head = "env,algorithm,return_mean,return_std,cost_mean,cost_std\n"
+    (tmp_path / "b.csv").write_text(head + "A-v0,of_mine,1.5,,,\nA-v0,oracle,,,3,1\n")
+    axes = plot.figure([folder], plot.View(published=tmp_path / "b.csv")).axes
+    assert set(lines(axes[0])) == {"of_mine", "published 1.5"}
+    assert not axes[0].patches
+
+
 def test_published_results_are_bands_where_they_belong(tmp_path):
     table = tmp_path / "published.csv"
     table.write_text(

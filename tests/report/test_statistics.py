@@ -1,9 +1,11 @@
 """Statistics of few runs against numbers worked out by hand."""
 
+import itertools
 import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from jsafe.report import statistics
 
@@ -54,6 +56,26 @@ def test_permutation_test_deals_all_ways():
     assert many == pytest.approx(1 / 20_000)
 
 
+@pytest.mark.parametrize("scale", [1e-14, 1.0, 1e9])
+def test_permutation_test_counts_ties_whatever_the_unit(scale):
+    ours, theirs = scale * (np.array([0.1, 0.2, 0.3, 0.4]) + 7), scale * (np.array([0.2, 0.3, 0.3, 0.5]) + 7)
+    exact = [
+        (sum(x), sum((1, 2, 3, 4, 2, 3, 3, 5)) - sum(x)) for x in itertools.combinations((1, 2, 3, 4, 2, 3, 3, 5), 4)
+    ]
+    far = sum(abs(one - other) >= 3 for one, other in exact)  # of whole numbers: 10 and 13 were seen
+    assert statistics.permutation_test(ours, theirs) == pytest.approx(far / 70)
+
+
+def test_a_chance_and_an_interval_are_those_of_scipy():
+    rng = np.random.default_rng(0)
+    ours, theirs = rng.integers(0, 5, 9), rng.integers(0, 5, 7)
+    chance = stats.mannwhitneyu(ours, theirs).statistic / 63
+    assert statistics.probability_of_improvement(ours, theirs) == pytest.approx(chance)
+    welch = stats.ttest_ind(ours, theirs, equal_var=False).confidence_interval(0.9)
+    found = statistics.against_summary(ours, theirs.mean(), theirs.std(ddof=1), 7, level=0.9)
+    assert found[1:] == pytest.approx(welch)
+
+
 def test_a_published_mean_is_met_or_not():
     # Welch by hand: variances 1/3 and 4/10, freedom (.7333)^2 / ((1/3)^2/2 + .16/9) = 7.333, t = 2.3431
     found = statistics.against_summary([9, 10, 11], 12, 2, 10)
@@ -80,6 +102,12 @@ def test_the_front_is_what_nobody_beats():
         (lambda: statistics.bootstrap(np.mean, [1, 2], level=95), r"level must be in \(0, 1\), got 95"),
         (lambda: statistics.bootstrap(np.mean, [1, 2], resamples=0), "resamples must be at least 1, got 0"),
         (lambda: statistics.against_summary([1], 1, 1, 1), "at least 2 runs"),
+        (lambda: statistics.against_summary([1], math.nan, 1, 9), "at least 2 runs .* got nan, 9, 1"),
+        (lambda: statistics.against_summary([1], 1, 1, 9, level=95), r"level must be in \(0, 1\), got 95"),
+        (lambda: statistics.permutation_test([math.nan, 1], [2]), "finite number, got nan"),
+        (lambda: statistics.probability_of_improvement([1], [math.inf]), "finite number, got inf"),
+        (lambda: statistics.pareto_front([1, math.nan], [1, 2]), "finite number, got nan"),
+        (lambda: statistics.pareto_front([1, 2], [1]), "a return and a cost, got 2 and 1"),
         (lambda: statistics.against_summary([1], 1, -1, 9), "deviation of at least 0"),
     ],
 )

@@ -79,6 +79,45 @@ def test_branches_sum_what_happens_until_the_episode_ends(cut):
     np.testing.assert_allclose(found.estimate.cost[:, 0], [1, 2, 5])
 
 
+class Coins:
+    """A cost of 1 where the action is above 0; the only noise is the policy's."""
+
+    def __init__(self, num_envs):
+        self.num_envs = num_envs
+        self.spec = Spec("coins", Box(1), Box(1, -1.0, 1.0), 1, 50, ("head",), {}, 0.1)
+
+    def reset(self, seed=None, *, mask=None):
+        return self.observe()
+
+    def step(self, actions):
+        never, obs = np.zeros(self.num_envs, bool), self.observe()
+        return Step(obs, np.zeros(self.num_envs), (actions > 0).astype(float), never, never, obs, {})
+
+    def observe(self):
+        return np.zeros((self.num_envs, 1))
+
+    def set_state(self, i, state):
+        """There is none."""
+
+
+def test_branches_are_independent_and_their_mean_is_the_truth():
+    def toss(policy_state, memory, obs, key, deterministic=False):
+        return ActOutput(jax.random.normal(key, (len(obs), 1)), jnp.zeros(len(obs)), {}, memory)
+
+    env, gamma, n = Coins(50), 0.8, 1000
+    starts = [branching.Start({"step": 0}, ())] * 2
+    learner = learner_of(env)._replace(act=toss)
+    found = branching.cost_to_go(env, learner, (), starts, n, 5, jax.random.key(0), gamma=gamma)
+    cost = found.cost.ravel()
+    truth_, variance = 0.5 * (1 - gamma**5) / (1 - gamma), 0.25 * (1 - gamma**10) / (1 - gamma**2)
+    assert abs(cost.mean() - truth_) < 3 * np.sqrt(variance / cost.size)
+    assert cost.var() == pytest.approx(variance, rel=0.1)
+    chunks = cost.reshape(-1, 50).mean(axis=1)  # of one round each: the same noise in all would leave no spread
+    assert chunks.var() == pytest.approx(variance / 50, rel=0.7)
+    with pytest.raises(ValueError, match="count must be at least 1, got 0"):
+        branching.visited(env, learner, PolicyState(()), 0, jax.random.key(0))
+
+
 def test_without_critics_the_discount_is_given():
     env = Countdown(2)
     start = [branching.Start({"step": 0, "left": 2.0}, ())]
@@ -119,6 +158,11 @@ def test_verdicts_are_shares_of_states():
     estimate, rollouts = np.array([0.0, 2.0, 2.0, 0.0]), np.array([[0, 0], [0, 1], [3, 5], [2, 2.0]])
     verdict = truth.judge("cost", 1.5, estimate, rollouts, rollouts)
     assert verdict == truth.Verdict("cost", 1.5, unsafe=0.5, missed=0.25, alarmed=0.25, free=0.5)
+
+
+def test_what_a_limit_allows_in_the_unit_of_critics():
+    assert truth.evenly(0.025, 0.99, 460) == pytest.approx(2.5)
+    assert truth.evenly(0.025, 1.0, 400) == pytest.approx(10)
 
 
 def test_normalised_values_become_raw_ones():
@@ -181,5 +225,7 @@ def test_the_command_asks_a_run(tmp_path, capsys):
     assert benchmark.merge(asked, asked) == asked
     told = benchmark.critics_markdown([benchmark.Cell("cell", "", "T", "ppo_lag", "", "", 25.0, 64, "host")], asked)
     assert told.count("| `ppo_lag` | T | 0 |") == 2
+    assert cli.main(["truth", run, "--output", "a.foo"]) == 2
+    assert "output must end in one of" in capsys.readouterr().err
     assert cli.main(["truth", run, "--states", "1"]) == 2
     assert "states must be at least 2" in capsys.readouterr().err

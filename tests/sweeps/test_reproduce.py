@@ -1,6 +1,8 @@
 """`jsafe reproduce`: takes in what is there, trains what is missing, scores it, and keeps it with the results."""
 
 import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,9 @@ from jsafe import cli
 from jsafe.curves.csv_table import read_progress
 from jsafe.deploy import writing
 from jsafe.report import benchmark
-from jsafe.runs.folder import read, start
+from jsafe.runs import lock
+from jsafe.runs.checkpoint import CheckpointError
+from jsafe.runs.folder import RunError, read, start
 from jsafe.runs.session import train
 from jsafe.sweeps import grid, pools, reproduce, session, worker
 from jsafe.sweeps.store import Store
@@ -19,6 +23,8 @@ ENV = "Toy-SpeedLimit-v0"
 OPTIONS = "num_envs = 2, steps_per_epoch = 200, hidden = [4], passes = 1"
 CELLS = f"""cell,family,task,algorithm,preset,options,limit,steps,backend
 tiny,on_policy,{ENV},ppo_lag,,"{OPTIONS}",25,400,host
+step,on_policy,{ENV},ppo_lag,,"{OPTIONS}, limit.per = 'step'",25,400,host
+kind,off_policy,{ENV},ppo_lag,,"{OPTIONS}",25,400,host
 wide,on_policy,{ENV},ppo_lag,,"{OPTIONS}, clip = [0.1, 0.2]",25,400,host
 tiny-c10,on_policy,{ENV},ppo_lag,,"{OPTIONS}",10,400,host
 lost,on_policy,{ENV},ppo_lag,,"{OPTIONS}, clop = 0.1",25,400,host
@@ -48,6 +54,32 @@ def made(seed, **changes):
     }
     options = {"num_envs": 2, "steps_per_epoch": 200, "hidden": [[4]], "passes": 1}
     return grid.expand(about | options | changes)[0].run
+
+
+class Here:
+    """A pool of this machine that works in this process."""
+
+    def __init__(self, paths, num_threads):
+        self.code = worker._train([str(path) for path in paths], num_threads or 1)
+
+    def poll(self):
+        return pools.Ended(self.code)
+
+    def stop(self):
+        """Nothing."""
+
+
+@pytest.fixture
+def run_here(monkeypatch):
+    """Workers are in this process; the names of the runs that were started."""
+    started = []
+
+    def here(self, paths, num_threads):
+        started.append([path.name for path in paths])
+        return Here(paths, num_threads)
+
+    monkeypatch.setattr(pools.Local, "start", here)
+    return started
 
 
 def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, monkeypatch, capsys):
@@ -90,6 +122,7 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
         f"curves-{ENV}-0.0004M.png",
         "runs",
         "policies",
+        ".lock",
     }
     assert {path.name for path in (folder / "results").iterdir()} == names
     policy = jsafe.load(folder / "results" / "policies" / "tiny.npz")
@@ -101,6 +134,7 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
     with monkeypatch.context() as patched:  # as for a planner
         patched.setitem(writing.WRITERS, ".npz", no_word)
         assert cli.main(command) == 0
+    assert [path.name for path in (folder / "results" / "policies").iterdir()] == ["tiny.stablehlo"]
     policy = jsafe.load(folder / "results" / "policies" / "tiny.stablehlo")
     assert policy(np.zeros(3, np.float32)).shape == (1,)
     capsys.readouterr()
@@ -121,27 +155,8 @@ def test_what_is_there_is_taken_in_and_the_rest_is_trained(folder, tmp_path, mon
     assert "seeds 0, 1 in the results" in capsys.readouterr().out
 
 
-class Here:
-    """A pool of this machine that works in this process."""
-
-    def __init__(self, paths, num_threads):
-        self.code = worker._train([str(path) for path in paths], num_threads or 1)
-
-    def poll(self):
-        return pools.Ended(self.code)
-
-    def stop(self):
-        """Nothing."""
-
-
-def test_seeds_and_limits_share_a_program(folder, tmp_path, monkeypatch, capsys):
-    started = []
-
-    def here(self, paths, num_threads):
-        started.append([path.name for path in paths])
-        return Here(paths, num_threads)
-
-    monkeypatch.setattr(pools.Local, "start", here)
+def test_seeds_and_limits_share_a_program(folder, tmp_path, run_here, capsys):
+    started = run_here
     assert cli.main(["reproduce", "tiny*", "--seeds", "0", "1", "--episodes", "1", "--together", "8"]) == 0
     assert started == [["tiny-s0", "tiny-c10-s0", "tiny-s1", "tiny-c10-s1"]]
     assert "| 10 |" in capsys.readouterr().out
@@ -183,6 +198,8 @@ def test_several_commands_share_a_folder(folder, tmp_path):
     one, other = (reproduce.planned([cell], [seed]) for seed in (0, 1))
     first, second = (Store(tmp_path / "shared", cells, shared=True) for cells in (one, other))
     first.load()
+    run = made(0)
+    (start(run.config, run.algorithm, run.options, first.path(one[0])) / "progress.csv").write_text("iteration\n1\n")
     first.ended["tiny-s0"] = "finished"
     first.save()
     second.load()
@@ -202,6 +219,8 @@ def test_several_commands_share_a_folder(folder, tmp_path):
         ("tiny --seeds 0 0", "--seeds must be different whole numbers of at least 0, got (0, 0)"),
         ("tiny --benchmark nowhere", "cannot read nowhere/cells.csv"),
         ("wide", "cell wide: options must have one value each"),
+        ("step", "cell step: limit is a cost per episode, and the options have limit.per = 'step'"),
+        ("kind", "cell kind: family must be on_policy or empty, got 'off_policy'"),
         ("lost", "cell lost: unknown option 'clop'; did you mean 'clip'"),
     ],
 )
@@ -215,3 +234,110 @@ def test_a_dry_run_lists_the_runs(folder, tmp_path, capsys):
     assert cli.main(["reproduce", "tiny", "--seeds", "3", "1", "--dry-run"]) == 0
     assert capsys.readouterr().out.split() == ["tiny-s3", "tiny-s1"]
     assert not (tmp_path / "reproduced").exists()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that has finished, and what it scored; to be copied."""
+    run, where = made(0), tmp_path_factory.mktemp("trained") / "tiny-s0"
+    train(start(run.config, run.algorithm, run.options, where))
+    return where, reproduce.score("tiny", where, 2)
+
+
+def test_an_evaluation_counts_if_it_says_what_would_be_asked(trained, tmp_path):
+    run, first = shutil.copytree(trained[0], tmp_path / "tiny-s0"), trained[1]
+    report = json.loads((run / "evaluation.json").read_text())
+    for bad in (
+        {"env": "Another-v0"},
+        {"env_options": {"tau": 3}},
+        {"seed": 1},
+        {"per_episode": {}},
+        {"success": None},
+    ):
+        (run / "evaluation.json").write_text(json.dumps(report | bad))
+        assert reproduce.score("tiny", run, 2) == first
+        assert json.loads((run / "evaluation.json").read_text()) == report
+    shutil.rmtree(run / "checkpoints")  # to save room: what was evaluated still counts
+    assert reproduce.score("tiny", run, 2) == first
+    curve = (run / "progress.csv").read_text()
+    (run / "progress.csv").write_text("iteration,env_steps\n1,200\n2,400\n")  # as of a data set
+    assert np.isnan(reproduce.score("tiny", run, 2)[9:12]).all()
+    (run / "progress.csv").write_text(curve)
+    (run / "evaluation.json").write_text('{"backend": "ho')
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        reproduce.score("tiny", run, 2)
+
+
+def test_an_interrupted_record_changes_nothing(trained, folder, monkeypatch):
+    results, cells = folder / "results", benchmark.read_cells(folder / "cells.csv")
+    one = reproduce.Reproduced(session.Report({}, []), [trained[1]], [trained[0]], [])
+    monkeypatch.setattr("jsafe.deploy.writing.export", lambda folder, output: Path(output).touch())
+    monkeypatch.setattr("jsafe.report.plot.save", lambda folders, output, view: output)
+    monkeypatch.setattr("jsafe.report.plot.write", lambda drawn, output: output)
+    reproduce.record(results, cells, one, folder / "published")
+
+    def there():
+        found = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+        found.pop(results / ".lock")
+        return found
+
+    files = there()
+    assert {path.name for path in files} == {
+        *("scores.csv", "comparison.csv", "comparison.md", "config.json", "progress.csv", "tiny.npz")
+    }
+
+    def interrupt(*given):
+        raise KeyboardInterrupt
+
+    other = one._replace(scores=[one.scores[0]._replace(episode_return=99.0, seed=1)])
+    monkeypatch.setattr("jsafe.report.plot.save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        reproduce.record(results, cells, other, folder / "published")
+    assert there() == files
+    monkeypatch.setattr(reproduce, "PATIENCE", 0.0)
+    with lock.lock(results, "recording"), pytest.raises(RunError, match="in use: recording by process"):
+        reproduce.record(results, cells, other, folder / "published")
+    assert reproduce.record(results / "new", [], one._replace(scores=[]), folder / "published") == []
+    assert not (results / "new").exists()
+
+
+def test_what_was_removed_is_trained_again_and_what_is_damaged_is_told(folder, tmp_path, monkeypatch, capsys):
+    run = made(0)
+    there = start(run.config, run.algorithm, run.options, "reproduced/runs/tiny-s0")
+    (there / "progress.csv").write_text("iteration,env_steps\n2,400\n")
+    monkeypatch.setattr("jsafe.sweeps.session.summarize", lambda store: [])
+    assert cli.main(["reproduce", "tiny"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "not scored: no readable checkpoint in reproduced/runs/tiny-s0; remove reproduced/runs/tiny-s0 to" in said
+    assert "not finished: tiny-s0 (not scored)" in said
+
+    def ended():
+        store = Store(tmp_path / "reproduced", cells, shared=True)
+        store.load()
+        return store.ended
+
+    cells = reproduce.planned(benchmark.read_cells(folder / "cells.csv")[:1], [0])
+    assert ended() == {"tiny-s0": "finished"}
+    (there / "progress.csv").unlink()
+    kept = there / "checkpoints" / "00000002"
+    kept.mkdir(parents=True)
+    (kept / "manifest.json").touch()
+    with pytest.raises(RunError, match=r"is damaged \(.*\): remove .* trained again"):
+        ended()
+    shutil.rmtree(kept)
+    assert ended() == {}
+    shutil.rmtree(there)
+    assert ended() == {}
+    for bad in ("{}", "[]", '{"runs": {}, "ended": []}'):
+        (tmp_path / "reproduced/sweep.json").write_text(bad)
+        with pytest.raises(RunError, match=r"sweep.json cannot be read: .*; remove it, and the runs that are there"):
+            ended()
+
+
+def test_a_folder_keeps_the_scores_of_several_commands(tmp_path):
+    given = [benchmark.Score(cell, 0, "host", 1, *([1.0] * 4), 1, *([1.0] * 3), "", "", "") for cell in ("a", "b", "a")]
+    for score in given:
+        one = reproduce.Reproduced(session.Report({}, []), [score], [], [])
+        scores, _ = reproduce.merged(tmp_path, one)
+        benchmark.write_rows(scores, tmp_path / "scores.csv")
+    assert [score.cell for score in benchmark.read_rows(tmp_path / "scores.csv", benchmark.Score)] == ["a", "b"]

@@ -265,6 +265,10 @@ def test_what_became_of_runs_that_shared_a_program(tmp_path, stopping):
 def test_a_folder_belongs_to_one_sweep(tmp_path):
     store = Store(tmp_path, cells())
     store.load()
+    path = store.path(cells()[0])
+    path.mkdir(parents=True)
+    (path / "config.json").write_text("{}")
+    (path / "progress.csv").write_text("iteration\n1\n")
     store.ended[cells()[0].name] = "finished"
     store.save()
     for change, message in (

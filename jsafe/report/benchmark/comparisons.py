@@ -11,7 +11,7 @@ import numpy as np
 
 from jsafe.curves import markdown as tables
 from jsafe.report import statistics
-from jsafe.report.benchmark.records import Cell, Critic, Published, Score, write_csv
+from jsafe.report.benchmark.records import Cell, Critic, Published, Score, write_csv, write_whole
 from jsafe.report.plot import ORACLE
 from jsafe.report.statistics import Interval
 
@@ -91,7 +91,8 @@ def table(
             found = statistics.bootstrap(statistics.interquartile_mean, numbers)
             row |= {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
         for name in ("training_return", "training_cost"):
-            row[name] = float(statistics.interquartile_mean(np.array([getattr(run, name) for run in runs])))
+            told = [number for run in runs if math.isfinite(number := getattr(run, name))]
+            row[name] = float(statistics.interquartile_mean(np.array(told))) if told else math.nan
         row["kept"] = "" if cell.limit is None else "yes" if row["cost"] <= cell.limit else "no"
         row["oracle"] = published[cell.task, ORACLE].return_mean if (cell.task, ORACLE) in published else math.nan
         other = published.get((cell.task, cell.algorithm))
@@ -127,12 +128,13 @@ def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
         limit = "-" if row["limit"] == "" else f"{row['limit']:g}"
         line = [f"`{cell.method}`", str(row["runs"]), f"{row['steps'] / 1e6:g} M"]
         line += [_interval(row, "return"), f"{row['success']:.2f}", _interval(row, "cost")]
-        line += [f"{row['training_return']:.1f} at {row['training_cost']:.1f}", limit, row["kept"] or "-"]
+        trained = f"{row['training_return']:.1f} at {row['training_cost']:.1f}"
+        line += ["-" if "nan" in trained else trained, limit, row["kept"] or "-"]
         line.append(f"{row['oracle']:.1f}" if math.isfinite(row["oracle"]) else "-")
         if math.isfinite(row["published_return"]):
-            theirs = [f"{row[f'published_{n}']:.4g} ± {row[f'published_{n}_std']:.2g}" for n in ("return", "cost")]
-            line.append(" at ".join(theirs))
-            line += [f"{_interval(row, f'{n}_gap')}: {row[f'{n}_verdict']}" for n in ("return", "cost")]
+            line.append(" at ".join(_published(row, n) for n in ("return", "cost")))
+            gaps = [(f"{n}_gap", row[f"{n}_verdict"]) for n in ("return", "cost")]
+            line += [f"{_interval(row, name)}: {told}" if told else "-" for name, told in gaps]
         elif math.isfinite(row["published_success"]):
             rate = 1000 * row["published_cost_rate"]
             line += [f"success {row['published_success']:.2f} at {rate:.2g} per 1000 steps", "-", "-"]
@@ -140,6 +142,11 @@ def markdown(rows: Sequence[Mapping[str, Any]], task: bool = True) -> str:
             line += ["-", "-", "-"]
         lines.append([row["task"], *line] if task else line)
     return tables.table(heads, lines)
+
+
+def _published(row: Mapping[str, Any], name: str) -> str:
+    mean, std = row[f"published_{name}"], row[f"published_{name}_std"]
+    return "?" if math.isnan(mean) else f"{mean:.4g}" if math.isnan(std) else f"{mean:.4g} ± {std:.2g}"
 
 
 def _interval(row: Mapping[str, Any], name: str) -> str:
@@ -193,5 +200,5 @@ def write_table(rows: Sequence[Mapping[str, Any]], folder: Path, heading: str = 
     """
     paths = [folder / "comparison.csv", folder / "comparison.md"]
     write_csv(rows, list(rows[0]), paths[0])
-    paths[1].write_text(heading + markdown(rows))
+    write_whole(paths[1], heading + markdown(rows))
     return paths

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import fnmatch
+import io
 import math
 import os
 import tomllib
@@ -12,8 +13,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from jsafe.curves.csv_table import read_csv
 from jsafe.errors import unknown
+
+_SEEDS = "seeds are told to `jsafe reproduce`"
+_LONGEST_NAME = 200
+_OWNED = {
+    "algorithm": "it has a column",
+    "env": "the column is task",
+    "preset": "it has a column",
+    "total_steps": "the column is steps",
+    "backend": "it has a column",
+    "seed": _SEEDS,
+    "seeds": _SEEDS,
+}
+"""Options of a run that a cell says elsewhere, and where."""
 
 
 class Cell(NamedTuple):
@@ -49,8 +62,22 @@ class Cell(NamedTuple):
         return f"{self.algorithm} ({about})" if about else self.algorithm
 
     def given(self) -> dict[str, Any]:
-        """The options, read."""
-        return tomllib.loads(f"options = {{{self.options}}}")["options"]
+        """The options, read.
+
+        Raises:
+          ValueError: If they are no TOML, or hold what has a column of its own.
+        """
+        try:
+            read = tomllib.loads(f"options = {{{self.options}}}")
+        except tomllib.TOMLDecodeError:
+            read = {}
+        if list(read) != ["options"]:
+            raise ValueError(f"options must be TOML such as 'passes = 4, rule.kp = 0.1', got {self.options!r}")
+        owned = _OWNED | ({} if self.limit is None else {"cost_limit": "the column is limit"})
+        for name in read["options"]:
+            if name in owned:
+                raise ValueError(f"options must not hold {name}: {owned[name]}")
+        return read["options"]
 
 
 class Published(NamedTuple):
@@ -81,6 +108,10 @@ class Published(NamedTuple):
     limit: float
 
 
+_PUBLISHED = (*Published._fields[2:6], "success_low", "success_high", "violations_per_1000_steps", "limit")
+"""Columns of published results that are numbers, or empty."""
+
+
 class Score(NamedTuple):
     """What one run scored. Returns, costs and success are means over evaluation episodes with most likely actions.
 
@@ -93,7 +124,8 @@ class Score(NamedTuple):
       cost_rate: Cost per step.
       success: Share of episodes.
       episodes: That were evaluated.
-      training_return, training_cost: Of training episodes (sampled actions) in the last 5 % of the steps.
+      training_return, training_cost: Of training episodes (sampled actions) in the last 5 % of the steps; NaN where
+        none ended, or there were none (data sets).
       minutes: Wall time of the training, with whatever else the machine did; of a run that shared its program
         (`together`), of all of them.
       version, commit, machine: Of the program that evaluated, and where.
@@ -155,44 +187,70 @@ Row = TypeVar("Row", Score, Critic)
 
 
 def read_cells(path: str | os.PathLike) -> list[Cell]:
-    """The cells of a file.
+    """The cells of a file, UTF-8 text.
 
     Raises:
-      ValueError: If it cannot be read, a row lacks something or holds what does not fit, or two share a name.
+      ValueError: If it cannot be read or has no cells, a row lacks something or holds what does not fit, or two share a
+        name; the message names file, line and column.
     """
     cells: dict[str, Cell] = {}
-    for line, row in enumerate(_read(path), start=2):
+    for line, row in _read(path, Cell._fields):
         try:
-            values = {name: (row[name] or "").strip() for name in Cell._fields}
-            limit = float(values["limit"]) if values["limit"] else None
-            steps = float(values["steps"])
-            cell = Cell(**values | {"limit": limit, "steps": int(steps)})  # type: ignore[arg-type]
-            cell.given()
-        except KeyError as error:
-            raise ValueError(f"{path} must have the columns {', '.join(Cell._fields)}; there is no {error}") from None
-        except (ValueError, OverflowError) as error:
+            cell = _cell(row)
+            if cell.cell in cells:
+                raise ValueError(f"there is a cell {cell.cell!r} already")
+        except ValueError as error:
             raise ValueError(f"{path}, line {line}: {error}") from error
-        if steps != cell.steps or steps < 1:
-            raise ValueError(f"{path}, line {line}: steps must be a whole number of at least 1, got {values['steps']}")
-        for name in ("cell", "task", "algorithm"):
-            if not values[name]:
-                raise ValueError(f"{path}, line {line}: {name} is empty")
-        if cell.cell in cells:
-            raise ValueError(f"{path}, line {line}: there is a cell {cell.cell!r} already")
         cells[cell.cell] = cell
+    if not cells:
+        raise ValueError(f"{path} has no cells: a row for each, under {', '.join(Cell._fields)}")
     return list(cells.values())
 
 
+def _cell(row: Mapping[str, str]) -> Cell:
+    values = {name: row[name].strip() for name in Cell._fields}
+    for name in ("cell", "task", "algorithm"):
+        if not values[name]:
+            raise ValueError(f"{name} is empty")
+    name = values["cell"]
+    if name[0] in ".-" or not name.isprintable() or set(name) & {"/", "\\"} or len(name.encode()) > _LONGEST_NAME:
+        raise ValueError(
+            f"cell must be a name for folders, at most {_LONGEST_NAME} bytes, no slash, neither point nor dash in "
+            f"front, got {name!r}"
+        )
+    limit = _number(values["limit"]) if values["limit"] else None
+    if limit is not None and not 0 <= limit < math.inf:
+        raise ValueError(f"limit must be empty or a number of at least 0, got {values['limit']}")
+    steps = _number(values["steps"])
+    if not 1 <= steps < math.inf or steps != int(steps):
+        raise ValueError(f"steps must be a whole number of at least 1, got {values['steps'] or 'nothing'}")
+    cell = Cell(**values | {"limit": limit, "steps": int(steps)})  # type: ignore[arg-type]
+    cell.given()
+    return cell
+
+
+def _number(text: str) -> float:
+    """NaN for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
+
+
 def choose(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
-    """The cells whose name fits one of the patterns (`*` and `?` as in a shell), in the order of the file.
+    """The cells that are named, or whose name fits a pattern (`*` and `?` as in a shell), in the order of the file.
 
     Raises:
       ValueError: For a pattern that fits none; the message names the closest match.
     """
+
+    def fits(cell: Cell, pattern: str) -> bool:
+        return cell.cell == pattern or fnmatch.fnmatchcase(cell.cell, pattern)
+
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(cell.cell, pattern) for cell in cells):
+        if not any(fits(cell, pattern) for cell in cells):
             raise ValueError(unknown("cell", pattern, [cell.cell for cell in cells]))
-    return [cell for cell in cells if any(fnmatch.fnmatchcase(cell.cell, pattern) for pattern in patterns)]
+    return [cell for cell in cells if any(fits(cell, pattern) for pattern in patterns)]
 
 
 def read_published(folder: str | os.PathLike) -> dict[tuple[str, str], Published]:
@@ -202,33 +260,31 @@ def read_published(folder: str | os.PathLike) -> dict[tuple[str, str], Published
     task.
 
     Raises:
-      ValueError: If a file cannot be read or lacks a column, or a cell is no number.
+      ValueError: If a file cannot be read or lacks a column, a cell is no number, or a deviation is below 0.
     """
     found = {}
     for path in sorted(Path(folder).glob("*.csv")):
-        try:
-            for row in _read(path):
-                if row.get("data") or row.get("variant"):
-                    continue
-                low, high = (float(row.get(f"success_{side}") or "nan") for side in ("low", "high"))
-                mean, std, cost, cost_std = (float(row.get(name) or "nan") for name in Published._fields[2:6])
-                found[row["env"], row["algorithm"]] = Published(
-                    env=row["env"],
-                    algorithm=row["algorithm"],
-                    return_mean=mean,
-                    return_std=std,
-                    cost_mean=cost,
-                    cost_std=cost_std,
-                    success=(low + high) / 2,
-                    cost_rate=float(row.get("violations_per_1000_steps") or "nan") / 1000,
-                    runs=int(row.get("runs") or 0),
-                    source=row.get("source") or path.stem,
-                    limit=float(row.get("limit") or "nan"),
-                )
-        except KeyError as error:
-            raise ValueError(f"{path} has no column {error}") from None
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from error
+        for line, row in _read(path, ("env", "algorithm")):
+            if row.get("data") or row.get("variant"):
+                continue
+            try:
+                numbers = {name: float(row.get(name) or "nan") for name in _PUBLISHED}
+                runs = int(row.get("runs") or 0)
+                for name in ("return_std", "cost_std"):
+                    if numbers[name] < 0:
+                        raise ValueError(f"{name} must be at least 0, got {row[name]}")
+            except ValueError as error:
+                raise ValueError(f"{path}, line {line}: {error}") from error
+            found[row["env"], row["algorithm"]] = Published(
+                env=row["env"],
+                algorithm=row["algorithm"],
+                **{name: numbers[name] for name in Published._fields[2:6]},
+                success=(numbers["success_low"] + numbers["success_high"]) / 2,
+                cost_rate=numbers["violations_per_1000_steps"] / 1000,
+                runs=runs,
+                source=row.get("source") or path.stem,
+                limit=numbers["limit"],
+            )
     return found
 
 
@@ -241,12 +297,13 @@ def read_rows(path: str | os.PathLike, kind: type[Row]) -> list[Row]:
     if not Path(path).exists():
         return []
     kinds = typing.get_type_hints(kind)
-    try:
-        return [kind(**{name: read(row[name]) for name, read in kinds.items()}) for row in _read(path)]
-    except KeyError as error:
-        raise ValueError(f"{path} has no column {error}") from None
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    rows = []
+    for line, row in _read(path, kind._fields):
+        try:
+            rows.append(kind(**{name: read(row[name]) for name, read in kinds.items()}))
+        except ValueError as error:
+            raise ValueError(f"{path}, line {line}: {error}") from error
+    return rows
 
 
 def write_rows(rows: Sequence[Row], path: str | os.PathLike) -> None:
@@ -283,11 +340,31 @@ def _run(row: Score | Critic) -> tuple[str, int]:
     return row.cell, row.seed
 
 
-def _read(path: str | os.PathLike) -> list[dict[str, str]]:
+def _read(path: str | os.PathLike, columns: Sequence[str]) -> list[tuple[int, dict[str, str]]]:
+    """The rows, each with its line, of a file that people may have written.
+
+    Raises:
+      ValueError: If it cannot be read, lacks a column or has one twice, or a row has more or fewer cells than columns.
+    """
     try:
-        return read_csv(path)
+        text = Path(path).read_text("utf-8-sig")  # spreadsheets put a mark in front
+        rows = csv.reader(io.StringIO(text, newline=""))
+        names = [name.strip() for name in next(rows, [])]
+        found = [(rows.line_num, row) for row in rows if row]
     except OSError as error:
         raise ValueError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no csv file in UTF-8: {error}") from error
+    for name in columns:
+        if names.count(name) != 1:
+            how = "it is there twice" if name in names else "it is not there"
+            raise ValueError(f"{path} must have the columns {', '.join(columns)}, but for {name}: {how}")
+    for line, row in found:
+        if len(row) != len(names):
+            raise ValueError(
+                f"{path}, line {line}: {len(row)} cells under {len(names)} columns; what holds a comma stands in quotes"
+            )
+    return [(line, dict(zip(names, row))) for line, row in found]
 
 
 def write_csv(
@@ -298,8 +375,23 @@ def write_csv(
     Raises:
       OSError: If it cannot be written.
     """
-    with open(path, "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        for row in rows:
-            writer.writerow([format(row[c], form) if isinstance(row[c], float) else row[c] for c in columns])
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        writer.writerow([format(row[c], form) if isinstance(row[c], float) else row[c] for c in columns])
+    write_whole(Path(path), text.getvalue())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file, at once or not at all.
+
+    Raises:
+      OSError: If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
