@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -162,8 +163,21 @@ def stablehlo(made: Program, about: dict[str, Any]) -> bytes:
     """What `jax.export` serialises, for any number of rows; its argument is a dict of the inputs by name."""
     del about
     function = jax.jit(lambda inputs: made.function(inputs, jax.random.key(KEY)))
-    exported = jax.export.export(function, platforms=("cpu", "cuda", "tpu"))(_shapes(made))
+    with _nameless_sources():
+        exported = jax.export.export(function, platforms=("cpu", "cuda", "tpu"))(_shapes(made))
     return bytes(exported.serialize())
+
+
+@contextlib.contextmanager
+def _nameless_sources() -> Iterator[None]:
+    """Keeps the paths of this machine's source files, which debuggers would read, out of what is lowered."""
+    name = "jax_hlo_source_file_canonicalization_regex"
+    before = getattr(jax.config, name)
+    jax.config.update(name, ".*")
+    try:
+        yield
+    finally:
+        jax.config.update(name, before)
 
 
 WRITERS: dict[str, Callable[[Program, dict[str, Any]], bytes]] = {".npz": npz, ".onnx": onnx, ".stablehlo": stablehlo}

@@ -95,6 +95,8 @@ def test_stablehlo_acts_like_the_learner(case, tmp_path):
     learner, _, policy, about, mine = made(case)
     read = saved(".stablehlo", policy, about, tmp_path)
     np.testing.assert_allclose(acted(read, learner.spec), acted(mine, learner.spec), atol=1e-6)
+    (file,) = tmp_path.glob("*.stablehlo")
+    assert str(Path(jsafe.__file__).parent).encode() not in file.read_bytes()  # where it was made is nobody's business
 
 
 @pytest.mark.parametrize("case", ["recurrent", "budget", "beta, stacked frames", "choices of a picture"])
