@@ -123,6 +123,20 @@ def _lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file, at once or not at all.
+
+    Raises:
+      OSError: If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.new")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def read_csv(path: str | os.PathLike) -> list[dict[str, str]]:
     """Rows of a csv file as text, without a last line that was cut off in writing."""
     return list(csv.DictReader(io.StringIO(_whole_lines(Path(path)))))

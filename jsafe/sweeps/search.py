@@ -31,6 +31,7 @@ import numpy as np
 
 from jsafe import errors
 from jsafe.curves import vocabulary
+from jsafe.curves.csv_table import write_whole
 from jsafe.runs.folder import RunError
 from jsafe.sweeps import grid
 from jsafe.sweeps.grid import Cell
@@ -324,10 +325,8 @@ def _load(path: Path, search: Search) -> list[Trial]:
 
 def _save(path: Path, search: Search, trials: Sequence[Trial]) -> None:
     data = {"space": _plain(search), "trials": [trial._asdict() for trial in trials]}
-    temporary = path.with_name(".search.json.new")
     try:
-        temporary.write_text(json.dumps(data, indent=1) + "\n")
-        os.replace(temporary, path)
+        write_whole(path, json.dumps(data, indent=1) + "\n")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error}") from error
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsafe.curves.csv_table import read_progress
+from jsafe.curves.csv_table import read_progress, write_whole
 from jsafe.options import difference, to_json
 from jsafe.runs.checkpoint import Checkpoints
 from jsafe.runs.folder import CONFIG, Run, RunError, read
@@ -101,10 +100,8 @@ class Store:
     def save(self) -> None:
         """Writes the file, at once or not at all."""
         data = {"runs": self._others | {cell.name: cell.given for cell in self.cells}, "ended": self.ended}
-        temporary = self._path.with_name(".sweep.json.new")
         try:
-            temporary.write_text(json.dumps(data, indent=1) + "\n")
-            os.replace(temporary, self._path)
+            write_whole(self._path, json.dumps(data, indent=1) + "\n")
         except OSError as error:
             raise RunError(f"cannot write {self._path}: {error}") from error
 

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jsafe.curves import markdown as tables
+from jsafe.curves.csv_table import write_whole
 from jsafe.report import statistics
-from jsafe.report.benchmark.records import Cell, Critic, Published, Score, write_csv, write_whole
+from jsafe.report.benchmark.records import Cell, Critic, Published, Score, write_csv
 from jsafe.report.plot import ORACLE
 from jsafe.report.statistics import Interval
 

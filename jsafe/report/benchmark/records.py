@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from jsafe.curves.csv_table import write_whole
 from jsafe.errors import unknown
 
 _SEEDS = "seeds are told to `jsafe reproduce`"
@@ -381,17 +382,3 @@ def write_csv(
     for row in rows:
         writer.writerow([format(row[c], form) if isinstance(row[c], float) else row[c] for c in columns])
     write_whole(Path(path), text.getvalue())
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file, at once or not at all.
-
-    Raises:
-      OSError: If it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.new")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
