@@ -93,12 +93,12 @@ def player(env: device.DeviceEnv, cem: CEM, held: int, student=None, rows: bool 
         state, obs = env.reset(reset_key)
 
         def decide(carry, key):
-            state, obs, mean = carry
+            state, obs, mean, going = carry
             plan_key, real_key = jax.random.split(key)
             planned = plan(state, mean, price, plan_key)
 
             def step(carry, key):
-                state, obs = carry
+                state, obs, going = carry
                 action = planned.action
                 if student is not None:
                     learner, policy = student
@@ -107,15 +107,15 @@ def player(env: device.DeviceEnv, cem: CEM, held: int, student=None, rows: bool 
                 told = (
                     (obs, planned.action, out.reward, out.cost)
                     if rows
-                    else (out.reward, out.cost.sum(), out.info["success"])
+                    else (going * out.reward, going * out.cost.sum(), going * out.info["success"])
                 )
-                return (state, out.obs), told
+                return (state, out.obs, going & ~(out.terminated | out.truncated)), told
 
-            (state, obs), told = jax.lax.scan(step, (state, obs), jax.random.split(real_key, held))
-            return (state, obs, planned.mean), told
+            (state, obs, going), told = jax.lax.scan(step, (state, obs, going), jax.random.split(real_key, held))
+            return (state, obs, planned.mean, going), told
 
-        start = (state, obs, jnp.zeros((cem.horizon, env.spec.act_dim)))
-        (_, last, _), told = jax.lax.scan(decide, start, jax.random.split(key, env.spec.horizon // held))
+        start = (state, obs, jnp.zeros((cem.horizon, env.spec.act_dim)), jnp.bool_(True))
+        (_, last, _, _), told = jax.lax.scan(decide, start, jax.random.split(key, env.spec.horizon // held))
         if rows:
             return *jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), told), last
         return jax.tree.map(lambda x: x.astype(jnp.float32).sum(), told)
@@ -132,14 +132,17 @@ def on_engine(id: str, cem: CEM, held: int, price: float, episodes: int, seed: i
     plan = jax.jit(jax.vmap(oracle(inside.env, cem, held), in_axes=(0, 0, None, 0)))
     enter = jax.jit(lambda saved: jax.tree.map(lambda *x: jnp.stack(x), *saved))
     mean, key = jnp.zeros((episodes, cem.horizon, host.spec.act_dim)), jax.random.key(seed)
-    sums = np.zeros((3, episodes))
+    sums, going = np.zeros((3, episodes)), np.ones(episodes, bool)
     for t in range(host.spec.horizon // held):
         state = enter([inside.enter(host.get_state(i))[0] for i in range(episodes)])
         planned = plan(state, mean, price, jax.random.split(jax.random.fold_in(key, t), episodes))
         mean, action = planned.mean, np.asarray(planned.action, float)
         for _ in range(held):
             out = host.step(action)
-            sums += out.reward, out.cost.sum(axis=1), out.info["success"]
+            sums += going * np.stack([out.reward, out.cost.sum(axis=1), out.info["success"]])
+            going &= ~(out.terminated | out.truncated)
+        if not going.any():
+            break
     host.close()
     return list(sums)
 
@@ -185,6 +188,10 @@ def in_branches(id: str, cem: CEM, held: int, price: float, episodes: int, seed:
             for _ in range(held):
                 out = real.step(action)
                 sums[:, episode] += out.reward[0], out.cost.sum(), out.info["success"][0]
+                if out.terminated[0] or out.truncated[0]:
+                    break
+            if out.terminated[0] or out.truncated[0]:
+                break
         print(f"{id}, price {price:g}, episode {episode}: {sums[0, episode]:.1f} at {sums[1, episode]:.0f}", flush=True)
         real.close()
     copies.close()

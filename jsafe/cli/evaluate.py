@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,6 +11,7 @@ import tyro
 
 from jsafe.cli import parse
 from jsafe.curves import screen
+from jsafe.curves.csv_table import table_text, write_whole
 from jsafe.curves.vocabulary import cost_name
 from jsafe.options import Options, number
 from jsafe.runs.compiled import keep_programs
@@ -135,11 +135,9 @@ def write_csv(report: dict[str, Any], path: Path) -> None:
     """
     each, names = report["per_episode"], [cost["name"] for cost in report["costs"]]
     costs = [f"cost/{cost_name(i, names, len(names))}" if len(names) > 1 else "cost" for i in range(len(names))]
-    with open(path, "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(["episode", "return", "length", "success", *costs])
-        for i, row in enumerate(zip(each["return"], each["length"], each["success"], each["cost"], strict=True)):
-            table.writerow([i, *row[:2], int(row[2]), *row[3]])
+    episodes = zip(each["return"], each["length"], each["success"], each["cost"], strict=True)
+    rows = ([i, *row[:2], int(row[2]), *row[3]] for i, row in enumerate(episodes))
+    write_whole(path, table_text(["episode", "return", "length", "success", *costs], rows))
 
 
 def rows(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -123,7 +123,16 @@ def _lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def write_whole(path: Path, text: str) -> None:
+def table_text(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """A table as the text of a csv file."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(columns)
+    table.writerows(rows)
+    return text.getvalue()
+
+
+def write_whole(path: Path, data: str | bytes) -> None:
     """Writes a file, at once or not at all.
 
     Raises:
@@ -131,7 +140,7 @@ def write_whole(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from jax.interpreters import partial_eval
 
 import jsafe
 from jsafe.components.limits import limit_of
+from jsafe.curves.csv_table import write_whole
 from jsafe.deploy.instructions import listing
 from jsafe.deploy.program import Program, program
 from jsafe.errors import unknown
@@ -67,7 +68,7 @@ def export(folder: str | os.PathLike, output: str | os.PathLike, checkpoint: Whi
         reason = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         raise ValueError(f"this policy cannot be exported as {path.suffix}: {reason}") from error
     try:
-        path.write_bytes(data)
+        write_whole(path, data)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     return path

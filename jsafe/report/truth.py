@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import math
 import os
@@ -15,6 +14,7 @@ import numpy as np
 from rich.console import Console
 
 from jsafe.components.limits import limit_of
+from jsafe.curves.csv_table import table_text, write_whole
 from jsafe.curves.vocabulary import cost_name
 from jsafe.data import coroutine as acting
 from jsafe.runs import branching, evaluation
@@ -235,10 +235,9 @@ def _write(path: Path, report: Report) -> None:
         columns |= {f"{name} spent": spent.mean(axis=1), f"{name} least": spent.min(axis=1)}
     columns["cut"] = found.cut.mean(axis=1)
     try:
-        with open(path, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows([f"{x:.6g}" for x in row] for row in zip(*columns.values()))
+        write_whole(
+            Path(path), table_text(list(columns), ([f"{x:.6g}" for x in row] for row in zip(*columns.values())))
+        )
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from jsafe import data
 from jsafe.components.limits import CostLimit, limit_of
+from jsafe.curves.csv_table import write_whole
 from jsafe.curves.screen import Progress
 from jsafe.envs import VectorEnv
 from jsafe.runs.build import build_env, build_learner
@@ -106,7 +107,7 @@ def evaluate(
         report["trained_on"] = on(config.backend)
     path = report_path(folder, checkpoint)
     try:
-        path.write_text(json.dumps(report, indent=1) + "\n")
+        write_whole(path, json.dumps(report, indent=1) + "\n")
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
     return report

@@ -13,6 +13,7 @@ import jax
 
 import jsafe
 from jsafe import registry
+from jsafe.curves.csv_table import write_whole
 from jsafe.data import ram
 from jsafe.options import from_json, to_json
 from jsafe.runs import lock
@@ -119,9 +120,7 @@ def restore(folder: Path, data: bytes) -> None:
       OSError: If it cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{CONFIG}.new"
-    temporary.write_bytes(data)
-    os.replace(temporary, folder / CONFIG)
+    write_whole(folder / CONFIG, data)
 
 
 def _write(run: Run, options: Any, folder: Path) -> None:

@@ -12,7 +12,6 @@ Training is a sweep (`jsafe.sweeps.session`) in a folder that several commands, 
 from __future__ import annotations
 
 import contextlib
-import csv
 import dataclasses
 import json
 import math
@@ -32,7 +31,7 @@ import jsafe
 from jsafe import registry
 from jsafe.components.limits import limit_of
 from jsafe.curves import screen
-from jsafe.curves.csv_table import read_progress
+from jsafe.curves.csv_table import read_progress, table_text, write_whole
 from jsafe.deploy import writing
 from jsafe.report import benchmark, plot, truth
 from jsafe.report.benchmark import Critic, Score
@@ -457,10 +456,8 @@ def keep(folder: Path, into: Path) -> None:
     into.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(folder / "config.json", into / "config.json")
     columns = {name: values for name, values in read_progress(folder / "progress.csv").items() if name in CURVE}
-    with open(into / "progress.csv", "w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_short(number) for number in row] for row in zip(*columns.values()))
+    rows = ([_short(number) for number in row] for row in zip(*columns.values()))
+    write_whole(into / "progress.csv", table_text(list(columns), rows))
 
 
 def _short(number: float) -> str:

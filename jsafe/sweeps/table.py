@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import Any
 
 from jsafe.curves import markdown as tables
 from jsafe.curves import vocabulary
+from jsafe.curves.csv_table import table_text, write_whole
 from jsafe.runs.folder import RunError
 from jsafe.sweeps.grid import Cell, text_of
 from jsafe.sweeps.store import Store
@@ -28,11 +28,8 @@ def summarize(store: Store) -> list[Path]:
     _add_histories(rows, finished, [history(store.path(cell)) for cell in finished])
     path = store.folder / "table"
     try:
-        with open(path.with_suffix(".csv"), "w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        path.with_suffix(".md").write_text(markdown(rows))
+        write_whole(path.with_suffix(".csv"), table_text(list(rows[0]), (row.values() for row in rows)))
+        write_whole(path.with_suffix(".md"), markdown(rows))
     except OSError as error:
         raise RunError(f"cannot write {path}: {error}") from error
     drawn = plot.save([store.path(cell) for cell in finished], store.folder / "curves.png")

@@ -181,6 +181,10 @@ def test_a_table_sets_ours_beside_theirs(tmp_path):
     drawn = benchmark.pareto([first, second], published)
     assert [axis.get_title() for axis in drawn.axes] == ["T-v0", "S-v0"]
     assert "oracle" in [text.get_text() for text in drawn.legends[0].get_texts()]
+    hollow = [line for line in drawn.axes[0].lines if line.get_markerfacecolor() == "none"]
+    assert [(line.get_xdata()[0], line.get_ydata()[0]) for line in hollow] == [(25, 10)]
+    (row,) = benchmark.table(cells[:1], scores, {("T-v0", "ppo_lag"): other})  # of another limit
+    assert not [x for x in benchmark.pareto([row], {}).axes[0].lines if x.get_markerfacecolor() == "none"]
     with pytest.raises(ValueError, match="no results"):
         benchmark.pareto([], published)
 

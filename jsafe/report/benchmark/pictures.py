@@ -23,7 +23,7 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
     interval.
 
     Dashed: limits. Grey steps: the front, the cells that no other one beats in return and cost at once. Hollow: what
-    others published. Star: what a planner reaches that knows the task perfectly.
+    others published for the same limit. Star: what a planner reaches that knows the task perfectly.
 
     Raises:
       ValueError: If there is nothing to draw.
@@ -61,9 +61,9 @@ def pareto(rows: Sequence[Mapping[str, Any]], published: Mapping[tuple[str, str]
                 lw=1,
                 label=words[method],
             )
-            other = published.get((task, line[0]["algorithm"]))
-            if other is not None and math.isfinite(other.return_mean + other.cost_mean):
-                axis.plot(other.cost_mean, other.return_mean, marks[method], color=colors[method], mfc="none")
+            others = {(row["published_cost"], row["published_return"]) for row in line}
+            for cost, reward in (point for point in others if math.isfinite(sum(point))):
+                axis.plot(cost, reward, marks[method], color=colors[method], mfc="none")
         if (task, ORACLE) in published:
             possible = published[task, ORACLE]
             (star,) = axis.plot(possible.cost_mean, possible.return_mean, "k*", ms=10, ls="none", label=ORACLE)

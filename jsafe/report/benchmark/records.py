@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from jsafe.curves.csv_table import write_whole
+from jsafe.curves.csv_table import table_text, write_whole
 from jsafe.errors import unknown
 
 _SEEDS = "seeds are told to `jsafe reproduce`"
@@ -376,9 +376,5 @@ def write_csv(
     Raises:
       OSError: If it cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([format(row[c], form) if isinstance(row[c], float) else row[c] for c in columns])
-    write_whole(Path(path), text.getvalue())
+    formed = ([format(row[c], form) if isinstance(row[c], float) else row[c] for c in columns] for row in rows)
+    write_whole(Path(path), table_text(columns, formed))
