@@ -133,14 +133,18 @@ def table_text(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def write_whole(path: Path, data: str | bytes) -> None:
-    """Writes a file, at once or not at all.
+    """Writes a file, at once or not at all; through a link, and into what is no file (`/dev/stdout`), as it comes.
 
     Raises:
       OSError: If it cannot be written.
     """
+    data = data.encode() if isinstance(data, str) else data
+    if path.is_symlink() or (path.exists() and not path.is_file()):  # neither is to be replaced by a file
+        path.write_bytes(data)
+        return
     temporary = path.with_name(f".{path.name}.new")
     try:
-        temporary.write_bytes(data.encode() if isinstance(data, str) else data)
+        temporary.write_bytes(data)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
