@@ -293,7 +293,8 @@ def test_objectives_hand_over_the_right_parts(gap):
         np.asarray(policy_losses.cost_surrogates(out.ratio, batch.advantage_cost, c)) for c in (0.2, None)
     )
     focops = [policy_losses.focops(out.ratio, batch.advantage, kl, 1.5, 0.05, pairwise=p) for p in (False, True)]
-    slope = 0.01 / np.maximum(-(plain + np.array(gap)), 0.01 / 9.0)
+    slope = 0.01 / np.maximum(-(clipped + np.array(gap)), 0.01 / 9.0)
+    assert not np.allclose(clipped, plain)
     reward = policy_losses.clipped(out.ratio, batch.advantage + 1, 0.2)
     assert found("policy_gradient") == pytest.approx(
         float(policy_losses.policy_gradient(out.ratio, batch.advantage)), rel=1e-5
@@ -303,7 +304,7 @@ def test_objectives_hand_over_the_right_parts(gap):
     assert found("focops", "omnisafe", radius=0.05) == pytest.approx(float(focops[1]), rel=1e-5)
     assert found("p3o") == pytest.approx(float(ppo + 20 * ((clipped + gap > 0) * clipped).sum()), rel=1e-5)
     assert found("p3o", "omnisafe") == pytest.approx(float(ppo + 20 * np.maximum(plain + gap, 0).sum()), rel=1e-5)
-    assert found("ipo", slope=9.0) == pytest.approx(float(ppo + (slope * plain).sum()), rel=1e-5)
+    assert found("ipo", slope=9.0) == pytest.approx(float(ppo + (slope * clipped).sum()), rel=1e-5)
     assert found("appo") == pytest.approx(float(0.5 * reward + np.array([0.25, 1.0]) @ clipped), rel=1e-5)
 
 

@@ -14,12 +14,17 @@ OMNISAFE = {"compat": "omnisafe", "limit.window": 100}
 OMNISAFE_STEPS = 10_000_000
 
 FEW_PASSES = Preset("four passes over a batch: forty fit the noise of its cost advantages", {"step.passes": 4})
-"""Measured on SafetyPointGoal1 with `ppo_lag`, `cppo_pid`, `focops`, `p3o` and `appo` (`experiments/benchmark`)."""
+"""Measured with `ppo_lag`, `cppo_pid`, `focops`, `p3o`, `appo` and `ipo` (`experiments/benchmark`)."""
 
 _MILD = {"transform.gamma": 0.9999, "transform.unsafe_reward": -0.2}
 BUDGET_NAVIGATION = {"ppo": _MILD | {"step.passes": 80, "normalize_obs": False}, "trpo": _MILD}
 """OmniSafe's overrides for the algorithms with a budget on the Goal and Circle tasks, by step (its observations on the
 Circle tasks are normalised all the same)."""
+
+BUDGET_FEW_PASSES = Preset(
+    "four passes over a batch, and OmniSafe's mild price of an empty budget", {**_MILD, **FEW_PASSES.changes}
+)
+"""Measured on SafetyPointGoal1 with `ppo_saute` (`experiments/benchmark`)."""
 
 
 def define(

@@ -15,7 +15,7 @@ costs what fifty good ones earn.
 from __future__ import annotations
 
 from jsafe.algos.on_policy.config import OnPolicyConfig
-from jsafe.algos.on_policy.presets import BUDGET_NAVIGATION, define
+from jsafe.algos.on_policy.presets import BUDGET_FEW_PASSES, BUDGET_NAVIGATION, define
 from jsafe.components.steps import PPO, TRPO
 from jsafe.components.transforms import Saute
 
@@ -27,4 +27,6 @@ for _step in (PPO(), TRPO()):
         summary=f"{_step.kind.upper()} with the safety budget in the observation.",
         module=__name__,
         navigation=BUDGET_NAVIGATION[_step.kind],
+        more={"jsafe": BUDGET_FEW_PASSES} if isinstance(_step, PPO) else None,
+        recommended="jsafe" if isinstance(_step, PPO) else None,
     )
