@@ -181,15 +181,13 @@ def in_branches(id: str, cem: CEM, held: int, price: float, episodes: int, seed:
         real = envs.make(id, 1, seed + episode, num_threads=1)
         real.reset()
         mean = jnp.zeros((cem.horizon, real.spec.act_dim))
-        for t in range(real.spec.horizon // held):
-            here["state"] = real.get_state(0)
-            planned = plan(mean, jax.random.fold_in(jax.random.key(seed + episode), t))
-            mean, action = planned.mean, np.asarray(planned.action, float)[None]
-            for _ in range(held):
-                out = real.step(action)
-                sums[:, episode] += out.reward[0], out.cost.sum(), out.info["success"][0]
-                if out.terminated[0] or out.truncated[0]:
-                    break
+        for t in range(real.spec.horizon // held * held):
+            if t % held == 0:
+                here["state"] = real.get_state(0)
+                planned = plan(mean, jax.random.fold_in(jax.random.key(seed + episode), t // held))
+                mean, action = planned.mean, np.asarray(planned.action, float)[None]
+            out = real.step(action)
+            sums[:, episode] += out.reward[0], out.cost.sum(), out.info["success"][0]
             if out.terminated[0] or out.truncated[0]:
                 break
         print(f"{id}, price {price:g}, episode {episode}: {sums[0, episode]:.1f} at {sums[1, episode]:.0f}", flush=True)

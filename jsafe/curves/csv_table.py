@@ -102,7 +102,7 @@ class CsvTable:
         size = self.path.stat().st_size
         try:
             with open(self.path, "a", newline="") as file:
-                file.write(_lines(columns, rows))
+                file.write(_lines(_cells(columns, rows)))
         except OSError:
             with contextlib.suppress(OSError):
                 os.truncate(self.path, size)
@@ -111,25 +111,25 @@ class CsvTable:
     def _replace(self, rows: Iterable[Mapping[str, Any]], columns: list[str]) -> None:
         temporary = self.path.with_name(f".{self.path.name}.new")
         with open(temporary, "w", newline="") as file:
-            file.write(",".join(columns) + "\n" + _lines(columns, rows))
+            file.write(table_text(columns, _cells(columns, rows)))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, self.path)
 
 
-def _lines(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> str:
+def _cells(columns: list[str], rows: Iterable[Mapping[str, Any]]) -> list[list[Any]]:
+    return [[row.get(name, "") for name in columns] for row in rows]
+
+
+def _lines(rows: Iterable[Iterable[Any]]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([[row.get(name, "") for name in columns] for row in rows])
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
 def table_text(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
     """A table as the text of a csv file."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(columns)
-    table.writerows(rows)
-    return text.getvalue()
+    return _lines([columns]) + _lines(rows)
 
 
 def write_whole(path: Path, data: str | bytes) -> None:

@@ -234,10 +234,9 @@ def _write(path: Path, report: Report) -> None:
         spent = found.spent[:, :, i]
         columns |= {f"{name} spent": spent.mean(axis=1), f"{name} least": spent.min(axis=1)}
     columns["cut"] = found.cut.mean(axis=1)
+    rows = ([f"{x:.6g}" for x in row] for row in zip(*columns.values()))
     try:
-        write_whole(
-            Path(path), table_text(list(columns), ([f"{x:.6g}" for x in row] for row in zip(*columns.values())))
-        )
+        write_whole(Path(path), table_text(list(columns), rows))
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}") from error
 
